@@ -1,0 +1,52 @@
+# `make demo` and `make test` set a fresh machine up and do it all. Python 3.10 or newer is all they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Two makes at once must not build one environment together; flock is on every Linux.
+LOCK := $(if $(shell command -v flock),flock .venv.lock,)
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
+	@echo "make test    the test suite"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove what these made"
+
+demo: $(STAMP)
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	@echo "==> Running the tests"
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	@echo "==> Linting"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml Makefile
+	@$(LOCK) $(MAKE) --no-print-directory .install
+
+# A target of its own, so that whoever waited for the lock finds the work done.
+.PHONY: .install
+.install:
+	@if [ -f $(STAMP) ] && [ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt Makefile ]; then exit 0; fi; set -e; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }; \
+	echo "==> Making $(VENV) with $$($(PYTHON) --version)"; \
+	$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; \
+	echo "==> Installing Airflow and what we need into $(VENV) (one to five minutes)"; \
+	$(BIN)/python -m pip install --quiet --upgrade pip; \
+	$(BIN)/python -m pip install --quiet --editable '.[local]' --group test --group lint; \
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,218 @@
+"""What exists: tagged clusters and tagged Serverless workgroups of one account and region, in few calls.
+
+Clusters come with their tags, filtered by AWS: a call per hundred tagged ones.
+https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
+Workgroups come without: the tagging API names the tagged ones, a page at a time; where that is denied each workgroup is
+asked for its tags. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from redshift_secrets.aws.failures import DENIED, translated
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import VpcEndpoint, Warehouse
+
+Client = Callable[[str], Any]
+"""Gives the client of a service, already bound to the account and region that is looked at."""
+
+
+def clusters(client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str) -> tuple[Warehouse, ...]:
+    """Return the clusters that carry the marker tag; raises `AwsError`."""
+    redshift = client("redshift")
+    with translated("redshift:DescribeClusters", f"every cluster in {region}", identity):
+        pages = redshift.get_paginator("describe_clusters").paginate(
+            TagKeys=[f"{prefix}conn-id"], PaginationConfig={"PageSize": 100}
+        )
+        found = [_cluster(raw, region, role_arn) for page in pages for raw in page["Clusters"]]
+    return _with_vpc_endpoints(found, prefix, lambda: _cluster_endpoints(redshift, region, identity))
+
+
+def cluster(client: Client, seen: Warehouse, *, prefix: str, identity: str) -> Warehouse:
+    """Return the cluster as it is at this moment; raises `AwsError`, with code `ClusterNotFound` when it is gone."""
+    redshift = client("redshift")
+    with translated("redshift:DescribeClusters", str(seen), identity):
+        answer = redshift.describe_clusters(ClusterIdentifier=seen.identifier)
+        found = [_cluster(raw, seen.region, seen.role_arn) for raw in answer["Clusters"]]
+    return _with_vpc_endpoints(found, prefix, lambda: _cluster_endpoints(redshift, seen.region, identity))[0]
+
+
+def workgroups(
+    client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str
+) -> tuple[Warehouse, ...]:
+    """Return the Serverless workgroups that carry the marker tag; raises `AwsError`."""
+    serverless = client("redshift-serverless")
+    described: list[dict[str, Any]] | None = None
+    try:
+        tags = _tags_from_tagging_api(client, f"{prefix}conn-id", region, identity)
+    except AwsError as error:
+        if error.code not in DENIED:
+            raise
+        described = _list_workgroups(serverless, region, identity)
+        tags = _tags_one_by_one(serverless, described, f"{prefix}conn-id", region, identity)
+    if not tags:
+        return ()
+    if described is None:
+        described = _list_workgroups(serverless, region, identity)
+    namespaces = _namespaces(serverless, region, identity)
+    found = [
+        _workgroup(raw, tags[raw["workgroupArn"]], namespaces, region, role_arn)
+        for raw in described
+        if raw["workgroupArn"] in tags
+    ]
+    return _with_vpc_endpoints(found, prefix, lambda: _workgroup_endpoints(serverless, region, identity))
+
+
+def workgroup(client: Client, seen: Warehouse, *, prefix: str, identity: str) -> Warehouse:
+    """Return the workgroup as it is at this moment, with the tags it was seen with; raises `AwsError`."""
+    serverless = client("redshift-serverless")
+    with translated("redshift-serverless:GetWorkgroup", str(seen), identity):
+        raw = serverless.get_workgroup(workgroupName=seen.identifier)["workgroup"]
+    host, port = _address(raw.get("endpoint"))
+    now = replace(seen, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
+    return _with_vpc_endpoints([now], prefix, lambda: _workgroup_endpoints(serverless, seen.region, identity))[0]
+
+
+def _cluster(raw: Mapping[str, Any], region: str, role_arn: str | None) -> Warehouse:
+    # The answer has no cluster ARN, but the ARN of its namespace, which names partition and account.
+    _, partition, _, _, account, _ = raw["ClusterNamespaceArn"].split(":", 5)
+    endpoint = raw.get("Endpoint") or {}
+    return Warehouse(
+        kind="cluster",
+        identifier=raw["ClusterIdentifier"],
+        arn=f"arn:{partition}:redshift:{region}:{account}:cluster:{raw['ClusterIdentifier']}",
+        account=account,
+        region=region,
+        status=raw["ClusterStatus"],
+        created_at=_seconds(raw.get("ClusterCreateTime")),
+        tags={tag["Key"]: tag.get("Value", "") for tag in raw.get("Tags", ())},
+        database=raw.get("DBName") or "dev",
+        host=endpoint.get("Address"),
+        port=endpoint.get("Port"),
+        custom_domain=raw.get("CustomDomainName"),
+        admin_secret_arn=raw.get("MasterPasswordSecretArn"),
+        role_arn=role_arn,
+    )
+
+
+def _workgroup(
+    raw: Mapping[str, Any],
+    tags: Mapping[str, str],
+    namespaces: Mapping[str, Mapping[str, Any]],
+    region: str,
+    role_arn: str | None,
+) -> Warehouse:
+    namespace = namespaces.get(raw.get("namespaceName", ""), {})
+    host, port = _address(raw.get("endpoint"))
+    return Warehouse(
+        kind="workgroup",
+        identifier=raw["workgroupName"],
+        arn=raw["workgroupArn"],
+        account=raw["workgroupArn"].split(":")[4],
+        region=region,
+        status=raw["status"],
+        created_at=_seconds(raw.get("creationDate")),
+        tags=tags,
+        # AWS names the first database of a namespace "dev" when nobody names it.
+        database=namespace.get("dbName") or "dev",
+        host=host,
+        port=port,
+        custom_domain=raw.get("customDomainName"),
+        admin_secret_arn=namespace.get("adminPasswordSecretArn"),
+        role_arn=role_arn,
+    )
+
+
+def _list_workgroups(serverless: Any, region: str, identity: str) -> list[dict[str, Any]]:
+    with translated("redshift-serverless:ListWorkgroups", f"every workgroup in {region}", identity):
+        pages = serverless.get_paginator("list_workgroups").paginate(PaginationConfig={"PageSize": 100})
+        return [raw for page in pages for raw in page["workgroups"]]
+
+
+def _namespaces(serverless: Any, region: str, identity: str) -> dict[str, Mapping[str, Any]]:
+    with translated("redshift-serverless:ListNamespaces", f"every namespace in {region}", identity):
+        pages = serverless.get_paginator("list_namespaces").paginate(PaginationConfig={"PageSize": 100})
+        return {raw["namespaceName"]: raw for page in pages for raw in page["namespaces"]}
+
+
+def _tags_from_tagging_api(client: Client, marker: str, region: str, identity: str) -> dict[str, dict[str, str]]:
+    """Tags by workgroup ARN. https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html"""
+    tagging = client("resourcegroupstaggingapi")
+    with translated("tag:GetResources", f"every workgroup in {region}", identity):
+        pages = tagging.get_paginator("get_resources").paginate(
+            ResourceTypeFilters=["redshift-serverless:workgroup"],
+            TagFilters=[{"Key": marker}],
+            PaginationConfig={"PageSize": 100},
+        )
+        return {
+            raw["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in raw["Tags"]}
+            for page in pages
+            for raw in page["ResourceTagMappingList"]
+        }
+
+
+def _tags_one_by_one(
+    serverless: Any, described: list[dict[str, Any]], marker: str, region: str, identity: str
+) -> dict[str, dict[str, str]]:
+    with translated("redshift-serverless:ListTagsForResource", f"every workgroup in {region}", identity):
+        tags = {
+            raw["workgroupArn"]: {
+                tag["key"]: tag["value"]
+                for tag in serverless.list_tags_for_resource(resourceArn=raw["workgroupArn"])["tags"]
+            }
+            for raw in described
+        }
+    return {arn: of_one for arn, of_one in tags.items() if marker in of_one}
+
+
+def _with_vpc_endpoints(
+    found: list[Warehouse], prefix: str, list_endpoints: Callable[[], Iterator[tuple[str, VpcEndpoint]]]
+) -> tuple[Warehouse, ...]:
+    """Add the VPC endpoints, asked for only when a tag wants one. Failing that hurts those connections alone."""
+    field = f"{prefix}endpoint"
+    if not any(
+        key.split("/")[0] == field and value.strip().startswith("vpc:")
+        for each in found
+        for key, value in each.tags.items()
+    ):
+        return tuple(found)
+    by_warehouse: dict[str, list[VpcEndpoint]] = {}
+    try:
+        for identifier, endpoint in list_endpoints():
+            by_warehouse.setdefault(identifier, []).append(endpoint)
+    except AwsError as error:
+        return tuple(replace(each, vpc_endpoints_error=str(error)) for each in found)
+    return tuple(
+        replace(each, vpc_endpoints=tuple(by_warehouse.get(each.identifier, ())), vpc_endpoints_error=None)
+        for each in found
+    )
+
+
+def _cluster_endpoints(redshift: Any, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
+    """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
+    with translated("redshift:DescribeEndpointAccess", f"every VPC endpoint in {region}", identity):
+        for page in redshift.get_paginator("describe_endpoint_access").paginate():
+            for raw in page["EndpointAccessList"]:
+                if raw.get("Address") and raw.get("Port"):
+                    yield raw["ClusterIdentifier"], VpcEndpoint(raw["EndpointName"], raw["Address"], raw["Port"])
+
+
+def _workgroup_endpoints(serverless: Any, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
+    """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html"""
+    with translated("redshift-serverless:ListEndpointAccess", f"every VPC endpoint in {region}", identity):
+        for page in serverless.get_paginator("list_endpoint_access").paginate():
+            for raw in page["endpoints"]:
+                if raw.get("address") and raw.get("port"):
+                    yield raw["workgroupName"], VpcEndpoint(raw["endpointName"], raw["address"], raw["port"])
+
+
+def _address(endpoint: Mapping[str, Any] | None) -> tuple[str | None, int | None]:
+    return (endpoint.get("address"), endpoint.get("port")) if endpoint else (None, None)
+
+
+def _seconds(moment: Any) -> float:
+    # No creation time yet: the resource is being made, so it is younger than all that have one.
+    return moment.timestamp() if moment is not None else float("inf")

@@ -1,0 +1,78 @@
+"""From botocore's exceptions to `AwsError`: what happened, on which resource, as which identity, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore import exceptions
+
+from redshift_secrets.aws.quiet import no_bodies_in_logs
+from redshift_secrets.errors import AwsError
+
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
+_GONE = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_UNKNOWN_KEY = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"})
+
+
+def _advice(code: str, operation: str, resource: str, identity: str) -> str:
+    if code in DENIED and operation == "sts:AssumeRole":
+        return "Allow it in the trust policy of the role and in the policy of the caller, and check external_id."
+    if code in DENIED:
+        return f"Grant {operation} on {resource} to {identity}."
+    if code in _THROTTLED:
+        return "AWS throttles this account; it is asked again after a pause."
+    if code in _GONE:
+        return "It was deleted or renamed since it was listed; the catalog catches up by itself."
+    if code in _EXPIRED:
+        return (
+            "The AWS credentials that Airflow runs with have expired: renew them, and check the clock of this machine."
+        )
+    if code in _UNKNOWN_KEY:
+        return "AWS does not know the credentials that Airflow runs with: check them."
+    return "Look the code up in the AWS API reference of this operation."
+
+
+@contextmanager
+def translated(operation: str, resource: str, identity: str) -> Iterator[None]:
+    """Run calls to AWS; whatever botocore raises comes out as `AwsError`, and no answer reaches a log."""
+
+    def error(code: str, reason: str, advice: str) -> AwsError:
+        return AwsError(operation, resource, identity, code, reason, advice)
+
+    try:
+        with no_bodies_in_logs():
+            yield
+    except exceptions.ClientError as caught:
+        details = caught.response.get("Error", {})
+        code = str(details.get("Code", "Unknown"))
+        # Role chains and refreshed credentials call STS on the way: name the call that failed, not the one asked for.
+        if caught.operation_name == "AssumeRole":
+            operation = "sts:AssumeRole"
+        message = str(details.get("Message", "")).rstrip(".") + "."
+        raise error(code, message, _advice(code, operation, resource, identity)) from None
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+    ) as caught:
+        advice = "Give Airflow an instance profile, a task or pod role, or set profile_name or role_arn."
+        raise error("NoCredentials", f"{str(caught).rstrip('.')}.", advice) from None
+    except (exceptions.ProfileNotFound, exceptions.NoRegionError, exceptions.ConfigParseError) as caught:
+        raise error(
+            "Misconfigured", f"{str(caught).rstrip('.')}.", "Mend profile_name, regions or the AWS configuration."
+        ) from None
+    except (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError) as caught:
+        advice = "Check routes, security groups and VPC endpoints from here to it."
+        raise error("TimedOut", f"no answer in time from {_endpoint(caught)}.", advice) from None
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as caught:
+        advice = "Check the network, DNS, and whether the service exists in this region."
+        raise error("Unreachable", f"no connection to {_endpoint(caught)}.", advice) from None
+    except exceptions.BotoCoreError as caught:
+        raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the setting it names.") from None
+
+
+def _endpoint(caught: exceptions.BotoCoreError) -> str:
+    return str(caught.kwargs.get("endpoint_url") or "the endpoint")

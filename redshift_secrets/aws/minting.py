@@ -1,0 +1,88 @@
+"""Ways of obtaining a credential, one small function each. None of them caches, retries or logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import MintRequest
+
+Client = Callable[[str], Any]
+
+Minted = tuple[str, str, float]
+"""Database user, password, and the moment it dies in seconds since the epoch."""
+
+
+def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
+    """https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html"""
+    groups = {"DbGroups": list(request.db_groups)} if request.db_groups else {}
+    answer = client("redshift").get_cluster_credentials(
+        ClusterIdentifier=request.identifier,
+        DbName=request.database,
+        DbUser=request.db_user,
+        DurationSeconds=request.duration,
+        AutoCreate=request.auto_create,
+        **groups,
+    )
+    return answer["DbUser"], answer["DbPassword"], answer["Expiration"].timestamp()
+
+
+def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minted:
+    """https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentialsWithIAM.html"""
+    answer = client("redshift").get_cluster_credentials_with_iam(
+        ClusterIdentifier=request.identifier, DbName=request.database, DurationSeconds=request.duration
+    )
+    return answer["DbUser"], answer["DbPassword"], answer["Expiration"].timestamp()
+
+
+def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
+    """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_GetCredentials.html"""
+    answer = client("redshift-serverless").get_credentials(
+        workgroupName=request.identifier, dbName=request.database, durationSeconds=request.duration
+    )
+    return answer["dbUser"], answer["dbPassword"], answer["expiration"].timestamp()
+
+
+def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
+    """https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-secrets-manager-integration.html
+
+    An admin password has no end of its own but is rotated: it is read again after the time a credential lives.
+    """
+    answer = client("secretsmanager").get_secret_value(SecretId=request.admin_secret_arn)
+    try:
+        secret = json.loads(answer["SecretString"])
+        return secret["username"], secret["password"], now + request.duration
+    except (KeyError, TypeError, ValueError):
+        raise AwsError(
+            "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "this identity", "UnreadableSecret",
+            "the admin secret is not a JSON object with username and password.", "Let Redshift manage it.",
+        ) from None  # fmt: skip
+
+
+Way = Callable[[Client, MintRequest, float], Minted]
+
+WAYS: Mapping[tuple[str, str], tuple[str, Way]] = {
+    ("db-user", "cluster"): ("redshift:GetClusterCredentials", _as_db_user),
+    ("iam", "cluster"): ("redshift:GetClusterCredentialsWithIAM", _as_iam_identity),
+    ("iam", "workgroup"): ("redshift-serverless:GetCredentials", _for_workgroup),
+    ("secret", "cluster"): ("secretsmanager:GetSecretValue", _admin_secret),
+    ("secret", "workgroup"): ("secretsmanager:GetSecretValue", _admin_secret),
+}
+"""By way of authenticating and kind of warehouse: the IAM action it takes, and the function."""
+
+
+def resource_of(request: MintRequest, action: str) -> str:
+    """Return the ARN that an IAM policy has to name for `action`.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonredshift.html
+    """
+    if action == "secretsmanager:GetSecretValue":
+        return str(request.admin_secret_arn)
+    if action == "redshift:GetClusterCredentials":
+        base = request.arn.rpartition(":cluster:")[0]
+        return f"{base}:dbuser:{request.identifier}/{request.db_user} and {base}:dbname:{request.identifier}/{request.database}"
+    if action == "redshift:GetClusterCredentialsWithIAM":
+        return f"{request.arn.rpartition(':cluster:')[0]}:dbname:{request.identifier}/{request.database}"
+    return request.arn

@@ -1,0 +1,120 @@
+"""The face for Airflow: a secrets backend.
+
+This module is imported inside `import airflow.configuration`, in every Airflow process. So it loads neither boto3 nor
+Airflow's configuration, opens nothing and starts nothing; the first lookup does.
+https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow.secrets import BaseSecretsBackend
+
+from redshift_secrets import compat
+from redshift_secrets.cache import forks
+from redshift_secrets.errors import CannotServeError
+from redshift_secrets.settings import Settings
+
+if TYPE_CHECKING:
+    from redshift_secrets.broker import Broker
+    from redshift_secrets.model import ConnectionFields
+
+log = logging.getLogger(__name__)
+
+
+class RedshiftSecretsBackend(BaseSecretsBackend):
+    """Answers for every conn_id that a tag on a Redshift warehouse claims; see `Settings` for the arguments.
+
+        [secrets]
+        backend = redshift_secrets.RedshiftSecretsBackend
+        backend_kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl"}
+
+    Raises `SettingsError` that lists every mistake in `backend_kwargs`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self.settings = Settings.from_kwargs(kwargs)
+        self._broker: Broker | None = None
+        self._lock = threading.Lock()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child of a fork, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+
+    def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+        """Return the Airflow Connection for `conn_id`, or `None` for what is not ours.
+
+        Raises `AirflowSecretsBackendAccessDenied` (where this Airflow has it, else `CannotServeError`) for what is ours
+        and cannot be served, so that nobody goes on to an old password elsewhere.
+        """
+        # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
+        if not self.settings.matches(conn_id):
+            return None
+        try:
+            fields = self.broker.connection(conn_id, team_name)
+        except CannotServeError as error:
+            raise _authoritative(error) from None
+        return None if fields is None else self._connection(fields)
+
+    def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
+        """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""
+        connection = self.get_connection(conn_id, team_name)
+        return None if connection is None else json.dumps(_as_json(connection))
+
+    def get_variable(self, key: str, team_name: str | None = None) -> str | None:
+        """Variables are not ours."""
+        return None
+
+    def get_config(self, key: str) -> str | None:
+        """Configuration is not ours."""
+        return None
+
+    @property
+    def broker(self) -> Broker:
+        """What answers the lookups; made at the first one."""
+        with self._lock:
+            if self._broker is None:
+                from redshift_secrets.aws.door import Aws
+                from redshift_secrets.broker import Broker
+
+                self._broker = Broker(
+                    self.settings,
+                    Aws(self.settings),
+                    on_secret=compat.mask,
+                    answers_kept_seconds=compat.seconds_airflow_keeps_answers(),
+                )
+            return self._broker
+
+    def _connection(self, fields: ConnectionFields) -> Any:
+        # Airflow 3.2 and newer set the class that fits the process, task or server.
+        connection_class = getattr(self, "_connection_class", None) or compat.connection_class()
+        return connection_class(
+            conn_id=fields.conn_id,
+            conn_type=fields.conn_type,
+            description=fields.description,
+            host=fields.host,
+            port=fields.port,
+            schema=fields.schema,
+            login=fields.login,
+            password=fields.password,
+            extra=json.dumps(fields.extra) if fields.extra else None,
+        )
+
+
+def _as_json(connection: Any) -> dict[str, Any]:
+    names = ("conn_type", "description", "host", "port", "schema", "login", "password")
+    return {**{name: getattr(connection, name) for name in names}, "extra": connection.extra_dejson}
+
+
+def _authoritative(error: CannotServeError) -> Exception:
+    refusal = compat.authoritative_refusal()
+    if refusal is not None:
+        return refusal(str(error))
+    log.error("%s", error)  # older Airflows swallow what we raise, so this is where it can be read
+    return error

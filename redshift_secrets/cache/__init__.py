@@ -1,0 +1,10 @@
+"""Three ages, one rule, one flight: keep what is costly to renew. Knows nothing of Redshift.
+
+Fresh: returned. Usable but not fresh: returned at once, while one thread renews behind the lookup. Dead: everyone
+waits for one renewal, and if that fails its error is everyone's answer.
+"""
+
+from redshift_secrets.cache.aged import Aged, AgedCache
+from redshift_secrets.cache.deadline import Deadline
+
+__all__ = ["Aged", "AgedCache", "Deadline"]

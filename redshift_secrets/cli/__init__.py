@@ -1,0 +1,1 @@
+"""The face for a shell: `redshift-secrets`."""

@@ -1,0 +1,62 @@
+"""What differs between the versions of Airflow. Everything is imported when it is used: see `backend.py`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+_MASKERS = (
+    "airflow._shared.secrets_masker",  # 3.1 and newer, server code
+    "airflow.sdk._shared.secrets_masker",  # 3.1 and newer, task code; its supervisor is told by Airflow itself
+    "airflow.sdk.execution_time.secrets_masker",  # 3.0
+    "airflow.utils.log.secrets_masker",  # 2.11
+)
+_CONFIGURATIONS = ("airflow.sdk.configuration", "airflow.configuration")
+
+
+def mask(secret: str) -> None:
+    """Tell every masker of this Airflow about a password, and about the forms it takes in a URI.
+
+    Raises `ImportError` when this Airflow has none, since a password must not exist where logs are not kept clean.
+    """
+    maskers = [module.mask_secret for module in _importable(_MASKERS)]
+    if not maskers:
+        raise ImportError(f"this Airflow has no secrets masker that redshift-secrets knows; looked for {_MASKERS}")
+    for mask_secret in maskers:
+        for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
+            mask_secret(form)
+
+
+def authoritative_refusal() -> Callable[[str], Exception] | None:
+    """Return the exception that Airflow takes for a final no (task SDK 1.2.2 and newer), or `None` on older ones."""
+    for module in _importable(("airflow.sdk.exceptions",)):
+        refusal: Callable[[str], Exception] | None = getattr(module, "AirflowSecretsBackendAccessDenied", None)
+        return refusal
+    return None
+
+
+def connection_class() -> Any:
+    """Return the Connection of Airflow's server code, for versions that do not tell a backend which class to build."""
+    return importlib.import_module("airflow.models").Connection
+
+
+def seconds_airflow_keeps_answers() -> int:
+    """Return for how long Airflow itself keeps what a backend answers: `[secrets] cache_ttl_seconds`, 0 when it does not."""
+    for module in _importable(_CONFIGURATIONS):
+        conf = module.conf
+        if conf.getboolean("secrets", "use_cache", fallback=False):
+            return int(conf.getint("secrets", "cache_ttl_seconds", fallback=900))
+        return 0
+    return 0
+
+
+def _importable(names: tuple[str, ...]) -> list[Any]:
+    modules = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError:
+            continue
+    return modules

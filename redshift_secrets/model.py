@@ -1,0 +1,188 @@
+"""The words of the project as data: warehouse, connection spec, credential, connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+WarehouseKind = Literal["cluster", "workgroup"]
+
+
+@dataclass(frozen=True)
+class VpcEndpoint:
+    """A Redshift-managed VPC endpoint of a warehouse."""
+
+    name: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """One thing to connect to: a provisioned cluster or a Serverless workgroup, as AWS last described it.
+
+    `created_at` is in seconds since the epoch. `role_arn` is the role that was assumed to see it, `None` for the
+    identity Airflow runs as. `host` and `port` are `None` while AWS gives it no endpoint.
+    """
+
+    kind: WarehouseKind
+    identifier: str
+    arn: str
+    account: str
+    region: str
+    status: str
+    created_at: float
+    tags: Mapping[str, str]
+    database: str
+    host: str | None = None
+    port: int | None = None
+    custom_domain: str | None = None
+    vpc_endpoints: tuple[VpcEndpoint, ...] = ()
+    vpc_endpoints_error: str | None = None
+    """Why the VPC endpoints could not be read, where a tag asks for one."""
+    admin_secret_arn: str | None = None
+    role_arn: str | None = None
+
+    def __str__(self) -> str:
+        kind = "cluster" if self.kind == "cluster" else "Serverless workgroup"
+        return f"{kind} {self.identifier} (account {self.account}, {self.region})"
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether AWS says that logins can work: an endpoint, and no state that rules them out.
+
+        States that come and go in seconds (modifying, resizing, rebooting) do not count: the driver retries those.
+        https://docs.aws.amazon.com/redshift/latest/APIReference/API_Cluster.html
+        """
+        if self.host is None or self.port is None:
+            return False
+        status = self.status.lower()
+        return not status.startswith("incompatible-") and status not in (
+            "creating",
+            "deleting",
+            "final-snapshot",
+            "hardware-failure",
+            "paused",
+            "pausing",
+            "resuming",
+        )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What one listing covers: one kind of warehouse, in one region, as one identity. It fails alone."""
+
+    kind: WarehouseKind
+    region: str
+    role_arn: str | None
+
+    def __str__(self) -> str:
+        kind = "clusters" if self.kind == "cluster" else "Serverless workgroups"
+        return f"{kind} in {self.region}" + (f" as {self.role_arn}" if self.role_arn else "")
+
+
+Auth = Literal["db-user", "iam", "secret", "connector"]
+
+
+@dataclass(frozen=True)
+class ConnectionSpec:
+    """What the tags and the settings say of one conn_id.
+
+    `sources` tells for every field where its value came from. `errors` make the connection fail, `warnings` do not.
+    """
+
+    conn_id: str
+    warehouse: Warehouse
+    auth: Auth
+    endpoint: str
+    database: str
+    db_user: str | None
+    db_groups: tuple[str, ...]
+    auto_create: bool
+    duration: int
+    conn_type: str
+    team: str | None
+    extra: Mapping[str, object]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the endpoint this spec asks for; `None` where the warehouse has no such endpoint now."""
+        warehouse = self.warehouse
+        if warehouse.host is None or warehouse.port is None:
+            return None
+        if self.endpoint == "default":
+            return warehouse.host, warehouse.port
+        if self.endpoint == "custom-domain":
+            return (warehouse.custom_domain, warehouse.port) if warehouse.custom_domain else None
+        name = self.endpoint.removeprefix("vpc:")
+        return next(((e.host, e.port) for e in warehouse.vpc_endpoints if e.name == name), None)
+
+
+@dataclass(frozen=True)
+class MintRequest:
+    """All that decides which credential AWS gives; two connections with an equal request share one credential."""
+
+    auth: Auth
+    arn: str
+    kind: WarehouseKind
+    identifier: str
+    account: str
+    region: str
+    role_arn: str | None
+    database: str
+    db_user: str | None
+    db_groups: tuple[str, ...]
+    auto_create: bool
+    duration: int
+    admin_secret_arn: str | None
+
+    @classmethod
+    def of(cls, spec: ConnectionSpec) -> MintRequest:
+        """The request for the credential of `spec`, without whatever its way of authenticating does not use."""
+        warehouse = spec.warehouse
+        as_db_user = spec.auth == "db-user"
+        return cls(
+            auth=spec.auth,
+            arn=warehouse.arn,
+            kind=warehouse.kind,
+            identifier=warehouse.identifier,
+            account=warehouse.account,
+            region=warehouse.region,
+            role_arn=warehouse.role_arn,
+            database=spec.database,
+            db_user=spec.db_user if as_db_user else None,
+            db_groups=spec.db_groups if as_db_user else (),
+            auto_create=spec.auto_create and as_db_user,
+            duration=spec.duration,
+            admin_secret_arn=warehouse.admin_secret_arn if spec.auth == "secret" else None,
+        )
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A database user, a password and the moment it dies (seconds since the epoch), with who minted it and when."""
+
+    user: str
+    password: str = field(repr=False)
+    minted_at: float
+    expires_at: float
+    minted_by: str
+
+
+@dataclass(frozen=True)
+class ConnectionFields:
+    """The fields of an Airflow Connection, under Airflow's names."""
+
+    conn_id: str
+    conn_type: str
+    host: str
+    port: int
+    schema: str
+    login: str | None
+    password: str | None = field(repr=False)
+    extra: Mapping[str, object] = field(repr=False)
+    description: str

@@ -1,0 +1,44 @@
+"""Run many calls at once in a few threads, and do not wait longer than agreed."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from redshift_secrets.cache.deadline import Deadline
+
+T = TypeVar("T")
+
+
+def run_all(calls: Sequence[Callable[[], T]], *, threads: int, deadline: Deadline) -> list[T | Exception | None]:
+    """Return for each call what it returned, the exception it raised, or `None` when the deadline came first.
+
+    The threads are daemons, unlike those of `concurrent.futures`, which would keep the process from exiting while AWS
+    does not answer. A call that has not begun at the deadline is never begun.
+    """
+    results: list[T | Exception | None] = [None] * len(calls)
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(calls)):
+        waiting.put(number)
+    finished = threading.Semaphore(0)
+
+    def work() -> None:
+        while deadline.left() > 0:
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results[number] = calls[number]()
+            except Exception as error:
+                results[number] = error
+            finished.release()
+
+    for number in range(min(threads, len(calls))):
+        threading.Thread(target=work, name=f"redshift-secrets worker {number}", daemon=True).start()
+    for _ in calls:
+        if not finished.acquire(timeout=deadline.left()):
+            break
+    return list(results)  # a copy, which threads that come late do not change

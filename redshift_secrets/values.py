@@ -1,0 +1,220 @@
+"""Single values: what a tag or a setting may say, and how it is read.
+
+Each reader takes the raw value and returns the typed one, or raises `ValueError` with the end of a sentence that
+begins with the name of the tag or the setting ("must be ..."). The rules for names are those of GetClusterCredentials:
+https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
+"""`auto` is resolved when a connection spec is built; the other four are the ways of section 5 of the design."""
+
+_DB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}")
+_DB_GROUP = re.compile(r"[a-z][a-z0-9_+.@-]{0,63}")
+_CONN_ID = re.compile(r"[\w\-.:/]{1,250}")
+_CONN_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_TEAM = re.compile(r"[A-Za-z0-9_-]{1,50}")
+_VPC_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,29}")
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
+_ACCOUNT = re.compile(r"\d{12}")
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the known name that is most like `name`, else an empty string."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def text(raw: object) -> str:
+    """Any text that is not empty."""
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError(f"must be a text that is not empty, not {raw!r}")
+    return raw.strip()
+
+
+def boolean(raw: object) -> bool:
+    """`true` or `false`, as a boolean or as the text that an environment variable or a tag carries."""
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.strip().lower() in ("true", "false"):
+        return raw.strip().lower() == "true"
+    raise ValueError(f"must be true or false, not {raw!r}")
+
+
+def whole_number(minimum: int, maximum: int, unit: str = "seconds") -> Callable[[object], int]:
+    """A reader for whole numbers between `minimum` and `maximum`, both included."""
+
+    def read(raw: object) -> int:
+        try:
+            # A boolean is an int in Python, never in a configuration file; 900.0 is 900 in JSON.
+            if isinstance(raw, bool) or not isinstance(raw, (int, float, str)) or int(raw) != float(raw):
+                raise ValueError
+            number = int(raw)
+        except (ValueError, OverflowError):
+            raise ValueError(f"must be a whole number of {unit}, not {raw!r}") from None
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must be between {minimum} and {maximum} {unit}, not {number}")
+        return number
+
+    return read
+
+
+duration = whole_number(900, 3600)
+"""Seconds a credential lives: what all three credential calls of AWS accept."""
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    """A reader that accepts one of a few words."""
+
+    def read(raw: object) -> str:
+        if isinstance(raw, str) and raw.strip() in choices:
+            return raw.strip()
+        hint = nearest(raw, choices) if isinstance(raw, str) else ""
+        raise ValueError(f"must be one of {', '.join(choices)}, not {raw!r}{hint}")
+
+    return read
+
+
+auth = one_of(*AUTH_METHODS)
+
+
+def _named(pattern: re.Pattern[str], rule: str) -> Callable[[object], str]:
+    def read(raw: object) -> str:
+        if isinstance(raw, str) and pattern.fullmatch(raw.strip()):
+            return raw.strip()
+        raise ValueError(f"must be {rule}, not {raw!r}")
+
+    return read
+
+
+_any_db_user = _named(
+    _DB_NAME,
+    "a database user as AWS accepts it: 1 to 64 letters, digits or any of _ + . @ -, the first a letter, no colon or slash",
+)
+
+
+def db_user(raw: object) -> str:
+    """A database user for GetClusterCredentials. AWS adds `IAM:` itself, so the name comes without it."""
+    if isinstance(raw, str) and raw.strip().upper().startswith(("IAM:", "IAMA:", "IAMR:")):
+        raise ValueError(f"must be the bare database user, AWS adds the prefix: write {raw.strip().split(':', 1)[1]!r}")
+    name = _any_db_user(raw)
+    if name.upper() == "PUBLIC":
+        raise ValueError("must not be PUBLIC, which AWS reserves")
+    return name
+
+
+database = _named(
+    _DB_NAME,
+    "a database name as AWS accepts it: 1 to 64 letters, digits or any of _ + . @ -, the first a letter, no colon or slash",
+)
+db_group = _named(
+    _DB_GROUP,
+    "a database group as AWS accepts it: 1 to 64 lower-case letters, digits or any of _ + . @ -, the first a letter",
+)
+conn_id = _named(
+    _CONN_ID, "a conn_id that both Airflow and AWS tags accept: 1 to 250 letters, digits or any of _ - . : /"
+)
+conn_type = _named(
+    _CONN_TYPE, "an Airflow connection type such as redshift or postgres: lower-case letters, digits, _ or -"
+)
+team = _named(_TEAM, "an Airflow team name: 1 to 50 letters, digits, _ or -")
+region = _named(_REGION, "an AWS region such as eu-west-1")
+account = _named(_ACCOUNT, "an AWS account of 12 digits, in quotes so that leading zeros survive")
+role_arn = _named(_ROLE_ARN, "the ARN of an IAM role such as arn:aws:iam::123456789012:role/airflow")
+
+
+def endpoint(raw: object) -> str:
+    """`default`, `custom-domain`, or `vpc:<name>` of a Redshift-managed VPC endpoint."""
+    if isinstance(raw, str):
+        value = raw.strip()
+        if value in ("default", "custom-domain"):
+            return value
+        if value.startswith("vpc:") and _VPC_ENDPOINT.fullmatch(value[4:]):
+            return value
+    raise ValueError(f"must be default, custom-domain or vpc:<name of a Redshift-managed VPC endpoint>, not {raw!r}")
+
+
+def listed(item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """A reader for lists: a JSON list, or a text with items between spaces or commas as tags and variables carry it."""
+
+    def read(raw: object) -> tuple[T, ...]:
+        if isinstance(raw, str):
+            raw = json_value(raw) if raw.lstrip().startswith("[") else raw.replace(",", " ").split()
+        if not isinstance(raw, (list, tuple)):
+            raise ValueError(f"must be a list, not {raw!r}")
+        # An item named twice is named once, in the order of the first mention.
+        return tuple(dict.fromkeys(item(each) for each in raw))
+
+    return read
+
+
+db_groups = listed(db_group)
+
+
+def json_value(raw: object) -> object:
+    """A value that an environment variable carries as JSON; anything but a text is returned as it is."""
+    if not isinstance(raw, str):
+        return raw
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        # The text itself is not repeated: `extra` and `config` may carry what must not be seen.
+        raise ValueError(f"must be JSON, which it is not: {error}") from None
+
+
+def mapping(raw: object) -> dict[str, object]:
+    """A JSON object."""
+    value = json_value(raw)
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def pattern(raw: object) -> re.Pattern[str]:
+    """A regular expression, matched from the start and without case as the Amazon provider's backends do."""
+    value = text(raw)
+    try:
+        return re.compile(value, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression; {value!r} is not one: {error}") from None
+
+
+_NOT_IN_EXTRA = frozenset(
+    "host hostaddr port user username login password database dbname schema dsn uri service servicefile passfile"
+    " unix_sock iam db_user db_groups auto_create cluster_identifier is_serverless serverless_work_group"
+    " serverless_acct_id endpoint_url credentials_provider access_key_id secret_access_key session_token profile".split()
+)
+
+
+def extra_key(raw: object) -> str:
+    """A key of a connection's `extra`. Clients hand `extra` to their drivers, where it beats the connection's own
+    fields: a tag must not be able to send the password to another host or to log in as somebody else."""
+    key = text(raw)
+    if key.lower() in _NOT_IN_EXTRA:
+        raise ValueError(f"must not contain {key!r}, which would change where or as whom a driver connects")
+    return key
+
+
+def extra(raw: object) -> dict[str, object]:
+    """The `extra` of every connection: a JSON object."""
+    return {extra_key(key): value for key, value in mapping(raw).items()}
+
+
+def scalar(raw: str) -> object:
+    """One value of a connection's `extra` from a tag: `true`, `false` and whole numbers are what they look like."""
+    value = raw.strip()
+    if value in ("true", "false"):
+        return value == "true"
+    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", value):
+        return int(value)
+    return value

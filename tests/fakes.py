@@ -1,0 +1,124 @@
+"""Stand-ins for time and AWS that tests of single parts share. End-to-end tests use the real stand-in instead."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
+
+EPOCH = 1_800_000_000.0
+
+
+class Clock:
+    """Seconds since the epoch that pass only when a test says so."""
+
+    def __init__(self, now: float = EPOCH) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def cluster(identifier: str = "prod", tags: dict[str, str] | None = None, **changes: object) -> Warehouse:
+    """A cluster that takes logins, tagged `airflow:conn-id = analytics` unless told otherwise."""
+    warehouse = Warehouse(
+        kind="cluster",
+        identifier=identifier,
+        arn=f"arn:aws:redshift:eu-west-1:123456789012:cluster:{identifier}",
+        account="123456789012",
+        region="eu-west-1",
+        status="available",
+        created_at=EPOCH - 1000,
+        tags=tags if tags is not None else {"airflow:conn-id": "analytics"},
+        database="dev",
+        host=f"{identifier}.abc.eu-west-1.redshift.amazonaws.com",
+        port=5439,
+    )
+    return replace(warehouse, **changes)  # type: ignore[arg-type]
+
+
+def workgroup(identifier: str = "adhoc", tags: dict[str, str] | None = None, **changes: object) -> Warehouse:
+    """A Serverless workgroup that takes logins."""
+    return cluster(
+        identifier,
+        tags,
+        kind="workgroup",
+        arn=f"arn:aws:redshift-serverless:eu-west-1:123456789012:workgroup/{identifier}",
+        status="AVAILABLE",
+        **changes,
+    )
+
+
+def denied(operation: str = "redshift:DescribeClusters") -> AwsError:
+    return AwsError(operation, "everything", "arn:aws:iam::1:role/x", "AccessDenied", "Not allowed.", "Allow it.")
+
+
+class FakeAws:
+    """What the keepers ask of AWS, answered from lists; counts what it is asked.
+
+    `failing` holds scopes that cannot be listed. `hold` makes listing and minting wait until the event is set.
+    """
+
+    def __init__(
+        self, clock: Clock, warehouses: Sequence[Warehouse] = (), scopes: Sequence[Scope] | None = None
+    ) -> None:
+        self.clock = clock
+        self.warehouses = list(warehouses)
+        self._scopes = scopes or [Scope("cluster", "eu-west-1", None), Scope("workgroup", "eu-west-1", None)]
+        self.failing: dict[Scope, Exception] = {}
+        self.mint_error: Exception | None = None
+        self.calls: Counter[str] = Counter()
+        self.listed: Counter[Scope] = Counter()
+        self.minted: list[MintRequest] = []
+        self.hold: threading.Event | None = None
+        self.entered = threading.Event()
+        self._lock = threading.Lock()
+
+    def _enter(self, name: str) -> int:
+        with self._lock:
+            self.calls[name] += 1
+            number = self.calls[name]
+        self.entered.set()
+        if self.hold is not None:
+            assert self.hold.wait(30)
+        return number
+
+    def scopes(self) -> Sequence[Scope]:
+        return self._scopes
+
+    def list(self, scope: Scope) -> Sequence[Warehouse]:
+        self._enter("list")
+        with self._lock:
+            self.listed[scope] += 1
+        if scope in self.failing:
+            raise self.failing[scope]
+        return [
+            w for w in self.warehouses if (w.kind, w.region, w.role_arn) == (scope.kind, scope.region, scope.role_arn)
+        ]
+
+    def look(self, seen: Warehouse) -> Warehouse:
+        self._enter("look")
+        for warehouse in self.warehouses:
+            if warehouse.arn == seen.arn:
+                return warehouse
+        raise AwsError(
+            "redshift:DescribeClusters", str(seen), "me", "ClusterNotFound", "It is gone.", "It was deleted."
+        )
+
+    def mint(self, request: MintRequest) -> Credential:
+        number = self._enter("mint")
+        if self.mint_error is not None:
+            raise self.mint_error
+        with self._lock:
+            self.minted.append(request)
+        user = f"IAM:{request.db_user}" if request.db_user else "IAMR:airflow"
+        return Credential(
+            user, f"password-{number}", self.clock(), self.clock() + request.duration, "arn:aws:iam::1:role/x"
+        )
