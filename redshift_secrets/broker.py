@@ -12,7 +12,7 @@ from redshift_secrets import connections
 from redshift_secrets.cache import Deadline
 from redshift_secrets.catalog import Catalog, Lister, Snapshot
 from redshift_secrets.credentials import Credentials, Minter
-from redshift_secrets.errors import CannotServeError, RedshiftSecretsError
+from redshift_secrets.errors import CannotServeError, DeadlineError, RedshiftSecretsError
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest
 from redshift_secrets.settings import Settings
 
@@ -44,10 +44,11 @@ class Broker:
     ) -> None:
         self._settings = settings
         self._monotonic = monotonic
-        self._catalog = Catalog(settings, aws, clock=clock, rand=rand)
+        self._catalog = Catalog(settings, aws, clock=clock, monotonic=monotonic, rand=rand)
         min_validity = max(settings.min_validity_seconds, answers_kept_seconds)
         self._credentials = Credentials(min_validity, aws, on_secret=on_secret, clock=clock, rand=rand)
-        self._reported_conflicts: set[str] = set()
+        self._reported_conflicts: set[tuple[str, str]] = set()
+        self._reported_warnings: set[tuple[str, str]] = set()
 
     def connection(self, conn_id: str, team_name: str | None = None) -> ConnectionFields | None:
         """Return the connection, or `None` for what is not ours.
@@ -60,14 +61,19 @@ class Broker:
         snapshot = self._snapshot(conn_id, deadline)
         if snapshot is None:
             return None
-        specs = self._answerable(snapshot, conn_id, team_name)
-        if not specs and self._must_be_ours(conn_id):
+        claims = self.specs(snapshot, conn_id)
+        if not claims and self._must_be_ours(conn_id):
             snapshot = self._catalog.renewed_for_miss(snapshot, deadline)
-            specs = self._answerable(snapshot, conn_id, team_name)
-        if not specs:
+            claims = self.specs(snapshot, conn_id)
+        if not claims:
             self._refuse_if_unseen(snapshot, conn_id)
+        # A team's connection answers only to that team; to others it is neither missing nor refused.
+        specs = [spec for spec in claims if spec.team is None or spec.team == team_name]
+        if not specs:
             return None
-        return self.serve(self._only(specs), deadline)
+        spec = self._only(specs)
+        self._report_warnings(spec)
+        return self.serve(spec, deadline)
 
     def deadline(self) -> Deadline:
         """The end of a lookup that begins now."""
@@ -100,8 +106,8 @@ class Broker:
             return spec
         try:
             spec = self._catalog.look(spec, deadline)
-        except RedshiftSecretsError as error:
-            raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {error}") from None
+        except Exception as error:
+            raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {_known(error)}") from None
         if spec.errors:
             raise _refusal(spec, "; ".join(spec.errors))
         if not spec.warehouse.can_serve:
@@ -113,18 +119,22 @@ class Broker:
         """Return a living credential for a spec that mints; raises `CannotServeError`."""
         try:
             return self._credentials.get(MintRequest.of(spec), deadline)
-        except RedshiftSecretsError as error:
-            raise _refusal(spec, str(error)) from None
+        except DeadlineError as error:
+            role = spec.warehouse.role_arn or self._settings.role_arn
+            advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
+            raise _refusal(spec, f"{error}, as {role or 'the identity Airflow runs as'}. {advice}") from None
+        except Exception as error:
+            raise _refusal(spec, _known(error)) from None
 
     def _snapshot(self, conn_id: str, deadline: Deadline) -> Snapshot | None:
         try:
             return self._catalog.snapshot(deadline)
-        except RedshiftSecretsError as error:
+        except Exception as error:
             # Nothing is known at all. What the site's own pattern calls ours must not be looked for elsewhere; of
             # anything else we cannot say that it is. The failure itself was logged once, where it happened.
             if self._must_be_ours(conn_id):
                 raise CannotServeError(
-                    f"connection {conn_id!r} matches connections_lookup_pattern and cannot be looked up: {error}"
+                    f"connection {conn_id!r} matches connections_lookup_pattern and cannot be looked up: {_known(error)}"
                 ) from None
             return None
 
@@ -139,9 +149,12 @@ class Broker:
                 f" it may be in what cannot: {reasons}"
             )
 
-    def _answerable(self, snapshot: Snapshot, conn_id: str, team_name: str | None) -> Sequence[ConnectionSpec]:
-        """The specs that this asker may have: a team's connection answers only to that team."""
-        return [s for s in self._catalog.specs(snapshot, conn_id) if s.team is None or s.team == team_name]
+    def _report_warnings(self, spec: ConnectionSpec) -> None:
+        """Log what is odd about the tags of a connection that is asked for, once, so that the task's log has it."""
+        for warning in spec.warnings:
+            if (spec.conn_id, warning) not in self._reported_warnings:
+                self._reported_warnings.add((spec.conn_id, warning))
+                log.warning("connection %r: %s", spec.conn_id, warning)
 
     def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
         if len(specs) == 1:
@@ -150,13 +163,12 @@ class Broker:
         names = " and ".join(str(spec.warehouse) for spec in specs)
         decided = self._settings.on_conflict == "oldest" and first.warehouse.created_at < second.warehouse.created_at
         if not decided:
-            raise _refusal(
-                first,
-                f"it is claimed by {names}. Take the tag off all but one, or set on_conflict = oldest to let the warehouse"
-                " that was created first keep it",
-            )
-        if names not in self._reported_conflicts:
-            self._reported_conflicts.add(names)
+            advice = "or set on_conflict = oldest to let the warehouse that was created first keep it"
+            if self._settings.on_conflict == "oldest":
+                advice = "on_conflict = oldest cannot decide between warehouses that were created at the same moment"
+            raise _refusal(first, f"it is claimed by {names}. Take the tag off all but one, {advice}")
+        if (first.conn_id, names) not in self._reported_conflicts:
+            self._reported_conflicts.add((first.conn_id, names))
             log.error(
                 "connection %r is claimed by %s; on_conflict = oldest gives it to %s",
                 first.conn_id,
@@ -168,6 +180,14 @@ class Broker:
 
 def _state(spec: ConnectionSpec) -> str:
     return spec.warehouse.status if spec.warehouse.host is not None else f"{spec.warehouse.status}, without an endpoint"
+
+
+def _known(error: Exception) -> str:
+    # Whatever goes wrong, Airflow must not go on to an old password. The text of an error that is not ours may hold
+    # anything, so only its kind is told.
+    if isinstance(error, RedshiftSecretsError):
+        return str(error)
+    return f"an unexpected {type(error).__name__}. This is a fault of redshift-secrets or its set-up, please report it"
 
 
 def _refusal(spec: ConnectionSpec, reason: str) -> CannotServeError:

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from redshift_secrets import specs, tags
@@ -74,7 +74,8 @@ class Snapshot:
 
 
 class Catalog:
-    """Finds connection specs. `clock` gives seconds since the epoch, `rand` numbers from 0 to 1 to spread renewals."""
+    """Finds connection specs. `clock` gives seconds since the epoch, `monotonic` seconds on a clock that never jumps,
+    `rand` numbers from 0 to 1 to spread renewals."""
 
     def __init__(
         self,
@@ -82,11 +83,13 @@ class Catalog:
         aws: Lister,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
         self._aws = aws
         self._clock = clock
+        self._monotonic = monotonic
         self._rand = rand
         self._cache: AgedCache[str, Snapshot] = AgedCache(
             lambda _key: "the catalog of warehouses", clock=clock, maxsize=1
@@ -126,7 +129,8 @@ class Catalog:
         """Return the spec with its warehouse as it is at this moment, asked of AWS at most once in a few seconds."""
 
         def ask() -> Aged[Warehouse]:
-            warehouse = self._aws.look(spec.warehouse)
+            # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
+            warehouse = replace(self._aws.look(spec.warehouse), tags=spec.warehouse.tags)
             until = self._clock() + _LOOK_SECONDS
             return Aged(warehouse, until, until)
 
@@ -137,22 +141,30 @@ class Catalog:
         """List what is due (with `at_once`, all that is not in back-off) and take a new snapshot of all that is known."""
         now = self._clock()
         known = {listing.scope: listing for listing in self._last.listings} if self._last else {}
-        listings = [known.get(scope, Listing(scope)) for scope in dict.fromkeys(self._aws.scopes())]
+        listings = [self._kept(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())]
+        # Who was a moment too late to join the listing for another miss does not start one more.
+        at_once = at_once and (self._last is None or now >= self._last.taken_at + MISS_REFRESH_SECONDS)
         due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
         # Half of the time of a lookup: the other half is for minting, also while one region does not answer.
-        deadline = Deadline(self._settings.aws_timeout_seconds / 2)
+        deadline = Deadline(self._settings.aws_timeout_seconds / 2, self._monotonic)
         calls = [functools.partial(self._aws.list, listing.scope) for listing in due]
         answers = dict(zip((x.scope for x in due), run_all(calls, threads=_THREADS, deadline=deadline), strict=True))
         listings = [self._updated(x, answers[x.scope], deadline) if x.scope in answers else x for x in listings]
         if all(listing.listed_at is None for listing in listings):
             raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
         snapshot = self._last = _snapshot(listings, now, self._settings)
-        latest = max(x.listed_at for x in listings if x.listed_at is not None)
+        oldest = min(x.listed_at for x in listings if x.listed_at is not None)
         return Aged(
             snapshot,
             fresh_until=min(listing.due_at for listing in listings),
-            usable_until=latest + self._settings.catalog_max_stale_seconds,
+            usable_until=oldest + self._settings.catalog_max_stale_seconds,
         )
+
+    def _kept(self, listing: Listing, now: float) -> Listing:
+        """The listing, without what was last known of it where that is too old to be served."""
+        if listing.listed_at is None or now < listing.listed_at + self._settings.catalog_max_stale_seconds:
+            return listing
+        return replace(listing, warehouses=(), listed_at=None)
 
     def _updated(self, before: Listing, answer: Sequence[Warehouse] | Exception | None, deadline: Deadline) -> Listing:
         now = self._clock()
@@ -166,17 +178,9 @@ class Catalog:
         # A region that is denied for good must not cost a call every ten seconds: the pause doubles.
         failures = before.failures + 1
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10), max(ttl, _FIRST_RETRY_SECONDS))
-        stale = before.listed_at is None or now >= before.listed_at + self._settings.catalog_max_stale_seconds
-        kept = "nothing is known of it" if stale else "what was last known of it is kept"
+        kept = "nothing is known of it" if before.listed_at is None else "what was last known of it is kept"
         log.warning("%s could not be listed, %s: %s", before.scope, kept, error)
-        return Listing(
-            before.scope,
-            () if stale else before.warehouses,
-            listed_at=None if stale else before.listed_at,
-            error=error,
-            failures=failures,
-            due_at=now + pause,
-        )
+        return replace(before, error=error, failures=failures, due_at=now + pause)
 
 
 def _snapshot(listings: Sequence[Listing], now: float, settings: Settings) -> Snapshot:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+# In order: the first line of which anything can be imported is the one of this Airflow.
 _MASKERS = (
-    "airflow._shared.secrets_masker",  # 3.1 and newer, server code
-    "airflow.sdk._shared.secrets_masker",  # 3.1 and newer, task code; its supervisor is told by Airflow itself
-    "airflow.sdk.execution_time.secrets_masker",  # 3.0
-    "airflow.utils.log.secrets_masker",  # 2.11
+    # 3.1 and newer: server code and task code have one each; the task's supervisor is told by Airflow itself
+    ("airflow._shared.secrets_masker", "airflow.sdk._shared.secrets_masker"),
+    ("airflow.sdk.execution_time.secrets_masker",),  # 3.0
+    ("airflow.utils.log.secrets_masker",),  # 2.11
 )
 _CONFIGURATIONS = ("airflow.sdk.configuration", "airflow.configuration")
 
@@ -21,12 +22,12 @@ def mask(secret: str) -> None:
 
     Raises `ImportError` when this Airflow has none, since a password must not exist where logs are not kept clean.
     """
-    maskers = [module.mask_secret for module in _importable(_MASKERS)]
-    if not maskers:
+    modules = next(filter(None, map(_importable, _MASKERS)), None)
+    if modules is None:
         raise ImportError(f"this Airflow has no secrets masker that redshift-secrets knows; looked for {_MASKERS}")
-    for mask_secret in maskers:
+    for module in modules:
         for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
-            mask_secret(form)
+            module.mask_secret(form)
 
 
 def authoritative_refusal() -> Callable[[str], Exception] | None:

@@ -64,9 +64,10 @@ class Credentials:
     def _aged(self, credential: Credential) -> Aged[Credential]:
         half = self._life(credential) / 2
         usable_until = credential.expires_at - self._min_validity_seconds
-        # Airflow's own cache may ask for more validity than a short-lived credential has; half a life is always usable,
-        # otherwise each lookup would be a mint.
-        usable_until = max(usable_until, credential.minted_at + half)
+        if usable_until <= credential.minted_at:
+            # Airflow's own cache may ask for more validity than a short-lived credential ever has. Half of its life is
+            # usable then, otherwise each lookup would be a mint.
+            usable_until = credential.minted_at + half
         fresh_until = credential.minted_at + half * (1 - _SPREAD * self._rand())
         return Aged(credential, fresh_until=min(fresh_until, usable_until), usable_until=usable_until)
 

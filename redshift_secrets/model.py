@@ -139,6 +139,8 @@ class MintRequest:
     auto_create: bool
     duration: int
     admin_secret_arn: str | None
+    team: str | None = None
+    """AWS does not know it; it is here so that teams never share a credential."""
 
     @classmethod
     def of(cls, spec: ConnectionSpec) -> MintRequest:
@@ -159,6 +161,7 @@ class MintRequest:
             auto_create=spec.auto_create and as_db_user,
             duration=spec.duration,
             admin_secret_arn=warehouse.admin_secret_arn if spec.auth == "secret" else None,
+            team=spec.team,
         )
 
 

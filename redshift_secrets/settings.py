@@ -26,8 +26,15 @@ def _tag_prefix(raw: object) -> str:
     return prefix
 
 
+def _private_text(raw: object) -> str:
+    """A text that no message may repeat, whatever it is."""
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("must be a text that is not empty")
+    return raw.strip()
+
+
 def _url(raw: object) -> str:
-    url = values.text(raw)
+    url = _private_text(raw)  # may carry a password
     if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
         raise ValueError("must be a URL that begins with http:// or https:// and carries no user or password")
     return url
@@ -52,7 +59,7 @@ class Account:
 
 _ACCOUNT_KEYS: Mapping[str, Callable[[object], Any]] = {
     "role_arn": values.role_arn,
-    "external_id": values.text,
+    "external_id": _private_text,
     "regions": values.listed(values.region),
 }
 
@@ -102,7 +109,7 @@ class Settings:
     profile_name: str | None = _setting(values.text, None)
     region_name: str | None = _setting(values.region, None)
     role_arn: str | None = _setting(values.role_arn, None)
-    external_id: str | None = field(default=None, metadata={"read": values.text}, repr=False)
+    external_id: str | None = field(default=None, metadata={"read": _private_text}, repr=False)
     endpoint_url: str | None = _setting(_url, None)
     config: Mapping[str, Any] | None = field(default=None, metadata={"read": values.mapping}, repr=False)
     connections_lookup_pattern: re.Pattern[str] | None = _setting(values.pattern, None)
@@ -132,6 +139,7 @@ class Settings:
         """
         known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}
         read: dict[str, Any] = {}
+        unread: set[str] = set()
         problems: list[str] = []
         for name, raw in kwargs.items():
             if name in _LATER:
@@ -142,10 +150,11 @@ class Settings:
                 try:
                     read[name] = known[name].metadata["read"](raw)
                 except ValueError as error:
+                    unread.add(name)
                     problems.append(f"{name} {error}")
         # What depends on several settings is only looked at where each of them can be read.
         settings = cls(**read)
-        problems += _impossible_together(settings, set(kwargs) - set(read))
+        problems += _impossible_together(settings, unread)
         if problems:
             raise SettingsError(problems)
         return settings

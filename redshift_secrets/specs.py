@@ -70,7 +70,7 @@ def build(warehouse: Warehouse, conn_id: str, settings: Settings) -> ConnectionS
         auth=auth,
         endpoint=chosen["endpoint"].value or "default",
         database=chosen["database"].value or warehouse.database,
-        db_user=chosen["db-user"].value,
+        db_user=chosen["db-user"].value if warehouse.kind == "cluster" else None,
         db_groups=chosen["db-groups"].value or (),
         auto_create=bool(chosen["auto-create"].value),
         duration=chosen["duration"].value or settings.duration_seconds,
@@ -131,9 +131,11 @@ def _contradictions(
         errors.append(
             f"{auth.source} = db-user needs a database user: add the tag {settings.tag_prefix}db-user or the setting db_user"
         )
-    if _resolve_auth(chosen, warehouse) in ("iam", "secret") and not errors:
+    as_iam_identity = auth.value == "connector" and serverless
+    if (_resolve_auth(chosen, warehouse) in ("iam", "secret") or as_iam_identity) and not errors:
         warnings += [
             f"{chosen[name].source} has no effect: auth is {_resolve_auth(chosen, warehouse)}"
+            + (" and Serverless logs in as the user mapped from the IAM identity" if as_iam_identity else "")
             for name in ("db-user", "db-groups", "auto-create")
             if chosen[name].by_tag
         ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore import exceptions
+from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.quiet import no_bodies_in_logs
 from redshift_secrets.errors import AwsError
@@ -72,6 +73,10 @@ def translated(operation: str, resource: str, identity: str) -> Iterator[None]:
         raise error("Unreachable", f"no connection to {_endpoint(caught)}.", advice) from None
     except exceptions.BotoCoreError as caught:
         raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the setting it names.") from None
+    except ResponseParserError as caught:
+        # Its text is the whole answer, password and all.
+        advice = "Try again; if this lasts, look for a proxy on the way that changes answers."
+        raise error(type(caught).__name__, "the answer is not one that AWS gives.", advice) from None
 
 
 def _endpoint(caught: exceptions.BotoCoreError) -> str:

@@ -141,5 +141,6 @@ class AgedCache(Generic[K, V]):
                 self._failures.pop(key, None)
             elif flight.error is not None:
                 self._failures[key] = flight.error
+            level = logging.WARNING if key in self._entries else logging.ERROR
         if flight.error is not None:
-            log.warning("%s could not be renewed: %s", self._what(key), flight.error)
+            log.log(level, "%s could not be renewed: %s", self._what(key), flight.error)

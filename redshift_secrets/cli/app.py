@@ -114,8 +114,11 @@ def _run(work: Any) -> Any:
 
     try:
         return work(site_broker())
-    except (NotConfiguredError, SettingsError) as error:
+    except NotConfiguredError as error:
         _fail(str(error), WRONG_USAGE)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(WRONG_USAGE) from None
     except RedshiftSecretsError as error:
         _fail(str(error), FAILED)
 

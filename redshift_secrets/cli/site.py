@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from redshift_secrets.broker import Broker
@@ -25,12 +26,12 @@ def site_broker() -> Broker:
 
     Raises `NotConfiguredError`, or `SettingsError` for a configuration with mistakes.
     """
-    # Airflow logs its own start-up; a command line prints what it was asked for.
-    logging.getLogger("airflow").setLevel(logging.ERROR)
     from airflow import configuration
 
     from redshift_secrets.backend import RedshiftSecretsBackend
 
+    # Airflow logs to standard output, which is for what this command was asked for. What we would log, it says itself.
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s", force=True)
     backends: list[Any] = list(configuration.secrets_backend_list)
     if configuration.conf.get("workers", "secrets_backend", fallback=""):
         backends.append(configuration.get_custom_secret_backend(worker_mode=True))

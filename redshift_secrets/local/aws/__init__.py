@@ -1,0 +1,8 @@
+"""The simulated AWS of the laptop stand-in: what boto3 talks to when there is no AWS account at hand."""
+
+from redshift_secrets.local.aws.arns import warehouse_arn
+from redshift_secrets.local.aws.endpoints import EndpointDirectory
+from redshift_secrets.local.aws.faults import Calls, Fault, Faults
+from redshift_secrets.local.aws.simulated import SimulatedAws
+
+__all__ = ["Calls", "EndpointDirectory", "Fault", "Faults", "SimulatedAws", "warehouse_arn"]

@@ -1,0 +1,94 @@
+"""Access keys, and who calls with them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redshift_secrets.local.aws.errors import AwsError
+
+_USER_OR_ROLE = re.compile(
+    r"arn:aws:(?:iam::(?P<user_account>\d{12}):user/(?:[^/]+/)*(?P<user>[^/]+)"
+    r"|sts::(?P<role_account>\d{12}):assumed-role/(?P<role>[^/]+)/(?P<session>[^/]+))"
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An IAM user, or a role that somebody assumed."""
+
+    arn: str
+    account: str
+    user_id: str
+    database_user: str
+    """Who this identity is in a database: `IAM:<user name>` or `IAMR:<role name>`."""
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    """What a client signs with. `expires_at` is in seconds since the epoch, `None` for a key that does not expire."""
+
+    key_id: str
+    secret: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    caller: Caller
+    expires_at: float | None
+
+
+def caller_of(arn: str) -> Caller:
+    """The caller with this ARN; raises `ValueError` for anything but an IAM user or an assumed role."""
+    match = _USER_OR_ROLE.fullmatch(arn)
+    if match is None:
+        raise ValueError(
+            f"{arn!r} is neither arn:aws:iam::<account>:user/<name> "
+            "nor arn:aws:sts::<account>:assumed-role/<role>/<session>"
+        )
+    if match["user"]:
+        return Caller(arn, match["user_account"], _unique_id("AIDA"), f"IAM:{match['user']}")
+    user_id = f"{_unique_id('AROA')}:{match['session']}"
+    return Caller(arn, match["role_account"], user_id, f"IAMR:{match['role']}")
+
+
+class Identities:
+    """Every access key that this simulated AWS accepts. Safe among threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: dict[str, AccessKey] = {}
+
+    def add(self, caller: Caller, *, duration: float | None = None) -> AccessKey:
+        """A new key for `caller`, good for `duration` seconds. An assumed role gets a session token with it."""
+        temporary = ":assumed-role/" in caller.arn
+        key = AccessKey(
+            key_id=_unique_id("ASIA" if temporary else "AKIA"),
+            secret=secrets.token_urlsafe(30),
+            session_token=secrets.token_urlsafe(96) if temporary else None,
+            caller=caller,
+            expires_at=None if duration is None else self._clock() + duration,
+        )
+        with self._lock:
+            self._keys[key.key_id] = key
+        return key
+
+    def caller(self, key_id: str, session_token: str | None, protocol: str) -> Caller:
+        """Who signs with this key; raises the error of AWS that fits the protocol for a wrong or expired one."""
+        query = protocol not in ("json", "rest-json")
+        with self._lock:
+            key = self._keys.get(key_id)
+        if key is None or key.session_token != session_token:
+            code = "InvalidClientTokenId" if query else "UnrecognizedClientException"
+            raise AwsError(code, "The security token included in the request is invalid.")
+        if key.expires_at is not None and key.expires_at <= self._clock():
+            code = "ExpiredToken" if query else "ExpiredTokenException"
+            raise AwsError(code, "The security token included in the request is expired")
+        return key.caller
+
+
+def _unique_id(prefix: str) -> str:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
+    return prefix + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))

@@ -1,0 +1,63 @@
+"""AWS STS: who am I, and let me be somebody else. https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from redshift_secrets.local.aws.errors import AwsError
+from redshift_secrets.local.aws.identity import Identities, caller_of
+from redshift_secrets.local.aws.inventory import moment
+from redshift_secrets.local.aws.requests import Call
+from redshift_secrets.local.config import ConfigError, Role
+
+Answer = dict[str, Any]
+
+_ROLE_ARN = re.compile(r"arn:aws:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]+")
+
+
+class Sts:
+    """AssumeRole for the roles of the configuration, GetCallerIdentity for everyone.
+
+    Raises `ConfigError` for a role whose ARN is none.
+    """
+
+    def __init__(self, roles: tuple[Role, ...], identities: Identities) -> None:
+        for role in roles:
+            if not _ROLE_ARN.fullmatch(role.arn):
+                raise ConfigError(f"role {role.arn!r}: the arn must look like arn:aws:iam::123456789012:role/name")
+        self._roles = {role.arn: role for role in roles}
+        self._identities = identities
+        self.operations: dict[str, Callable[[Call], Answer]] = {
+            "AssumeRole": self._assume_role,
+            "GetCallerIdentity": self._get_caller_identity,
+        }
+
+    def _assume_role(self, call: Call) -> Answer:
+        arn = call.params["RoleArn"]
+        role = self._roles.get(arn)
+        if role is None or (role.external_id is not None and role.external_id != call.params.get("ExternalId")):
+            # AWS says the same whether the role is missing, does not trust the caller or wants an external id.
+            raise AwsError(
+                "AccessDenied",
+                f"User: {call.caller.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}",
+            )
+        session = call.params["RoleSessionName"]
+        account, name = arn.split(":")[4], arn.rpartition("/")[2]
+        caller = caller_of(f"arn:aws:sts::{account}:assumed-role/{name}/{session}")
+        key = self._identities.add(caller, duration=call.params.get("DurationSeconds", 3600))
+        if key.expires_at is None:
+            raise TypeError("the key of an assumed role must expire")
+        return {
+            "Credentials": {
+                "AccessKeyId": key.key_id,
+                "SecretAccessKey": key.secret,
+                "SessionToken": key.session_token,
+                "Expiration": moment(key.expires_at),
+            },
+            "AssumedRoleUser": {"AssumedRoleId": caller.user_id, "Arn": caller.arn},
+        }
+
+    def _get_caller_identity(self, call: Call) -> Answer:
+        return {"UserId": call.caller.user_id, "Account": call.caller.account, "Arn": call.caller.arn}

@@ -1,0 +1,112 @@
+"""Checks a plain value against a shape of botocore's model.
+
+botocore's own validator stops at types and minimums; here enumerations, patterns and maximums count as well,
+because the point is to notice that the stand-in says what AWS never would.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from botocore.model import Shape
+
+
+def violations(value: object, shape: Shape, path: str) -> Iterator[str]:
+    """Every reason why `value` is not a `shape`, each beginning with the `path` of the member.
+
+    Never quotes a value: it may be a password.
+    """
+    expected = _PYTHON_TYPES[shape.type_name]
+    # A boolean is an integer to Python, and nothing but a boolean to AWS.
+    if not isinstance(value, expected) or (isinstance(value, bool) and shape.type_name != "boolean"):
+        yield f"{path}: must be a {shape.type_name}, is {type(value).__name__}"
+        return
+    check = _CHECKS.get(shape.type_name)
+    if check is not None:
+        yield from check(value, shape, path)
+
+
+def _structure(value: dict[str, object], shape: Any, path: str) -> Iterator[str]:
+    for name in shape.required_members:
+        if name not in value:
+            yield f"{path}.{name}: required and missing"
+    for name, member in value.items():
+        if name not in shape.members:
+            yield f"{path}.{name}: not a member of {shape.name}"
+        else:
+            yield from violations(member, shape.members[name], f"{path}.{name}")
+
+
+def _list(value: list[object], shape: Any, path: str) -> Iterator[str]:
+    yield from _between(len(value), shape, path, "length")
+    for number, item in enumerate(value):
+        yield from violations(item, shape.member, f"{path}[{number}]")
+
+
+def _map(value: dict[str, object], shape: Any, path: str) -> Iterator[str]:
+    for key, item in value.items():
+        yield from violations(key, shape.key, f"{path} key")
+        yield from violations(item, shape.value, f"{path}[{key}]")
+
+
+def _string(value: str, shape: Any, path: str) -> Iterator[str]:
+    yield from _between(len(value), shape, path, "length")
+    allowed = shape.enum
+    if allowed and value not in allowed:
+        yield f"{path}: must be one of {', '.join(allowed)}"
+    pattern = _compiled(shape.metadata.get("pattern", ""))
+    if pattern is not None and not pattern.fullmatch(value):
+        yield f"{path}: must match the pattern {shape.metadata['pattern']}"
+
+
+def _number(value: float, shape: Any, path: str) -> Iterator[str]:
+    yield from _between(value, shape, path, "value")
+
+
+def _timestamp(value: datetime, shape: Any, path: str) -> Iterator[str]:
+    if value.tzinfo is None:
+        yield f"{path}: must carry a time zone"
+
+
+def _between(number: float, shape: Any, path: str, what: str) -> Iterator[str]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and number < least:
+        yield f"{path}: {what} must be at least {least}"
+    if most is not None and number > most:
+        yield f"{path}: {what} must be at most {most}"
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    # Patterns are written for Java; Python has no word for its Unicode classes (`\p{L}`), which few shapes use.
+    return re.compile(pattern) if pattern and r"\p{" not in pattern else None
+
+
+_PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "structure": dict,
+    "list": list,
+    "map": dict,
+    "string": str,
+    "integer": int,
+    "long": int,
+    "float": (int, float),
+    "double": (int, float),
+    "boolean": bool,
+    "timestamp": datetime,
+    "blob": bytes,
+}
+_CHECKS: dict[str, Callable[[Any, Any, str], Iterator[str]]] = {
+    "structure": _structure,
+    "list": _list,
+    "map": _map,
+    "string": _string,
+    "integer": _number,
+    "long": _number,
+    "float": _number,
+    "double": _number,
+    "timestamp": _timestamp,
+}

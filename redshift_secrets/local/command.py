@@ -1,0 +1,56 @@
+"""`redshift-secrets local up`: the stand-in in the foreground."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+
+from redshift_secrets.local import config as warehouses_file
+from redshift_secrets.local.config import Warehouses
+from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.tags import MARKER
+
+
+def up(config: Path | None, port: int, *, echo: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM. Raises `ConfigError` for a bad file and `OSError` for a port that is taken."""
+    warehouses = warehouses_file.load(config) if config is not None else default_warehouses()
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with StandIn(warehouses, port=port) as stand_in:
+            _tell(warehouses, stand_in, echo)
+            stop.wait()
+            echo("Stopping.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def default_warehouses() -> Warehouses:
+    """Return what exists when nobody says otherwise: `warehouses.yaml` beside this module."""
+    with resources.as_file(resources.files("redshift_secrets.local") / "warehouses.yaml") as path:
+        return warehouses_file.load(path)
+
+
+def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
+    """Return the Airflow settings that make it look for these warehouses."""
+    regions = sorted({warehouse.region for warehouse in (*warehouses.clusters, *warehouses.workgroups)})
+    return {
+        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": " ".join(regions),
+    }
+
+
+def _tell(warehouses: Warehouses, stand_in: StandIn, echo: Callable[[str], None]) -> None:
+    for warehouse in (*warehouses.clusters, *warehouses.workgroups):
+        conn_ids = next((value for key, value in warehouse.tags.items() if key.endswith(MARKER)), "no conn_id")
+        name = getattr(warehouse, "identifier", None) or getattr(warehouse, "name", "")
+        echo(f"# {name} in {warehouse.region} (account {warehouse.account}): {conn_ids}")
+    echo("# Export this in the shells that are to use it; what was set there before is not touched elsewhere.")
+    for name, value in {**stand_in.environment(), **airflow_environment(warehouses)}.items():
+        echo(f"export {name}={shlex.quote(value)}")
+    echo("# Then try: redshift-secrets list. Calls are counted at $AWS_ENDPOINT_URL/_local/calls. Ctrl-C stops it.")

@@ -1,0 +1,156 @@
+"""`warehouses.yaml`: what exists in the simulated AWS of the laptop stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEFAULT_ACCOUNT = "123456789012"
+DEFAULT_REGION = "eu-west-1"
+
+
+class ConfigError(Exception):
+    """`warehouses.yaml` says something impossible; the message names the entry, the key and the fix."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """What is inside a warehouse before anyone connects.
+
+    `sql` runs once, as the admin user, in `name`, after users and groups were created.
+    """
+
+    name: str = "dev"
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    sql: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One provisioned cluster, with the field names of `redshift:CreateCluster` in snake case."""
+
+    identifier: str
+    region: str = DEFAULT_REGION
+    account: str = DEFAULT_ACCOUNT
+    database: Database = field(default_factory=Database)
+    master_username: str = "awsuser"
+    manage_master_password: bool = False
+    status: str = "available"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    custom_domain: str | None = None
+    vpc_endpoints: tuple[str, ...] = ()
+    create_time: str | None = None
+    """ISO 8601; the moment the stand-in starts when not given."""
+
+
+@dataclass(frozen=True)
+class Workgroup:
+    """One Serverless workgroup with its namespace, names as in `redshift-serverless:CreateWorkgroup`."""
+
+    name: str
+    namespace: str | None = None
+    """The workgroup's own name when not given."""
+    region: str = DEFAULT_REGION
+    account: str = DEFAULT_ACCOUNT
+    database: Database = field(default_factory=Database)
+    admin_username: str = "admin"
+    manage_admin_password: bool = False
+    status: str = "AVAILABLE"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    custom_domain: str | None = None
+    vpc_endpoints: tuple[str, ...] = ()
+    create_time: str | None = None
+
+
+@dataclass(frozen=True)
+class Role:
+    """An IAM role that can be assumed. Nobody can assume a role that is not listed."""
+
+    arn: str
+    external_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Warehouses:
+    """The whole file."""
+
+    clusters: tuple[Cluster, ...] = ()
+    workgroups: tuple[Workgroup, ...] = ()
+    roles: tuple[Role, ...] = ()
+
+
+def load(path: Path) -> Warehouses:
+    """Read `warehouses.yaml`; raises `ConfigError` naming the entry, what is wrong and what is known."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse(raw if raw is not None else {}, where=str(path))
+
+
+def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
+    """Turn parsed YAML into `Warehouses`; raises `ConfigError`."""
+    top = _mapping(raw, where)
+    _known(top, {"clusters", "workgroups", "roles"}, where)
+    return Warehouses(
+        clusters=tuple(
+            _entry(Cluster, item, f"{where}: clusters[{n}]") for n, item in enumerate(_list(top, "clusters", where))
+        ),
+        workgroups=tuple(
+            _entry(Workgroup, item, f"{where}: workgroups[{n}]")
+            for n, item in enumerate(_list(top, "workgroups", where))
+        ),
+        roles=tuple(_entry(Role, item, f"{where}: roles[{n}]") for n, item in enumerate(_list(top, "roles", where))),
+    )
+
+
+def _entry(kind: Any, raw: object, where: str) -> Any:
+    values = dict(_mapping(raw, where))
+    _known(values, {f.name for f in fields(kind)}, where)
+    for name in ("users", "groups", "vpc_endpoints"):
+        if name in values:
+            values[name] = tuple(str(item) for item in _list(values, name, where))
+    if "tags" in values:
+        values["tags"] = {str(k): _tag_value(v) for k, v in _mapping(values["tags"], f"{where}: tags").items()}
+    if "database" in values:
+        database = values["database"]
+        values["database"] = (
+            Database(name=database) if isinstance(database, str) else _entry(Database, database, f"{where}: database")
+        )
+    if "account" in values:
+        values["account"] = str(values["account"]).zfill(12)
+    if values.get("create_time") is not None:
+        values["create_time"] = str(values["create_time"])
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {str(error).split('__init__() ')[-1]}") from error
+
+
+def _tag_value(value: object) -> str:
+    # YAML reads `airflow:auto-create: true` as a boolean; AWS only has strings.
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _known(values: Mapping[str, object], names: set[str], where: str) -> None:
+    for name in values:
+        if name not in names:
+            raise ConfigError(f"{where}: unknown key {name!r}; known are {', '.join(sorted(names))}")
+
+
+def _mapping(raw: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: must be a mapping, is {type(raw).__name__}")
+    return raw
+
+
+def _list(values: Mapping[str, object], name: str, where: str) -> list[Any]:
+    raw = values.get(name) or []
+    if not isinstance(raw, list):
+        raise ConfigError(f"{where}: {name} must be a list, is {type(raw).__name__}")
+    return raw

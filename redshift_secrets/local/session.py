@@ -1,0 +1,191 @@
+"""One client of the gateway, from its first byte to its last."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+import psycopg
+from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.abc import ByteStream, SocketStream
+from anyio.streams.tls import TLSStream
+
+from redshift_secrets.local import wire
+from redshift_secrets.local.postgres import PostgresError, PostgresServer
+from redshift_secrets.local.roles import SessionRoles
+from redshift_secrets.local.tokens import Token, TokenRefusedError, TokenRegistry
+from redshift_secrets.local.wire import RefusedError, StartupPacket
+
+logger = logging.getLogger(__name__)
+
+LOGIN_SECONDS = 30.0
+"""How long a client may take from connecting to having sent its password."""
+
+_REFUSAL_SECONDS = 5.0
+_GOODBYE_SECONDS = 0.2
+_CHUNK = 65_536
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError, OSError)
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """What a session needs of the warehouse it is for."""
+
+    arn: str
+    tls: ssl.SSLContext
+    server: PostgresServer
+    roles: SessionRoles
+    turn: CapacityLimiter
+    """One thread at a time starts PostgreSQL and prepares roles; sessions of other warehouses do not wait for it."""
+
+
+@dataclass(frozen=True)
+class _Login:
+    token: Token
+    startup: bytes
+
+
+async def serve(client: SocketStream, warehouse: Warehouse, tokens: TokenRegistry) -> None:
+    """Serve `client` until it or PostgreSQL ends the session. Raises nothing: one client must not hurt another."""
+    try:
+        await _serve(client, warehouse, tokens)
+    except _GONE as error:
+        logger.debug("%s: client went away: %s", warehouse.arn, type(error).__name__)
+    except Exception:
+        logger.exception("%s: session failed", warehouse.arn)
+    finally:
+        # Without waiting for the client to agree: it may be gone.
+        await anyio.aclose_forcefully(client)
+
+
+async def _serve(client: SocketStream, warehouse: Warehouse, tokens: TokenRegistry) -> None:
+    stream: ByteStream = client
+    try:
+        with anyio.fail_after(LOGIN_SECONDS):
+            packet = await _first_packet(client)
+            if packet.code == wire.SSL_REQUEST:
+                await client.send(b"S")
+                stream = await TLSStream.wrap(client, server_side=True, ssl_context=warehouse.tls)
+                packet = await wire.read_startup_packet(stream)
+            if packet.code == wire.CANCEL_REQUEST:
+                await _cancel(packet, warehouse)
+                return
+            if stream is client:
+                raise _no_plaintext(client, packet)
+            login = await _authenticate(stream, packet, warehouse, tokens)
+        async with _role(login.token, warehouse):
+            await _pipe(stream, warehouse, login.startup)
+    except RefusedError as refusal:
+        logger.info("%s: refused: %s", warehouse.arn, refusal)
+        with anyio.move_on_after(_REFUSAL_SECONDS):
+            await stream.send(wire.fatal_error(refusal.sqlstate, str(refusal)))
+    finally:
+        if stream is not client:
+            await _say_goodbye(stream)
+
+
+async def _say_goodbye(stream: ByteStream) -> None:
+    # libpq takes the end of a cancel request for a failure unless TLS was ended in form. The first thing this does
+    # is say so; an idle client never answers, and is not waited for.
+    with contextlib.suppress(*_GONE), anyio.move_on_after(_GOODBYE_SECONDS, shield=True):
+        await stream.aclose()
+
+
+async def _first_packet(client: SocketStream) -> StartupPacket:
+    packet = await wire.read_startup_packet(client)
+    if packet.code == wire.GSSENC_REQUEST:
+        await client.send(b"N")
+        packet = await wire.read_startup_packet(client)
+    return packet
+
+
+def _no_plaintext(client: SocketStream, packet: StartupPacket) -> RefusedError:
+    parameters = wire.startup_parameters(packet)
+    host, user = client.extra(anyio.abc.SocketAttribute.remote_address)[0], parameters["user"]
+    database = parameters.get("database") or user
+    # What a cluster with require_ssl says:
+    # https://docs.aws.amazon.com/redshift/latest/mgmt/connecting-ssl-support.html
+    message = f'no pg_hba.conf entry for host "{host}", user "{user}", database "{database}", SSL off'
+    return RefusedError("28000", message)
+
+
+async def _authenticate(
+    stream: ByteStream, packet: StartupPacket, warehouse: Warehouse, tokens: TokenRegistry
+) -> _Login:
+    parameters = wire.startup_parameters(packet)
+    user = parameters["user"]
+    database = parameters.get("database") or user
+    await stream.send(wire.CLEARTEXT_PASSWORD_REQUEST)
+    password = await wire.read_password(stream)
+    try:
+        token = tokens.check(warehouse=warehouse.arn, user=user, password=password, database=database)
+    except TokenRefusedError as error:
+        raise RefusedError("28000", str(error)) from None
+    return _Login(token, wire.startup_message(packet, parameters, role=token.role, database=database))
+
+
+@contextlib.asynccontextmanager
+async def _role(token: Token, warehouse: Warehouse) -> AsyncIterator[None]:
+    try:
+        await to_thread.run_sync(warehouse.roles.enter, token, limiter=warehouse.turn)
+    except PostgresError as error:
+        logger.warning("%s", error)
+        raise RefusedError("57P03", str(error)) from None
+    except psycopg.Error as error:
+        raise RefusedError(error.sqlstate or "58000", error.diag.message_primary or str(error)) from None
+    try:
+        yield
+    finally:
+        if token.db_groups:
+            # Also when the gateway stops; then PostgreSQL may be gone already, and the groups with it.
+            with CancelScope(shield=True), contextlib.suppress(psycopg.Error):
+                await to_thread.run_sync(warehouse.roles.leave, token, limiter=warehouse.turn)
+
+
+async def _pipe(stream: ByteStream, warehouse: Warehouse, startup: bytes) -> None:
+    socket = warehouse.server.socket
+    if socket is None:
+        raise RefusedError("57P03", "the database system is shutting down")
+    async with await anyio.connect_unix(socket) as postgres:
+        await postgres.send(startup)
+        async with anyio.create_task_group() as both:
+            both.start_soon(_copy_requests, stream, postgres, both.cancel_scope)
+            await _copy_answers(postgres, stream)
+            both.cancel_scope.cancel()
+
+
+# `send` returns once the other side has taken nearly all, so a slow reader slows the writer down.
+
+
+async def _copy_requests(client: ByteStream, postgres: ByteStream, session: CancelScope) -> None:
+    while True:
+        try:
+            data = await client.receive(_CHUNK)
+        except _GONE:
+            session.cancel()
+            return
+        try:
+            await postgres.send(data)
+        except _GONE:
+            # PostgreSQL has hung up, but why is still to be read and passed on: that side ends the session.
+            return
+
+
+async def _copy_answers(postgres: ByteStream, client: ByteStream) -> None:
+    with contextlib.suppress(*_GONE):
+        while True:
+            await client.send(await postgres.receive(_CHUNK))
+
+
+async def _cancel(packet: StartupPacket, warehouse: Warehouse) -> None:
+    # The key in it is PostgreSQL's own, which the client got through the pipe: PostgreSQL checks it.
+    socket = warehouse.server.socket
+    if socket is not None:
+        async with await anyio.connect_unix(socket) as postgres:
+            await postgres.send(packet.encode())
+            # PostgreSQL hangs up when it has passed the request on, and so do we.
+            await postgres.receive()

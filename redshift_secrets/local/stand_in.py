@@ -1,0 +1,89 @@
+"""The stand-in as a whole: simulated AWS, gateway and PostgreSQL, started and stopped together."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from redshift_secrets.local.aws import SimulatedAws
+from redshift_secrets.local.aws.arns import warehouse_arn
+from redshift_secrets.local.config import Cluster, Warehouses, Workgroup
+from redshift_secrets.local.gateway import Gateway
+from redshift_secrets.local.tokens import TokenRegistry
+
+
+class StandIn:
+    """Warehouses that exist for as long as this object runs. A context manager; starts once.
+
+    `port` is that of the simulated AWS, 0 for a free one; `clock` returns seconds since the epoch and decides when
+    tokens die. Raises `ConfigError` for warehouses that AWS could not have.
+    """
+
+    def __init__(self, warehouses: Warehouses, *, port: int = 0, clock: Callable[[], float] = time.time) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="redshift-secrets-"))
+        try:
+            self.tokens = TokenRegistry(clock)
+            self.gateway = Gateway(self.tokens, folder=self._folder)
+            self.aws = SimulatedAws(warehouses, self.tokens, endpoints=self.gateway, clock=clock, port=port)
+            for warehouse in (*warehouses.clusters, *warehouses.workgroups):
+                self._serve(warehouse)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _serve(self, warehouse: Cluster | Workgroup) -> None:
+        admin = warehouse.master_username if isinstance(warehouse, Cluster) else warehouse.admin_username
+        endpoints = ["default", *(f"vpc:{name}" for name in warehouse.vpc_endpoints)]
+        if warehouse.custom_domain is not None:
+            endpoints.append("custom-domain")
+        self.gateway.add_warehouse(
+            warehouse_arn(warehouse), warehouse.database, admin, tuple(endpoints), warehouse.custom_domain
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a process that is to use this stand-in instead of AWS."""
+        return {
+            **self.aws.environment(),
+            "SSL_CERT_FILE": str(self._ca_bundle),
+            "PGSSLROOTCERT": str(self._ca_bundle),
+        }
+
+    def start(self) -> None:
+        """Serve; raises `OSError` when a port is taken."""
+        try:
+            self._ca_bundle = self._write_ca_bundle()
+            self.gateway.start()
+            self.aws.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End everything and remove what it wrote. May be repeated."""
+        try:
+            self.aws.stop()
+            self.gateway.stop()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_ca_bundle(self) -> Path:
+        # SSL_CERT_FILE replaces what a process trusts, and it may talk to others than us: so all of it is in there.
+        system = ssl.get_default_verify_paths().cafile
+        trusted = Path(system).read_bytes() + b"\n" if system else b""
+        bundle = self._folder / "ca-bundle.pem"
+        bundle.write_bytes(trusted + self.gateway.ca_file.read_bytes())
+        return bundle
+
+    def __enter__(self) -> StandIn:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

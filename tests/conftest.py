@@ -1,0 +1,48 @@
+"""An Airflow and an AWS of the tests' own: nothing of the developer's machine gets in, nothing of ours gets out.
+
+This has to be done before anything imports Airflow, which reads its environment while it is being imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_HOME = Path(tempfile.mkdtemp(prefix="redshift-secrets-tests-"))
+
+
+def _remove(owner: int = os.getpid()) -> None:
+    # Not in a child of a fork that happens to run its exit handlers.
+    if os.getpid() == owner:
+        shutil.rmtree(_HOME, ignore_errors=True)
+
+
+atexit.register(_remove)
+
+for _name in list(os.environ):
+    if _name.startswith(("AWS_", "AIRFLOW_")) or _name == "BOTO_CONFIG":
+        del os.environ[_name]
+
+_NO_AWS = _HOME / "no-aws"
+_NO_AWS.touch()
+
+os.environ.update(
+    AIRFLOW_HOME=str(_HOME),
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AWS_CONFIG_FILE=str(_NO_AWS),
+    AWS_SHARED_CREDENTIALS_FILE=str(_NO_AWS),
+    AWS_EC2_METADATA_DISABLED="true",
+)
+
+
+@pytest.fixture
+def clock():
+    from tests.fakes import Clock
+
+    return Clock()

@@ -1,0 +1,129 @@
+"""A stand-in with every way of authenticating, shared by the end-to-end tests; time in it passes when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from redshift_secrets.aws.door import Aws
+from redshift_secrets.broker import Broker
+from redshift_secrets.local import config
+from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.settings import Settings
+from tests.fakes import Clock
+
+REMOTE_ROLE = "arn:aws:iam::222222222222:role/airflow-remote"
+STRICT_ROLE = "arn:aws:iam::333333333333:role/airflow-strict"
+
+WAREHOUSES = {
+    "roles": [{"arn": REMOTE_ROLE}, {"arn": STRICT_ROLE, "external_id": "agreed-word"}],
+    "clusters": [
+        {
+            "identifier": "prod",
+            "manage_master_password": True,
+            # A loopback address of its own stands for a custom domain, which shares the port but not the name.
+            "custom_domain": "127.0.0.11",
+            "vpc_endpoints": ["from-vpc"],
+            "database": {
+                "name": "dwh",
+                "users": ["etl", "bi"],
+                "groups": ["loaders"],
+                "sql": "CREATE TABLE secrets_of_loaders (id int); GRANT ALL ON secrets_of_loaders TO GROUP loaders;",
+            },
+            "tags": {
+                "airflow:conn-id": "analytics reporting newcomer by-iam by-secret by-connector by-domain by-vpc strict-tls",
+                "airflow:db-user": "etl",
+                "airflow:db-user/reporting": "bi",
+                "airflow:db-user/newcomer": "newcomer",
+                "airflow:auto-create/newcomer": "true",
+                "airflow:db-groups/newcomer": "loaders",
+                "airflow:auth/by-iam": "iam",
+                "airflow:auth/by-secret": "secret",
+                "airflow:auth/by-connector": "connector",
+                "airflow:endpoint/by-domain": "custom-domain",
+                "airflow:endpoint/by-vpc": "vpc:from-vpc",
+                "airflow:extra.sslmode/strict-tls": "verify-full",
+            },
+        },
+        {
+            "identifier": "remote",
+            "region": "us-east-1",
+            "account": "222222222222",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {
+                "airflow:conn-id": "remote remote-iam",
+                "airflow:db-user": "etl",
+                "airflow:auth/remote-iam": "iam",
+            },
+        },
+        {
+            "identifier": "strict",
+            "account": "333333333333",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {"airflow:conn-id": "strict", "airflow:db-user": "etl"},
+        },
+    ],
+    "workgroups": [
+        {
+            "name": "adhoc",
+            "namespace": "adhoc-data",
+            "manage_admin_password": True,
+            "custom_domain": "127.0.0.12",
+            "vpc_endpoints": ["from-vpc"],
+            "database": "scratch",
+            "tags": {
+                "airflow:conn-id": "serverless serverless-secret serverless-connector serverless-domain serverless-vpc",
+                "airflow:auth/serverless-secret": "secret",
+                "airflow:auth/serverless-connector": "connector",
+                "airflow:endpoint/serverless-domain": "custom-domain",
+                "airflow:endpoint/serverless-vpc": "vpc:from-vpc",
+            },
+        }
+    ],
+}
+
+SETTINGS = {
+    "regions": ["eu-west-1"],
+    "accounts": [
+        {"role_arn": REMOTE_ROLE, "regions": ["us-east-1"]},
+        {"role_arn": STRICT_ROLE, "external_id": "agreed-word"},
+    ],
+    "allow_admin_secret": True,
+}
+
+MakeBroker = Callable[..., Broker]
+
+
+@pytest.fixture(scope="session")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def running(clock: Clock) -> Iterator[StandIn]:
+    with StandIn(config.parse(WAREHOUSES), clock=clock) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """The stand-in without faults or counts, with the environment that makes AWS clients find it."""
+    for name, value in running.environment().items():
+        monkeypatch.setenv(name, value)
+    running.aws.calls.clear()
+    yield running
+    running.aws.faults.clear()
+
+
+@pytest.fixture
+def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
+    """Makes brokers with caches of their own: each is like a new process."""
+
+    def make(passwords: list[str] | None = None, **changes: Any) -> Broker:
+        settings = Settings.from_kwargs({**SETTINGS, **changes})
+        on_secret = (passwords if passwords is not None else []).append
+        return Broker(settings, Aws(settings, clock=clock), on_secret=on_secret, clock=clock, rand=lambda: 0.0)
+
+    return make

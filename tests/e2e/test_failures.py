@@ -1,0 +1,198 @@
+"""AWS that refuses, throttles, breaks or says nothing: what a lookup then does, and what the reader is told."""
+
+from __future__ import annotations
+
+import time
+
+import boto3
+import pytest
+
+from redshift_secrets.errors import CannotServeError
+from redshift_secrets.local.stand_in import StandIn
+from tests.e2e.conftest import REMOTE_ROLE, STRICT_ROLE, MakeBroker
+from tests.fakes import Clock
+
+LIST = "redshift:DescribeClusters"
+MINT = "redshift:GetClusterCredentials"
+PROD = "arn:aws:redshift:eu-west-1:123456789012:cluster:prod"
+
+
+def refusal(broker: object, conn_id: str) -> str:
+    with pytest.raises(CannotServeError) as caught:
+        broker.connection(conn_id)  # type: ignore[attr-defined]
+    return str(caught.value)
+
+
+def test_a_denied_mint_names_resource_identity_and_remedy(make_broker: MakeBroker, stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="access_denied")
+    message = refusal(make_broker(), "analytics")
+    assert "connection 'analytics' cannot be served" in message
+    assert "AccessDenied" in message
+    assert "as arn:aws:iam::123456789012:user/airflow" in message
+    assert f"Grant {MINT} on arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/etl" in message
+
+
+def test_a_throttled_mint_is_tried_again_within_the_lookup(make_broker: MakeBroker, stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="throttle", times=1)
+    assert make_broker().connection("analytics") is not None
+    assert stand_in.aws.calls.by_operation()[MINT] == 2
+
+
+def test_a_mint_that_stays_throttled_is_refused_and_not_asked_again_at_once(
+    make_broker: MakeBroker, stand_in: StandIn, clock: Clock
+) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="throttle")
+    broker = make_broker()
+    assert "Throttling" in refusal(broker, "analytics")
+    asked = stand_in.aws.calls.by_operation()[MINT]
+    assert "Throttling" in refusal(broker, "analytics")
+    assert stand_in.aws.calls.by_operation()[MINT] == asked
+    stand_in.aws.faults.clear()
+    clock.pass_(11)
+    assert broker.connection("analytics") is not None
+
+
+def test_a_failed_renewal_leaves_everyone_with_the_old_credential(
+    make_broker: MakeBroker, stand_in: StandIn, clock: Clock
+) -> None:
+    broker = make_broker()
+    first = broker.connection("analytics")
+    stand_in.aws.faults.add(operation=MINT, kind="server_error")
+    clock.pass_(2000)
+    assert first is not None
+    for _ in range(3):
+        again = broker.connection("analytics")
+        assert again is not None
+        assert again.password == first.password
+    clock.pass_(1700)  # now it is dead, and everybody gets the error
+    assert "redshift:GetClusterCredentials" in refusal(broker, "analytics")
+
+
+@pytest.mark.parametrize("operation", ["*", MINT])
+def test_a_black_hole_costs_one_lookup_the_timeout_and_the_next_one_nothing(
+    make_broker: MakeBroker, stand_in: StandIn, operation: str
+) -> None:
+    stand_in.aws.faults.add(operation=operation, kind="black_hole")
+    broker = make_broker(aws_timeout_seconds=2, connections_lookup_pattern=".*")
+    start = time.monotonic()
+    refusal(broker, "analytics")
+    first = time.monotonic() - start
+    start = time.monotonic()
+    refusal(broker, "analytics")
+    second = time.monotonic() - start
+    # Generous bounds that a hang (an answer never comes here) cannot meet; nothing is measured.
+    assert first < 10
+    assert second < 1
+
+
+def test_a_black_holed_region_leaves_the_others_working(make_broker: MakeBroker, stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=LIST, kind="black_hole", region="us-east-1")
+    broker = make_broker(aws_timeout_seconds=4)
+    assert broker.connection("analytics") is not None
+    assert broker.connection("remote") is None
+
+
+def test_a_denied_account_leaves_the_others_working_and_keeps_what_was_known_of_it(
+    make_broker: MakeBroker, stand_in: StandIn, clock: Clock
+) -> None:
+    broker = make_broker()
+    assert broker.connection("remote") is not None
+    stand_in.aws.faults.add(operation=LIST, kind="access_denied", account="222222222222")
+    clock.pass_(400)
+    broker.connection("analytics")
+    snapshot = broker.snapshot(broker.deadline())
+    assert "remote" in snapshot.claims
+    assert broker.connection("remote") is not None
+    assert broker.connection("analytics") is not None
+
+
+def test_a_pattern_makes_a_failing_account_refuse_what_may_be_in_it(make_broker: MakeBroker, stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=LIST, kind="access_denied", account="222222222222")
+    broker = make_broker(connections_lookup_pattern="^(remote|analytics)")
+    assert broker.connection("analytics") is not None
+    message = refusal(broker, "remote")
+    assert "may be in what cannot" in message
+    assert REMOTE_ROLE in message
+    assert make_broker().connection("remote") is None
+
+
+def test_no_catalog_at_all(make_broker: MakeBroker, stand_in: StandIn, clock: Clock) -> None:
+    stand_in.aws.faults.add(operation="*", kind="access_denied")
+    without_pattern, with_pattern = make_broker(), make_broker(connections_lookup_pattern="^ana")
+    assert without_pattern.connection("analytics") is None
+    asked = stand_in.aws.calls.total()
+    assert without_pattern.connection("reporting") is None
+    assert stand_in.aws.calls.total() == asked
+    assert "no warehouse could be listed" in refusal(with_pattern, "analytics")
+    stand_in.aws.faults.clear()
+    clock.pass_(11)
+    assert without_pattern.connection("analytics") is not None
+    assert with_pattern.connection("analytics") is not None
+
+
+@pytest.mark.parametrize("external_id", [None, "wrong-word"])
+def test_a_role_that_cannot_be_assumed_is_named(
+    make_broker: MakeBroker, stand_in: StandIn, external_id: str | None
+) -> None:
+    account = {"role_arn": STRICT_ROLE, **({"external_id": external_id} if external_id else {})}
+    message = refusal(make_broker(accounts=[account], connections_lookup_pattern="^strict$"), "strict")
+    assert "sts:AssumeRole" in message
+    assert STRICT_ROLE in message
+    assert "external_id" in message
+    assert "wrong-word" not in message
+
+
+def test_no_aws_credentials_at_all(make_broker: MakeBroker, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    message = refusal(make_broker(accounts=None, connections_lookup_pattern=".*"), "analytics")
+    assert "NoCredentials" in message
+    assert "instance profile" in message
+
+
+def test_a_profile_that_does_not_exist(make_broker: MakeBroker) -> None:
+    message = refusal(make_broker(accounts=None, profile_name="nobody", connections_lookup_pattern=".*"), "analytics")
+    assert "Misconfigured" in message
+    assert "nobody" in message
+
+
+def test_a_config_that_botocore_does_not_take(make_broker: MakeBroker) -> None:
+    broker = make_broker(accounts=None, config={"conect_timeout": 3}, connections_lookup_pattern=".*")
+    message = refusal(broker, "analytics")
+    assert "config" in message
+    assert "conect_timeout" in message
+
+
+def test_a_paused_cluster_is_refused_until_it_is_back(make_broker: MakeBroker, stand_in: StandIn, clock: Clock) -> None:
+    client = boto3.client("redshift", region_name="eu-west-1")
+    client.pause_cluster(ClusterIdentifier="prod")
+    try:
+        broker = make_broker()
+        message = refusal(broker, "analytics")
+        assert "cluster prod (account 123456789012, eu-west-1) is paus" in message
+        assert "Resume it" in message
+    finally:
+        client.resume_cluster(ClusterIdentifier="prod")
+        stand_in.aws.set_status(PROD, "available")
+    clock.pass_(6)  # the catalog is still the one that saw it paused
+    listed = stand_in.aws.calls.by_operation()[LIST]
+    assert broker.connection("analytics") is not None
+    assert stand_in.aws.calls.by_operation()[LIST] == listed + 1
+
+
+def test_a_cluster_tagged_a_moment_ago_is_found_where_the_pattern_asks_for_it(
+    make_broker: MakeBroker, stand_in: StandIn, clock: Clock
+) -> None:
+    broker = make_broker(connections_lookup_pattern="^(analytics|brand-new)$")
+    assert broker.connection("brand-new") is None
+    client = boto3.client("redshift", region_name="eu-west-1")
+    before = next(
+        t["Value"] for t in client.describe_clusters()["Clusters"][0]["Tags"] if t["Key"] == "airflow:conn-id"
+    )
+    client.create_tags(ResourceName=PROD, Tags=[{"Key": "airflow:conn-id", "Value": f"{before} brand-new"}])
+    try:
+        assert broker.connection("brand-new") is None  # listed less than ten seconds ago
+        clock.pass_(11)
+        assert broker.connection("brand-new") is not None
+    finally:
+        client.create_tags(ResourceName=PROD, Tags=[{"Key": "airflow:conn-id", "Value": before}])
