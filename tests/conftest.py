@@ -6,12 +6,16 @@ This has to be done before anything imports Airflow, which reads its environment
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.fakes import Clock
+from tests.helpers import Site
 
 _HOME = Path(tempfile.mkdtemp(prefix="redshift-secrets-tests-"))
 
@@ -43,6 +47,9 @@ os.environ.update(
 
 @pytest.fixture
 def clock():
-    from tests.fakes import Clock
-
     return Clock()
+
+
+@pytest.fixture
+def site(clock):
+    return functools.partial(Site, clock)

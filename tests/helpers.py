@@ -1,4 +1,4 @@
-"""Threads and forks for tests, bounded and without sleeping; and catalogs to try them on."""
+"""Threads and forks for tests, bounded and without sleeping; catalogs and brokers to try them on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import pickle
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from redshift_secrets.broker import Broker
 from redshift_secrets.cache import Deadline
 from redshift_secrets.catalog import Catalog
+from redshift_secrets.errors import CannotServeError
+from redshift_secrets.model import Scope
 from redshift_secrets.settings import Settings
+from tests.fakes import FakeAws, cluster
 
 BOUND = 30.0
 """Seconds until a test that hangs is called a failure. Nothing ever waits as long when all is well."""
@@ -115,3 +122,41 @@ def taken(catalog):
     snapshot = catalog.snapshot(WatchedDeadline())
     all_landed()
     return snapshot
+
+
+def tagged(identifier="prod", **tags):
+    """A cluster that claims `analytics`, with `airflow:db-user` for `db_user=` and so on."""
+    changes = {name: tags.pop(name) for name in ("status", "created_at", "host") if name in tags}
+    own = {f"airflow:{name.replace('_', '-')}": value for name, value in tags.items()}
+    return cluster(identifier, {"airflow:conn-id": "analytics", **own}, **changes)
+
+
+class Site:
+    """A broker with everything around it that a test may want to turn."""
+
+    def __init__(self, clock, *warehouses, answers_kept_seconds=0, monotonic=time.monotonic, **settings):
+        warehouses = warehouses or (cluster(),)
+        roles = dict.fromkeys([None, *(warehouse.role_arn for warehouse in warehouses)])
+        scopes = [Scope(kind, "eu-west-1", role) for role in roles for kind in ("cluster", "workgroup")]
+        self.aws = FakeAws(clock, warehouses, scopes)
+        self.secrets: list[str] = []
+        self.broker = Broker(
+            Settings.from_kwargs(settings),
+            self.aws,
+            on_secret=self.secrets.append,
+            answers_kept_seconds=answers_kept_seconds,
+            clock=clock,
+            monotonic=monotonic,
+            rand=lambda: 0.0,
+        )
+
+    def ask(self, conn_id="analytics", team=None):
+        """What a lookup answers, once what it set off has landed."""
+        answer = self.broker.connection(conn_id, team)
+        all_landed()
+        return answer
+
+    def refusal(self, conn_id="analytics", team=None):
+        with pytest.raises(CannotServeError) as caught:
+            self.ask(conn_id, team)
+        return str(caught.value)

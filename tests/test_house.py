@@ -178,7 +178,7 @@ def test_the_backend_loads_neither_the_broker_nor_the_door_nor_airflows_configur
 
 # --- in a process of its own
 
-HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis", "psycopg", "requests")
+HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis")
 SETTINGS = {
     "regions": ["eu-west-1"],
     "role_arn": "arn:aws:iam::123456789012:role/airflow",

@@ -48,7 +48,7 @@ def test_booleans_are_read_as_values_and_as_texts(raw: object, expected: bool):
 
 @pytest.mark.parametrize("raw", ["yes", "1", "", 1, 0, None, "truee"])
 def test_what_is_neither_true_nor_false_is_refused(raw: object):
-    with pytest.raises(ValueError, match="^must be true or false, not "):
+    with pytest.raises(ValueError, match=r"^must be true or false, not "):
         values.boolean(raw)
 
 
@@ -80,7 +80,7 @@ def test_names_that_aws_refuses_are_refused_with_the_rule(read, raw: object):
 
 
 def test_a_database_group_has_no_upper_case_letters():
-    with pytest.raises(ValueError, match="lower-case letters.*not 'Analysts'"):
+    with pytest.raises(ValueError, match=r"lower-case letters.*not 'Analysts'"):
         values.db_group("Analysts")
 
 
@@ -148,7 +148,7 @@ def test_what_airflow_or_aws_would_not_take_is_no_conn_id(raw: str):
 )
 def test_names_of_airflow_and_aws_are_told_from_what_they_are_not(read, good: str, bad: object):
     assert read(good) == good
-    with pytest.raises(ValueError, match="^must be ") as refused:
+    with pytest.raises(ValueError, match=r"^must be ") as refused:
         read(bad)
     assert repr(bad) in str(refused.value)
 
@@ -167,13 +167,13 @@ def test_an_empty_list_is_a_list(raw: object):
 
 @pytest.mark.parametrize("raw", [{"a": 1}, 7, None])
 def test_what_is_no_list_is_refused(raw: object):
-    with pytest.raises(ValueError, match="^must be a list, not "):
+    with pytest.raises(ValueError, match=r"^must be a list, not "):
         values.db_groups(raw)
 
 
 @pytest.mark.parametrize("raw", ['["a"', ["A"], [1], "a B"])
 def test_a_list_with_one_bad_item_is_refused(raw: object):
-    with pytest.raises(ValueError, match="^must be "):
+    with pytest.raises(ValueError, match=r"^must be "):
         values.db_groups(raw)
 
 
@@ -184,7 +184,7 @@ def test_an_object_and_its_json_read_the_same(value: dict[str, object]):
 
 @pytest.mark.parametrize("raw", ["hunter2", '["hunter2"]', '{"token": "hunter2"', ["hunter2"]])
 def test_the_refusal_of_an_object_does_not_repeat_what_it_may_hold(raw: object):
-    with pytest.raises(ValueError, match="^must be ") as refused:
+    with pytest.raises(ValueError, match=r"^must be ") as refused:
         values.mapping(raw)
     assert "hunter2" not in str(refused.value)
 

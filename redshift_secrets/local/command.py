@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from redshift_secrets.local import config as warehouses_file
-from redshift_secrets.local.config import Warehouses
+from redshift_secrets.local.config import Cluster, Warehouses
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.tags import MARKER
 
@@ -38,7 +38,7 @@ def default_warehouses() -> Warehouses:
 
 def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
     """Return the Airflow settings that make it look for these warehouses."""
-    regions = sorted({warehouse.region for warehouse in (*warehouses.clusters, *warehouses.workgroups)})
+    regions = sorted({warehouse.region for warehouse in warehouses.all})
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
         "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": " ".join(regions),
@@ -46,11 +46,11 @@ def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
 
 
 def _tell(warehouses: Warehouses, stand_in: StandIn, echo: Callable[[str], None]) -> None:
-    for warehouse in (*warehouses.clusters, *warehouses.workgroups):
+    for warehouse in warehouses.all:
         conn_ids = next((value for key, value in warehouse.tags.items() if key.endswith(MARKER)), "no conn_id")
-        name = getattr(warehouse, "identifier", None) or getattr(warehouse, "name", "")
+        name = warehouse.identifier if isinstance(warehouse, Cluster) else warehouse.name
         echo(f"# {name} in {warehouse.region} (account {warehouse.account}): {conn_ids}")
-    echo("# Export this in the shells that are to use it; what was set there before is not touched elsewhere.")
+    echo("# Export this in the shells that are to use it:")
     for name, value in {**stand_in.environment(), **airflow_environment(warehouses)}.items():
         echo(f"export {name}={shlex.quote(value)}")
     echo("# Then try: redshift-secrets list. Calls are counted at $AWS_ENDPOINT_URL/_local/calls. Ctrl-C stops it.")

@@ -83,6 +83,11 @@ class Warehouses:
     workgroups: tuple[Workgroup, ...] = ()
     roles: tuple[Role, ...] = ()
 
+    @property
+    def all(self) -> tuple[Cluster | Workgroup, ...]:
+        """Clusters and workgroups together."""
+        return (*self.clusters, *self.workgroups)
+
 
 def load(path: Path) -> Warehouses:
     """Read `warehouses.yaml`; raises `ConfigError` naming the entry, what is wrong and what is known."""

@@ -30,7 +30,7 @@ class StandIn:
             self.tokens = TokenRegistry(clock)
             self.gateway = Gateway(self.tokens, folder=self._folder)
             self.aws = SimulatedAws(warehouses, self.tokens, endpoints=self.gateway, clock=clock, port=port)
-            for warehouse in (*warehouses.clusters, *warehouses.workgroups):
+            for warehouse in warehouses.all:
                 self._serve(warehouse)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
