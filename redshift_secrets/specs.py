@@ -142,10 +142,11 @@ def _contradictions(
     if auth.value == "secret":
         errors += _secret_problems(auth, warehouse, settings)
     if auth.value == "connector":
-        if warehouse.role_arn is not None:
+        role_arn = warehouse.role_arn or settings.role_arn
+        if role_arn is not None:
             errors.append(
                 f"{auth.source} = connector cannot work: the driver mints as the AWS identity of the task, and this"
-                f" warehouse is reached through {warehouse.role_arn}. Use db-user or iam"
+                f" warehouse is reached through {role_arn}. Use db-user or iam"
             )
         elif user.value is None and not serverless:
             errors.append(

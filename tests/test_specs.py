@@ -238,8 +238,9 @@ def test_what_cannot_work_together_fails_that_connection_with_the_fix(kind, tags
     assert said in only_error(build(tags, settings, kind))
 
 
-def test_the_driver_cannot_assume_the_role_of_another_account():
-    error = only_error(build({"auth": "connector"}, {"db_user": "etl"}, role_arn=ROLE))
+@pytest.mark.parametrize(("settings", "changes"), [({}, {"role_arn": ROLE}), ({"role_arn": ROLE}, {})])
+def test_the_driver_cannot_assume_a_role(settings, changes):
+    error = only_error(build({"auth": "connector"}, {"db_user": "etl", **settings}, **changes))
     assert f"this warehouse is reached through {ROLE}. Use db-user or iam" in error
 
 

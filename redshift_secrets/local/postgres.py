@@ -33,6 +33,8 @@ with warnings.catch_warnings():
 SUPERUSER = "rdsdb"
 """Redshift's own name for the user its internals run as. Nobody can log in as it."""
 
+_making_os_user = threading.Lock()
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _SOCKET = ".s.PGSQL.5432"
@@ -117,7 +119,7 @@ class PostgresServer:
                 self._prepare()
             except BaseException as error:
                 self._remove()
-                if isinstance(error, (psycopg.Error, OSError)):
+                if isinstance(error, (psycopg.Error, OSError, subprocess.SubprocessError)):
                     raise PostgresError(f"{self._warehouse}: PostgreSQL: {_reason(error)}") from None
                 raise
             self._ready = True
@@ -251,14 +253,20 @@ def _os_user() -> str | None:
     """Return the OS user to run PostgreSQL as, which refuses to run as root; `None` for the one we are."""
     if os.geteuid() != 0:
         return None
-    ensure_user_exists("pgserver")
+    with _making_os_user:
+        ensure_user_exists("pgserver")
     return "pgserver"
 
 
 def _make_home(folder: Path, os_user: str | None) -> Path:
-    fits = len(os.fsencode(folder / "pg-12345678" / _SOCKET)) <= _LONGEST_SOCKET_PATH
-    suitable = fits and (os_user is None or _is_reachable(folder))
-    home = Path(tempfile.mkdtemp(prefix="pg-", dir=folder if suitable else None)).resolve()
+    def suits(place: Path) -> bool:
+        fits = len(os.fsencode(place / "pg-12345678" / _SOCKET)) <= _LONGEST_SOCKET_PATH
+        return fits and (os_user is None or _is_reachable(place))
+
+    # The system's folder for temporary files may be a private one too: TMPDIR below /root, say.
+    places = (folder, Path(tempfile.gettempdir()), Path("/tmp"))
+    place = next((place for place in places if suits(place)), folder)
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir=place)).resolve()
     if os_user is not None:
         shutil.chown(home, os_user, os_user)
     return home

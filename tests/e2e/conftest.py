@@ -96,12 +96,12 @@ SETTINGS = {
 MakeBroker = Callable[..., Broker]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(clock: Clock) -> Iterator[StandIn]:
     with StandIn(config.parse(WAREHOUSES), clock=clock) as stand_in:
         yield stand_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -72,6 +73,17 @@ def test_admin_password_logs_in_as_the_admin_who_may_do_what_users_may(
 def test_wrong_password(harness: Harness) -> None:
     code, message = refusal(harness, harness.mint("IAM:etl"), password="wrong")
     assert (code, message) == ("28000", 'password authentication failed for user "IAM:etl"')
+
+
+def test_passwords_stay_out_of_the_log(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    token = harness.mint("IAM:etl")
+    with caplog.at_level(logging.DEBUG):
+        harness.login(token).close()
+        refusal(harness, token, password="hush-hush")
+        refusal(harness, token, database="nowhere")
+    assert "password authentication failed" in caplog.text
+    assert token.password not in caplog.text
+    assert "hush-hush" not in caplog.text
 
 
 def test_expired_token_is_refused_and_a_session_it_opened_goes_on(harness: Harness) -> None:

@@ -1,0 +1,259 @@
+"""The face for Airflow, with a real Airflow on the other side."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import replace
+from unittest import mock
+from urllib.parse import quote, quote_plus
+
+import pytest
+from airflow.models import Connection as CoreConnection
+from airflow.sdk import Connection as SdkConnection
+from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+from airflow.secrets.environment_variables import EnvironmentVariablesBackend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redshift_secrets import RedshiftSecretsBackend, compat, values
+from redshift_secrets.errors import CannotServeError, SettingsError
+from tests.fakes import Clock, FakeAws, cluster, denied, workgroup
+from tests.helpers import all_landed, in_child
+
+CONNECTION_CLASSES = [CoreConnection, SdkConnection]
+AWKWARD = "p/a+s s=w%o:r@d?&é"
+FIELDS = ("conn_id", "conn_type", "host", "port", "schema", "login", "password", "extra_dejson")
+
+
+class Aws(FakeAws):
+    """Mints the user and password that a test wants."""
+
+    def __init__(self, *warehouses, user="IAM:etl", password=AWKWARD, clock=None):
+        super().__init__(clock or Clock(time.time()), warehouses or [cluster()])
+        self.user, self.password = user, password
+
+    def mint(self, request):
+        return replace(super().mint(request), user=self.user, password=self.password)
+
+
+def backend_of(aws, connection_class=None, **kwargs):
+    """A backend as Airflow makes one, with our stand-in behind the door to AWS."""
+    backend = RedshiftSecretsBackend(**kwargs)
+    if connection_class is not None:
+        backend._set_connection_class(connection_class)
+    with mock.patch("redshift_secrets.aws.door.Aws", return_value=aws):
+        assert backend.broker is not None
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def clean_maskers():
+    from airflow._shared.secrets_masker import reset_secrets_masker
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker as reset_sdk_masker
+
+    yield
+    all_landed()
+    reset_secrets_masker()
+    reset_sdk_masker()
+
+
+class TestConnection:
+    @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
+    def test_it_is_of_the_class_that_airflow_set_with_every_field_of_the_contract(self, connection_class):
+        connection = backend_of(Aws(), connection_class, extra={"sslmode": "verify-full"}).get_connection("analytics")
+        assert type(connection) is connection_class
+        assert [getattr(connection, name) for name in FIELDS] == [
+            "analytics", "redshift", "prod.abc.eu-west-1.redshift.amazonaws.com", 5439, "dev", "IAM:etl", AWKWARD,
+            {"sslmode": "verify-full"},
+        ]  # fmt: skip
+        assert connection.description.startswith("cluster prod (account 123456789012, eu-west-1): user IAM:etl")
+        assert AWKWARD not in connection.description
+
+    def test_without_a_class_it_is_that_of_airflows_models(self):
+        assert type(backend_of(Aws()).get_connection("analytics")) is CoreConnection
+
+    @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
+    def test_without_any_extra_there_is_none(self, connection_class):
+        assert backend_of(Aws(), connection_class).get_connection("analytics").extra is None
+
+    def test_the_team_decides(self):
+        backend = backend_of(Aws(cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi"})))
+        assert backend.get_connection("analytics") is None
+        assert backend.get_connection(conn_id="analytics", team_name="etl") is None
+        assert backend.get_connection(conn_id="analytics", team_name="bi").login == "IAM:etl"
+        assert json.loads(backend.get_conn_value("analytics", team_name="bi"))["login"] == "IAM:etl"
+
+    def test_a_child_of_a_process_that_used_it_works_at_once(self):
+        backend = backend_of(Aws())
+        backend.get_connection("analytics")
+        assert in_child(lambda: backend.get_connection("analytics").password) == AWKWARD
+
+
+class TestNotOurs:
+    def test_variables_and_configuration_are_none_and_cost_nothing(self):
+        aws = Aws()
+        backend = backend_of(aws)
+        assert backend.get_variable("analytics") is None
+        assert backend.get_variable(key="analytics", team_name="bi") is None
+        assert backend.get_config("analytics") is None
+        assert aws.calls == {}
+
+    def test_what_nobody_claims_is_none(self):
+        backend = backend_of(Aws())
+        assert backend.get_connection("smtp_default") is None
+        assert backend.get_conn_value("smtp_default") is None
+
+    def test_an_id_the_pattern_rejects_does_not_even_make_the_broker(self):
+        with mock.patch("redshift_secrets.broker.Broker", side_effect=AssertionError):
+            backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
+            assert backend.get_connection("smtp_default") is None
+            with pytest.raises(AssertionError):
+                backend.get_connection("analytics")
+
+    def test_airflow_goes_on_to_its_next_backend(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://me:old-password@mail")
+        assert self.asked_of_airflow(monkeypatch, Aws(), "smtp_default").password == "old-password"
+
+    def test_airflow_never_falls_through_to_an_old_password_for_what_is_ours(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_ANALYTICS", "redshift://me:old-password@dw")
+        aws = Aws()
+        aws.mint_error = denied("redshift:GetClusterCredentialsWithIAM")
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match="redshift:GetClusterCredentialsWithIAM"):
+            self.asked_of_airflow(monkeypatch, aws, "analytics")
+
+    def asked_of_airflow(self, monkeypatch, aws, conn_id):
+        backends = [backend_of(aws, CoreConnection), EnvironmentVariablesBackend()]
+        backends[1]._set_connection_class(CoreConnection)
+        monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda *_args, **_kwargs: backends)
+        return CoreConnection.get_connection_from_secrets(conn_id)
+
+
+class TestRefusals:
+    @pytest.fixture
+    def backend(self):
+        return backend_of(Aws(cluster(status="paused")))
+
+    @pytest.mark.parametrize("method", ["get_connection", "get_conn_value"])
+    def test_what_is_ours_and_cannot_be_served_is_what_airflow_takes_for_final(self, backend, method):
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"cluster prod .* is paused\. Resume it"):
+            getattr(backend, method)("analytics")
+
+    def test_an_older_airflow_gets_a_logged_error_and_an_exception(self, backend, monkeypatch, caplog):
+        monkeypatch.setattr(compat, "authoritative_refusal", lambda: None)
+        with pytest.raises(CannotServeError, match="is paused") as caught:
+            backend.get_connection("analytics")
+        assert [(r.name, r.getMessage()) for r in caplog.records if r.levelno == logging.ERROR] == [
+            ("redshift_secrets.backend", str(caught.value))
+        ]
+
+    def test_a_masker_that_is_missing_means_no_password_for_anyone(self, monkeypatch):
+        monkeypatch.setattr(compat, "_MASKERS", ())
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match="ImportError"):
+            backend_of(Aws()).get_connection("analytics")
+
+    def test_all_mistakes_in_the_settings_are_told_by_the_constructor(self):
+        with pytest.raises(SettingsError) as caught:
+            RedshiftSecretsBackend(duration_seconds=899, regons=["eu-west-1"], connections_lookup_pattern="(")
+        assert len(caught.value.problems) == 3
+        assert "did you mean 'regions'?" in str(caught.value)
+
+
+class TestMasking:
+    @pytest.mark.parametrize("masker", ["airflow._shared.secrets_masker", "airflow.sdk._shared.secrets_masker"])
+    def test_after_a_lookup_airflow_redacts_the_password_and_its_quoted_forms(self, masker):
+        redact = pytest.importorskip(masker).redact
+        forms = {AWKWARD, quote(AWKWARD), quote(AWKWARD, safe=""), quote_plus(AWKWARD)}
+        assert len(forms) == 4
+        text = " | ".join(sorted(forms))
+        assert redact(text) == text
+        backend_of(Aws(), SdkConnection).get_connection("analytics")
+        assert redact(text) == "*** | *** | *** | ***"
+
+    def test_no_password_is_in_a_log_at_any_level(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        backend_of(Aws()).get_conn_value("analytics")
+        assert "minted a credential for IAM:etl" in caplog.text
+        assert AWKWARD not in caplog.text
+
+
+class TestUseCache:
+    @pytest.mark.parametrize(("env", "seconds"), [
+        ({}, 0),
+        ({"USE_CACHE": "False", "CACHE_TTL_SECONDS": "1200"}, 0),
+        ({"USE_CACHE": "True"}, 900),
+        ({"USE_CACHE": "True", "CACHE_TTL_SECONDS": "1200"}, 1200),
+    ])  # fmt: skip
+    def test_how_long_airflow_keeps_answers_is_read_from_its_configuration(self, monkeypatch, env, seconds):
+        for name, value in env.items():
+            monkeypatch.setenv(f"AIRFLOW__SECRETS__{name}", value)
+        assert compat.seconds_airflow_keeps_answers() == seconds
+
+    @pytest.mark.parametrize(("use_cache", "mints_before_the_answer"), [("True", 2), ("False", 1)])
+    def test_no_password_dies_while_airflow_keeps_it(self, monkeypatch, use_cache, mints_before_the_answer):
+        monkeypatch.setenv("AIRFLOW__SECRETS__USE_CACHE", use_cache)
+        monkeypatch.setenv("AIRFLOW__SECRETS__CACHE_TTL_SECONDS", "1200")
+        aws = Aws(
+            clock=Clock(time.time() - 2700)
+        )  # what it mints has 900 s to live, three quarters of its life are over
+        backend = backend_of(aws)
+        backend.get_connection("analytics")
+        assert aws.calls["mint"] == 1
+        aws.clock.pass_(2700)
+        aws.password = "password of the second mint"
+        renewed = backend.get_connection("analytics").password == aws.password
+        assert renewed == (mints_before_the_answer == 2)
+
+
+any_text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _is_key_of_extra(key):
+    try:
+        return values.extra_key(key) == key != CoreConnection.EXTRA_KEY
+    except ValueError:
+        return False
+
+
+def _survives_airflows_uri(extra):
+    """Airflow's own URI reads a text like "5" or "null" as JSON when all values of `extra` are texts."""
+
+    def is_json(value):
+        try:
+            json.loads(value)
+        except ValueError:
+            return False
+        return True
+
+    return not all(isinstance(value, str) for value in extra.values()) or not any(map(is_json, extra.values()))
+
+
+any_extra = st.dictionaries(any_text.filter(_is_key_of_extra), any_json, max_size=4).filter(_survives_airflows_uri)
+
+
+class TestRoundTrips:
+    @given(user=any_text, password=any_text, extra=any_extra, serverless=st.booleans(), core=st.booleans())
+    @settings(deadline=None)
+    def test_every_field_survives_uri_and_json_whatever_characters_it_has(
+        self, user, password, extra, serverless, core
+    ):
+        connection_class = CoreConnection if core else SdkConnection
+        warehouse = (workgroup if serverless else cluster)(tags={"airflow:conn-id": "analytics"})
+        backend = backend_of(Aws(warehouse, user=user, password=password), connection_class, extra=extra)
+        connection = backend.get_connection("analytics")
+        wanted = [getattr(connection, name) for name in FIELDS]
+        assert wanted[-3:] == [user, password, extra]
+
+        again = connection_class(conn_id="analytics", uri=connection.get_uri())
+        assert [getattr(again, name) for name in FIELDS] == wanted
+
+        for as_json in (backend.get_conn_value("analytics"), connection.as_json()):
+            again = connection_class.from_json(as_json, conn_id="analytics")
+            assert [getattr(again, name) for name in FIELDS] == wanted
+            assert again.description == connection.description
