@@ -31,6 +31,8 @@ def start(temporary: Path) -> tuple[subprocess.Popen[str], threading.Timer]:
         text=True,
         env={**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
+        # A runner in the background ignores Ctrl-C and hands that down; whoever types the command does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     watchdog = threading.Timer(400, process.kill)
     watchdog.start()
