@@ -171,10 +171,13 @@ class TestSingleFlight:
 class TestFailures:
     def test_a_failure_is_remembered_then_retried(self, cache, source, clock):
         source.error = denied()
+        errors = []
         for _ in range(3):
-            with pytest.raises(AwsError):
+            with pytest.raises(AwsError) as caught:
                 get(cache, source)
+            errors.append(caught.value)
         assert source.renewals == 1
+        assert len({id(error) for error in errors}) == 3, "threads would share one traceback"
         clock.pass_(RETRY_AFTER_SECONDS - 0.001)
         with pytest.raises(AwsError):
             get(cache, source)
@@ -258,6 +261,19 @@ class TestDeadline:
         all_landed()
         assert get(cache, source) == "v1"
         assert source.renewals == 1
+
+    def test_having_been_late_is_forgotten_once_the_flight_has_landed(self, cache, source, clock, held):
+        soon = clock() + 5
+
+        def short_lived():
+            return Aged(source().value, soon, soon)
+
+        with pytest.raises(DeadlineError):
+            cache.get("k", short_lived, spent())
+        held.set()
+        all_landed()
+        clock.pass_(5)
+        assert get(cache, source) == "v2"
 
     def test_after_the_pause_a_lookup_joins_the_flight_that_is_still_in_the_air(self, cache, source, clock, held):
         with pytest.raises(DeadlineError):

@@ -43,7 +43,20 @@ def test_a_call_that_raises_leaves_the_others_alone():
     assert (first, second, third) == ("a", error, "c")
 
 
-def test_as_many_calls_run_at_once_as_there_are_threads_and_no_more():
+@pytest.mark.parametrize(("calls", "threads", "started"), [(6, 2, 2), (2, 16, 2), (1, 1, 1)])
+def test_no_more_threads_are_started_than_allowed_or_needed(monkeypatch, calls, threads, started):
+    starts, start = [], threading.Thread.start
+
+    def counted(thread):
+        starts.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    assert run_all(returning(*range(calls)), threads=threads, deadline=WatchedDeadline()) == list(range(calls))
+    assert len(starts) == started
+
+
+def test_as_many_calls_run_at_once_as_there_are_threads():
     pairs, lock = threading.Barrier(2), threading.Lock()
     running = most = 0
 

@@ -1,0 +1,40 @@
+"""What a tier outside this process looks like: the host's store and the fleet's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class Claim(Protocol):
+    """The right to renew one group, held by one process of the tier. It ends with the process that holds it."""
+
+    def release(self) -> None:
+        """Let others renew. May be called once, by the thread that got it; never raises."""
+
+
+class SharedStore(Protocol):
+    """Rows of bytes in groups, sealed by the store itself before they leave this process.
+
+    Nothing that goes wrong with a store is an error of a lookup: a store that is missing, full, locked, corrupt,
+    unreadable or written by somebody else reads as empty, and what is written to it is lost. It says so in one log
+    line, not in one for each lookup. Safe among threads, and in the child of a fork.
+    """
+
+    name: str
+    """`host` or `fleet`, for logs and metrics."""
+
+    def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
+        """Return those of the named rows that are there and not past their end, and that nobody has changed or moved."""
+
+    def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
+        """Make `rows` all that the group has, at once for every reader, until `usable_until` (seconds since the epoch)."""
+
+    def claim(self, group: str) -> Claim | None:
+        """Return the right to renew the group, without waiting; `None` while another process has it.
+
+        Where a store cannot tell, everyone gets the right: too many renewals are better than none.
+        """
+
+    def clear(self, group: str | None = None) -> None:
+        """Forget one group, or everything."""
