@@ -6,11 +6,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from redshift_secrets import connections
-from redshift_secrets.cache import Deadline
-from redshift_secrets.catalog import Catalog, Lister, Snapshot
+from redshift_secrets.cache import Aged, Deadline, Tiers
+from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog, Claims, Lister, Snapshot
 from redshift_secrets.credentials import Credentials, Minter
 from redshift_secrets.errors import CannotServeError, DeadlineError, RedshiftSecretsError
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest
@@ -18,17 +19,28 @@ from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_MOST_ANSWERS = 10_000
+
 
 class AwsDoor(Lister, Minter, Protocol):
     """Everything the two keepers need of AWS."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a lookup was answered, and until when (seconds since the epoch) the next one may be answered the same."""
+
+    fields: ConnectionFields | None
+    good_until: float
 
 
 class Broker:
     """Answers lookups for one configuration. Safe among threads, and in the child of a fork.
 
     `on_secret` is told every password the moment it exists. `answers_kept_seconds` is how long the asker may keep an
-    answer, so that a password it is given lives at least as long. `clock` gives seconds since the epoch, `monotonic` seconds
-    on a clock that never jumps, `rand` numbers from 0 to 1.
+    answer, so that a password it is given lives at least as long. `tiers` are shared with other processes; `group_of`
+    names what is kept there so that only who asks as the same one with the same settings finds it. `clock` gives
+    seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand` numbers from 0 to 1.
     """
 
     def __init__(
@@ -38,15 +50,30 @@ class Broker:
         *,
         on_secret: Callable[[str], None],
         answers_kept_seconds: int = 0,
+        tiers: Tiers | None = None,
+        group_of: Callable[[object], str] = repr,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._monotonic = monotonic
-        self._catalog = Catalog(settings, aws, clock=clock, monotonic=monotonic, rand=rand)
-        min_validity = max(settings.min_validity_seconds, answers_kept_seconds)
-        self._credentials = Credentials(min_validity, aws, on_secret=on_secret, clock=clock, rand=rand)
+        self._catalog = Catalog(
+            settings, aws, tiers=tiers, group=group_of("catalog"), clock=clock, monotonic=monotonic, rand=rand
+        )
+        self._credentials = Credentials(
+            max(settings.min_validity_seconds, answers_kept_seconds),
+            aws,
+            on_secret=on_secret,
+            tiers=tiers,
+            group_of=group_of,
+            timeout_seconds=settings.aws_timeout_seconds,
+            clock=clock,
+            monotonic=monotonic,
+            rand=rand,
+        )
+        self._answers: dict[tuple[str, str | None], _Answer] = {}
         self._reported_conflicts: set[tuple[str, str]] = set()
         self._reported_warnings: set[tuple[str, str]] = set()
 
@@ -57,23 +84,37 @@ class Broker:
         """
         if not self._settings.matches(conn_id):
             return None
+        answer = self._answers.get((conn_id, team_name))
+        if answer is None or self._clock() >= answer.good_until:
+            answer = self._answer(conn_id, team_name)
+            # One dictionary operation at a time needs no lock, and nothing that a fork could leave half done.
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[conn_id, team_name] = answer
+        return answer.fields
+
+    def _answer(self, conn_id: str, team_name: str | None) -> _Answer:
         deadline = self.deadline()
-        snapshot = self._snapshot(conn_id, deadline)
-        if snapshot is None:
-            return None
-        claims = self.specs(snapshot, conn_id)
-        if not claims and self._must_be_ours(conn_id):
-            snapshot = self._catalog.renewed_for_miss(snapshot, deadline)
-            claims = self.specs(snapshot, conn_id)
-        if not claims:
-            self._refuse_if_unseen(snapshot, conn_id)
+        claims = self._claims(conn_id, deadline)
+        if claims is None:
+            return _Answer(None, good_until=0)
+        if not claims.value.warehouses and self._must_be_ours(conn_id):
+            claims = self._catalog.renewed_for_miss(claims, deadline)
+        known = claims.value
+        if not known.warehouses:
+            self._refuse_if_unseen(known)
+            until = claims.fresh_until
+            if self._must_be_ours(conn_id):
+                until = min(until, known.head.taken_at + MISS_REFRESH_SECONDS)
+            return _Answer(None, until)
         # A team's connection answers only to that team; to others it is neither missing nor refused.
-        specs = [spec for spec in claims if spec.team is None or spec.team == team_name]
+        found = self._catalog.specs(conn_id, known.warehouses)
+        specs = [spec for spec in found if spec.team is None or spec.team == team_name]
         if not specs:
-            return None
+            return _Answer(None, claims.fresh_until)
         spec = self._only(specs)
         self._report_warnings(spec)
-        return self.serve(spec, deadline)
+        return self._serve(spec, claims.fresh_until, deadline)
 
     def deadline(self) -> Deadline:
         """The end of a lookup that begins now."""
@@ -85,19 +126,22 @@ class Broker:
 
     def specs(self, snapshot: Snapshot, conn_id: str) -> tuple[ConnectionSpec, ...]:
         """Return the spec of every warehouse that claims `conn_id`, whatever team it belongs to."""
-        return self._catalog.specs(snapshot, conn_id)
+        return self._catalog.specs(conn_id, snapshot.claims.get(conn_id, ()))
 
-    def serve(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionFields:
-        """Return the connection of a spec; raises `CannotServeError`."""
-        spec = self.ready(spec, deadline)
-        address = spec.address
+    def _serve(self, spec: ConnectionSpec, known_until: float, deadline: Deadline) -> _Answer:
+        ready = self._ready(spec, deadline)
+        if ready is not spec:
+            known_until = 0  # the catalog is behind: what AWS was asked for directly is not kept
+        address = ready.address
         if address is None:
-            raise _refusal(spec, f"{spec.warehouse} has no endpoint {spec.endpoint!r} at this moment")
-        if spec.auth == "connector":
-            return connections.for_connector(spec, address, self._settings.profile_name)
-        return connections.with_credential(spec, address, self.credential(spec, deadline))
+            raise _refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
+        if ready.auth == "connector":
+            return _Answer(connections.for_connector(ready, address, self._settings.profile_name), known_until)
+        credential = self._credential(ready, deadline)
+        fields = connections.with_credential(ready, address, credential.value)
+        return _Answer(fields, min(known_until, credential.fresh_until))
 
-    def ready(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
+    def _ready(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
         """Return the spec of a warehouse that takes logins; raises `CannotServeError` when it does not, or when the
         tags of the spec cannot work. Before it is refused for its state, AWS is asked whether that still holds."""
         if spec.errors:
@@ -115,7 +159,7 @@ class Broker:
             raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}, or move the tag to another warehouse")
         return spec
 
-    def credential(self, spec: ConnectionSpec, deadline: Deadline) -> Credential:
+    def _credential(self, spec: ConnectionSpec, deadline: Deadline) -> Aged[Credential]:
         """Return a living credential for a spec that mints; raises `CannotServeError`."""
         try:
             return self._credentials.get(MintRequest.of(spec), deadline)
@@ -126,9 +170,9 @@ class Broker:
         except Exception as error:
             raise _refusal(spec, _known(error)) from None
 
-    def _snapshot(self, conn_id: str, deadline: Deadline) -> Snapshot | None:
+    def _claims(self, conn_id: str, deadline: Deadline) -> Aged[Claims] | None:
         try:
-            return self._catalog.snapshot(deadline)
+            return self._catalog.find(conn_id, deadline)
         except Exception as error:
             # Nothing is known at all. What the site's own pattern calls ours must not be looked for elsewhere; of
             # anything else we cannot say that it is. The failure itself was logged once, where it happened.
@@ -141,12 +185,11 @@ class Broker:
     def _must_be_ours(self, conn_id: str) -> bool:
         return self._settings.connections_lookup_pattern is not None and self._settings.matches(conn_id)
 
-    def _refuse_if_unseen(self, snapshot: Snapshot, conn_id: str) -> None:
-        if snapshot.unseen and self._must_be_ours(conn_id):
-            reasons = "; ".join(f"{listing.scope}: {listing.error}" for listing in snapshot.unseen)
+    def _refuse_if_unseen(self, claims: Claims) -> None:
+        if claims.head.unseen and self._must_be_ours(claims.conn_id):
             raise CannotServeError(
-                f"connection {conn_id!r} matches connections_lookup_pattern and was not found in what can be listed, but"
-                f" it may be in what cannot: {reasons}"
+                f"connection {claims.conn_id!r} matches connections_lookup_pattern and was not found in what can be listed,"
+                f" but it may be in what cannot: {'; '.join(claims.head.unseen)}"
             )
 
     def _report_warnings(self, spec: ConnectionSpec) -> None:

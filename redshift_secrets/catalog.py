@@ -7,6 +7,7 @@ known of it. The catalog as a whole follows the three ages; section 4 of the des
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import random
 import time
@@ -15,16 +16,21 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from redshift_secrets import specs, tags
-from redshift_secrets.cache import Aged, AgedCache, Deadline
+from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Reader, Renewed, Rows, Tiers
 from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsError
-from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
+from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
 from redshift_secrets.parallel import run_all
+from redshift_secrets.rows import listings_from_bytes, listings_to_bytes, warehouses_from_bytes, warehouses_to_bytes
 from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
 
 MISS_REFRESH_SECONDS = 10.0
 """How often, at most, a missing conn_id that matches `connections_lookup_pattern` has everything listed again."""
+
+_ALL = "all"
+_WHAT = "the catalog of warehouses"
+_HEAD, _INDEX, _LISTINGS = "head", "index", "listings"
 
 _THREADS = 16
 _FIRST_RETRY_SECONDS = 10.0
@@ -46,15 +52,21 @@ class Lister(Protocol):
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What is known of one scope. `listed_at` is `None` until it was listed once; `error` is why the last try failed."""
+class Head:
+    """What a lookup must know of the catalog as a whole. `unseen` says of each scope of which nothing is known, why:
+    what lives there can be neither found nor ruled out."""
 
-    scope: Scope
-    warehouses: tuple[Warehouse, ...] = ()
-    listed_at: float | None = None
-    error: str | None = None
-    failures: int = 0
-    due_at: float = 0.0
+    taken_at: float
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is known of one conn_id: the warehouses that claim it."""
+
+    conn_id: str
+    warehouses: tuple[Warehouse, ...]
+    head: Head
 
 
 @dataclass(frozen=True)
@@ -62,67 +74,88 @@ class Snapshot:
     """Everything that is known at one moment, with an index from conn_id to the warehouses that claim it."""
 
     listings: tuple[Listing, ...]
-    taken_at: float
+    head: Head
     claims: Mapping[str, tuple[Warehouse, ...]] = field(repr=False)
     ignored: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
-    @property
-    def unseen(self) -> tuple[Listing, ...]:
-        """The scopes of which nothing is known: what lives there can be neither found nor ruled out."""
-        return tuple(listing for listing in self.listings if listing.listed_at is None)
-
 
 class Catalog:
-    """Finds connection specs. `clock` gives seconds since the epoch, `monotonic` seconds on a clock that never jumps,
-    `rand` numbers from 0 to 1 to spread renewals."""
+    """Finds the warehouses that claim a conn_id.
+
+    A process that listed everything keeps the snapshot; any other reads what it needs, row by row, from the shared
+    tiers under `group`. `clock` gives seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand`
+    numbers from 0 to 1 to spread renewals.
+    """
 
     def __init__(
         self,
         settings: Settings,
         aws: Lister,
         *,
+        tiers: Tiers | None = None,
+        group: str = "catalog",
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
         self._aws = aws
+        self._tiers = tiers if tiers is not None else Tiers(clock=clock)
+        self._group = group
         self._clock = clock
         self._monotonic = monotonic
         self._rand = rand
-        self._cache: AgedCache[str, Snapshot] = AgedCache(
-            lambda _key: "the catalog of warehouses", clock=clock, maxsize=1
-        )
+        self._heads: AgedCache[str, Head] = AgedCache(lambda _key: _WHAT, clock=clock, maxsize=1)
         self._looks: AgedCache[str, Warehouse] = AgedCache(lambda arn: f"the state of {arn}", clock=clock)
-        self._last: Snapshot | None = None
+        self._own: Aged[Snapshot] | None = None
         self._miss_failed_at = float("-inf")
 
-    def snapshot(self, deadline: Deadline) -> Snapshot:
-        """Return what is known; lists everything first where nothing usable is.
+    def find(self, conn_id: str, deadline: Deadline) -> Aged[Claims]:
+        """Return what is known of `conn_id`; lists everything first where nothing usable is.
 
         Raises `CatalogUnavailableError` when nothing could be listed and `DeadlineError` when that took too long.
         """
-        return self._cache.get("all", self._renew, deadline)
+        found = self._recall(conn_id)
+        if found is None:
+            self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
+            return self._after_renewal(conn_id, deadline)
+        if self._clock() >= found.fresh_until:
+            self._heads.renew_behind(_ALL, functools.partial(self._renew, self._fresh, behind=True))
+        return found
 
-    def renewed_for_miss(self, snapshot: Snapshot, deadline: Deadline) -> Snapshot:
-        """Return what is known after listing again, which is done at most once in `MISS_REFRESH_SECONDS`.
+    def renewed_for_miss(self, claims: Aged[Claims], deadline: Deadline) -> Aged[Claims]:
+        """Return what is known of a missing conn_id after listing again, which is done at most once in
+        `MISS_REFRESH_SECONDS`.
 
         Scopes in back-off are left alone. Where listing fails, what was known before is the answer.
         """
-        newest = self._last or snapshot
-        if self._clock() < max(newest.taken_at, self._miss_failed_at) + MISS_REFRESH_SECONDS:
+        newest = self._recall(claims.value.conn_id) or claims
+        if newest.value.warehouses or not self._may_list_for_miss(newest.value.head):
             return newest
         try:
-            return self._cache.renewed("all", functools.partial(self._renew, at_once=True), deadline)
+            self._heads.renewed(_ALL, functools.partial(self._renew, self._recent, at_once=True), deadline)
         except RedshiftSecretsError as error:
             self._miss_failed_at = self._clock()
             log.warning("the catalog could not be listed again for a missing conn_id: %s", error)
             return newest
+        return self._recall(claims.value.conn_id) or newest
 
-    def specs(self, snapshot: Snapshot, conn_id: str) -> tuple[ConnectionSpec, ...]:
-        """Return one spec for each warehouse that claims `conn_id`, the oldest warehouse first."""
-        claims = sorted(snapshot.claims.get(conn_id, ()), key=lambda warehouse: (warehouse.created_at, warehouse.arn))
+    def snapshot(self, deadline: Deadline) -> Snapshot:
+        """Return everything that is known, for those who list; raises as `find`."""
+        own = self._own
+        if own is None or self._clock() >= own.usable_until:
+            self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
+        elif self._clock() >= own.fresh_until:
+            self._heads.renew_behind(_ALL, functools.partial(self._renew, self._fresh, behind=True))
+        if self._own is not None:
+            return self._own.value
+        found = self._tiers.recall(self._listings_group(), anywhere=True)
+        return _snapshot(found.value if found else (), self._clock(), self._settings)
+
+    def specs(self, conn_id: str, warehouses: Sequence[Warehouse]) -> tuple[ConnectionSpec, ...]:
+        """Return one spec of `conn_id` for each of the warehouses, the oldest first."""
+        claims = sorted(warehouses, key=lambda warehouse: (warehouse.created_at, warehouse.arn))
         return tuple(specs.build(warehouse, conn_id, self._settings) for warehouse in claims)
 
     def look(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
@@ -137,13 +170,57 @@ class Catalog:
         warehouse = self._looks.get(spec.warehouse.arn, ask, deadline)
         return specs.build(warehouse, spec.conn_id, self._settings)
 
-    def _renew(self, *, at_once: bool = False) -> Aged[Snapshot]:
+    def _recall(self, conn_id: str, *, anywhere: bool = False) -> Aged[Claims] | None:
+        """What is known of a conn_id without asking AWS: from this process's snapshot, else from the nearest tier."""
+        own, now = self._own, self._clock()
+        if own is not None and now < own.fresh_until:
+            return _claims_of(own, conn_id)
+        shared = self._tiers.recall(self._claims_group(conn_id), anywhere=anywhere)
+        if own is None or now >= own.usable_until or (shared is not None and shared.fresh_until > own.fresh_until):
+            return shared
+        return _claims_of(own, conn_id)
+
+    def _after_renewal(self, conn_id: str, deadline: Deadline) -> Aged[Claims]:
+        found = self._recall(conn_id, anywhere=True)
+        if found is None:
+            # The head in memory outlived the rows it came from: the store was emptied. List for ourselves then.
+            self._heads.renewed(_ALL, functools.partial(self._renew, self._alive), deadline)
+            found = self._recall(conn_id, anywhere=True)
+        if found is None:
+            raise CatalogUnavailableError(["what another process listed cannot be read here"])
+        return found
+
+    def _alive(self, _head: Aged[Head]) -> bool:
+        return True
+
+    def _fresh(self, head: Aged[Head]) -> bool:
+        return self._clock() < head.fresh_until
+
+    def _recent(self, head: Aged[Head]) -> bool:
+        return self._clock() < head.value.taken_at + MISS_REFRESH_SECONDS
+
+    def _may_list_for_miss(self, head: Head) -> bool:
+        return self._clock() >= max(head.taken_at, self._miss_failed_at) + MISS_REFRESH_SECONDS
+
+    def _renew(self, good: Callable[[Aged[Head]], bool], *, behind: bool = False, at_once: bool = False) -> Aged[Head]:
+        """Take a head that another process put into the shared tiers, or list for all of them."""
+        own = self._own
+        mine = Aged(own.value.head, own.fresh_until, own.usable_until) if own else None
+        if mine is not None and self._clock() < mine.usable_until and good(mine):
+            return mine  # a thread that was a moment too late to join the flight before
+        return self._tiers.obtain(
+            self._head_group(),
+            functools.partial(self._list, at_once=at_once),
+            good=good,
+            meanwhile=(mine or self._heads.peek(_ALL) or self._shared_head()) if behind else None,
+            deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic),
+        )
+
+    def _list(self, *, at_once: bool) -> Renewed[Head]:
         """List what is due (with `at_once`, all that is not in back-off) and take a new snapshot of all that is known."""
         now = self._clock()
-        known = {listing.scope: listing for listing in self._last.listings} if self._last else {}
+        known = {listing.scope: listing for listing in self._known_listings()}
         listings = [self._kept(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())]
-        # Who was a moment too late to join the listing for another miss does not start one more.
-        at_once = at_once and (self._last is None or now >= self._last.taken_at + MISS_REFRESH_SECONDS)
         due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
         # Half of the time of a lookup: the other half is for minting, also while one region does not answer.
         deadline = Deadline(self._settings.aws_timeout_seconds / 2, self._monotonic)
@@ -152,13 +229,46 @@ class Catalog:
         listings = [self._updated(x, answers[x.scope], deadline) if x.scope in answers else x for x in listings]
         if all(listing.listed_at is None for listing in listings):
             raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
-        snapshot = self._last = _snapshot(listings, now, self._settings)
+        snapshot = _snapshot(listings, now, self._settings)
+        for problem in snapshot.problems:
+            log.warning("%s", problem)
         oldest = min(x.listed_at for x in listings if x.listed_at is not None)
-        return Aged(
-            snapshot,
-            fresh_until=min(listing.due_at for listing in listings),
-            usable_until=oldest + self._settings.catalog_max_stale_seconds,
-        )
+        fresh_until = min(listing.due_at for listing in listings)
+        usable_until = oldest + self._settings.catalog_max_stale_seconds
+        self._own = Aged(snapshot, fresh_until, usable_until)
+        return Renewed(Aged(snapshot.head, fresh_until, usable_until), lambda: _rows_of(snapshot))
+
+    def _known_listings(self) -> tuple[Listing, ...]:
+        """What this process or another one listed before, whichever is newer."""
+        own = self._own.value if self._own else None
+        shared = self._shared_head()
+        if shared is not None and (own is None or shared.value.taken_at > own.head.taken_at):
+            found = self._tiers.recall(self._listings_group())
+            if found is not None:
+                return found.value
+        return own.listings if own is not None else ()
+
+    def _shared_head(self) -> Aged[Head] | None:
+        return self._tiers.recall(self._head_group())
+
+    def _head_group(self) -> Group[Head]:
+        return Group(self._group, _WHAT, (_HEAD,), _head_from_rows, _all_names)
+
+    def _listings_group(self) -> Group[tuple[Listing, ...]]:
+        def decode(rows: Rows) -> tuple[Listing, ...] | None:
+            return listings_from_bytes(rows[_LISTINGS]) if _LISTINGS in rows else None
+
+        return Group(self._group, _WHAT, (_LISTINGS,), decode, _all_names)
+
+    def _claims_group(self, conn_id: str) -> Group[Claims]:
+        name = _row_of(conn_id)
+
+        def decode(rows: Rows) -> Claims | None:
+            head = _head_from_rows(rows)
+            warehouses = warehouses_from_bytes(rows[name]) if name in rows else ()
+            return Claims(conn_id, warehouses, head) if head is not None and warehouses is not None else None
+
+        return Group(self._group, _WHAT, (_HEAD, name), decode, _all_names)
 
     def _kept(self, listing: Listing, now: float) -> Listing:
         """The listing, without what was last known of it where that is too old to be served."""
@@ -198,12 +308,45 @@ def _snapshot(listings: Sequence[Listing], now: float, settings: Settings) -> Sn
         problems += [f"{problem} (on {warehouse})" for problem in wrong]
         for conn_id in conn_ids:
             claims.setdefault(conn_id, []).append(warehouse)
-    for problem in problems:
-        log.warning("%s", problem)
+    unseen = tuple(f"{listing.scope}: {listing.error}" for listing in listings if listing.listed_at is None)
     return Snapshot(
         listings=tuple(listings),
-        taken_at=now,
+        head=Head(now, unseen),
         claims={conn_id: tuple(found) for conn_id, found in claims.items()},
         ignored=tuple(ignored),
         problems=tuple(problems),
     )
+
+
+def _claims_of(snapshot: Aged[Snapshot], conn_id: str) -> Aged[Claims]:
+    value = snapshot.value
+    claims = Claims(conn_id, value.claims.get(conn_id, ()), value.head)
+    return Aged(claims, snapshot.fresh_until, snapshot.usable_until)
+
+
+def _rows_of(snapshot: Snapshot) -> Rows:
+    """One small row for each conn_id, so that a lookup reads no more than its own."""
+    rows = {_row_of(conn_id): warehouses_to_bytes(found) for conn_id, found in snapshot.claims.items()}
+    return {
+        **rows,
+        _HEAD: json.dumps([snapshot.head.taken_at, snapshot.head.unseen]).encode(),
+        _INDEX: json.dumps(list(rows)).encode(),
+        _LISTINGS: listings_to_bytes(snapshot.listings),
+    }
+
+
+def _head_from_rows(rows: Rows) -> Head | None:
+    try:
+        taken_at, unseen = json.loads(rows[_HEAD])
+        return Head(float(taken_at), tuple(unseen))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _all_names(read: Reader) -> Sequence[str]:
+    index = read((_INDEX,)).get(_INDEX, b"[]")
+    return (_HEAD, _INDEX, _LISTINGS, *json.loads(index))
+
+
+def _row_of(conn_id: str) -> str:
+    return f"claims of {conn_id}"

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from redshift_secrets.cache import Aged, AgedCache, Deadline
+from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Renewed, Rows, Tiers
 from redshift_secrets.model import Credential, MintRequest
+from redshift_secrets.rows import credential_from_bytes, credential_to_bytes
 
 log = logging.getLogger(__name__)
 
 _SPREAD = 0.1
+_ROW = "credential"
 
 
 class Minter(Protocol):
@@ -27,7 +29,8 @@ class Credentials:
     """Hands out credentials that live at least `min_validity_seconds` more.
 
     `on_secret` is told each password the moment it exists, so that logs can be kept clean of it. `clock` gives seconds
-    since the epoch, `rand` numbers from 0 to 1 to spread renewals.
+    since the epoch, `monotonic` seconds on a clock that never jumps, `rand` numbers from 0 to 1 to spread renewals.
+    In the shared tiers a credential is kept under the name that `group_of` gives its request.
     """
 
     def __init__(
@@ -36,27 +39,58 @@ class Credentials:
         aws: Minter,
         *,
         on_secret: Callable[[str], None],
+        tiers: Tiers | None = None,
+        group_of: Callable[[MintRequest], str] = repr,
+        timeout_seconds: float = 10.0,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._min_validity_seconds = min_validity_seconds
         self._aws = aws
         self._on_secret = on_secret
+        self._tiers = tiers if tiers is not None else Tiers(clock=clock)
+        self._group_of = group_of
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
+        self._monotonic = monotonic
         self._rand = rand
         self._cache: AgedCache[MintRequest, Credential] = AgedCache(_what, clock=clock)
 
-    def get(self, request: MintRequest, deadline: Deadline) -> Credential:
+    def get(self, request: MintRequest, deadline: Deadline) -> Aged[Credential]:
         """Return a living credential; raises what minting raises when there is none, `DeadlineError` when it is late."""
-        return self._cache.get(request, lambda: self._mint(request), deadline)
+        group = self._group(request)
+        return self._cache.aged(
+            request, lambda: self._renew(request, group), deadline, recall=lambda: self._tiers.recall(group)
+        )
 
-    def _mint(self, request: MintRequest) -> Aged[Credential]:
+    def _renew(self, request: MintRequest, group: Group[Credential]) -> Aged[Credential]:
+        """Take what another process minted, or mint for all of them."""
+        served = self._cache.peek(request)
+        return self._tiers.obtain(
+            group,
+            lambda: self._mint(request),
+            good=lambda aged: served is None or self._clock() < aged.fresh_until,
+            meanwhile=served,
+            deadline=Deadline(self._timeout_seconds, self._monotonic),
+        )
+
+    def _mint(self, request: MintRequest) -> Renewed[Credential]:
         credential = self._aws.mint(request)
         self._on_secret(credential.password)
         log.info(
             "minted a credential for %s on %s, good for %d s", credential.user, request.arn, self._life(credential)
         )
-        return self._aged(credential)
+        return Renewed(self._aged(credential), lambda: {_ROW: credential_to_bytes(credential)})
+
+    def _group(self, request: MintRequest) -> Group[Credential]:
+        return Group(self._group_of(request), _what(request), (_ROW,), self._decode, lambda _read: (_ROW,))
+
+    def _decode(self, rows: Rows) -> Credential | None:
+        credential = credential_from_bytes(rows[_ROW]) if _ROW in rows else None
+        if credential is not None:
+            self._on_secret(credential.password)  # new to this process, whoever minted it
+        return credential
 
     def _life(self, credential: Credential) -> float:
         return credential.expires_at - credential.minted_at

@@ -6,6 +6,7 @@ All arguments are positional, so that an error can be copied and raised again in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 
@@ -73,3 +74,18 @@ class CatalogUnavailableError(RedshiftSecretsError):
 
     def __str__(self) -> str:
         return "no warehouse could be listed: " + "; ".join(self.errors)
+
+
+def to_text(error: RedshiftSecretsError) -> str:
+    """Write an error down for another process."""
+    return json.dumps([type(error).__name__, error.args])
+
+
+def from_text(text: str) -> RedshiftSecretsError | None:
+    """Read an error that `to_text` wrote; `None` for anything else."""
+    try:
+        name, arguments = json.loads(text)
+        kind = {known.__name__: known for known in RedshiftSecretsError.__subclasses__()}[name]
+        return kind(*arguments)
+    except (KeyError, TypeError, ValueError):
+        return None

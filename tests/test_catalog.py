@@ -109,7 +109,7 @@ class TestScopesFailAlone:
         aws.failing[CLUSTERS] = denied()
         snapshot = taken(catalog)
         assert set(snapshot.claims) == {"adhoc"}
-        assert [(listing.scope, listing.error) for listing in snapshot.unseen] == [(CLUSTERS, str(denied()))]
+        assert snapshot.head.unseen == (f"{CLUSTERS}: {denied()}",)
 
     def test_an_error_that_is_none_of_ours_fails_its_scope_alone_too(self, aws, catalog):
         aws.failing[CLUSTERS] = KeyError("ClusterIdentifier")
@@ -123,7 +123,7 @@ class TestScopesFailAlone:
         taken(catalog)
         snapshot = taken(catalog)
         assert set(snapshot.claims) == {"analytics", "new", "adhoc"}
-        assert snapshot.unseen == ()
+        assert snapshot.head.unseen == ()
         assert (
             "Serverless workgroups in eu-west-1 could not be listed, what was last known of it is kept" in caplog.text
         )
@@ -138,7 +138,7 @@ class TestScopesFailAlone:
         # The clusters were listed a second ago and the workgroups are in back-off: neither lengthens the limit.
         snapshot = taken(catalog)
         assert set(snapshot.claims) == {"analytics"}
-        assert [listing.scope for listing in snapshot.unseen] == [WORKGROUPS]
+        assert snapshot.head.unseen == (f"{WORKGROUPS}: {denied()}",)
 
     def test_a_failing_scope_is_asked_after_pauses_that_double_up_to_the_ttl(self, aws, catalog, clock):
         aws.failing[WORKGROUPS] = denied()
@@ -211,7 +211,7 @@ class TestDeadline:
         snapshot = catalog.snapshot(WatchedDeadline())
         assert set(snapshot.claims) == {"adhoc"}
         # Half of aws_timeout_seconds, so that the other half is left for minting.
-        assert [(listing.scope, listing.error) for listing in snapshot.unseen] == [(CLUSTERS, "no answer within 5 s")]
+        assert snapshot.head.unseen == (f"{CLUSTERS}: no answer within 5 s",)
         deadline = WatchedDeadline()
         assert set(catalog.snapshot(deadline).claims) == {"adhoc"}
         assert deadline.waits == 0, "the next lookup waits again"

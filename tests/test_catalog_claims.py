@@ -32,25 +32,29 @@ def catalog(aws):
     return catalog_of(aws)
 
 
+def specs_of(catalog):
+    return catalog.specs("analytics", taken(catalog).claims["analytics"])
+
+
 class TestMissRefresh:
     @pytest.fixture
     def first(self, catalog, aws):
-        snapshot = taken(catalog)
+        missing = catalog.find("new", WatchedDeadline())
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        return snapshot
+        return missing
 
-    def missed(self, catalog, snapshot):
-        return catalog.renewed_for_miss(snapshot, WatchedDeadline())
+    def found(self, catalog, missing):
+        return bool(catalog.renewed_for_miss(missing, WatchedDeadline()).value.warehouses)
 
     def test_a_catalog_just_taken_is_not_taken_again(self, aws, catalog, clock, first):
         clock.pass_(MISS_REFRESH_SECONDS - 0.001)
-        assert "new" not in self.missed(catalog, first).claims
+        assert not self.found(catalog, first)
         assert aws.calls["list"] == 2
 
     def test_after_10_s_everything_is_listed_again_once(self, aws, catalog, clock, first):
         clock.pass_(10)
         for _ in range(10):
-            assert "new" in self.missed(catalog, first).claims
+            assert self.found(catalog, first)
         assert aws.calls["list"] == 4
         assert "new" in taken(catalog).claims
 
@@ -61,7 +65,7 @@ class TestMissRefresh:
         crowd = Crowd(64, lambda: catalog.renewed_for_miss(first, deadline))
         deadline.await_waiting(64)
         aws.hold.set()
-        assert all("new" in snapshot.claims for snapshot in crowd.outcomes())
+        assert all(claims.value.warehouses for claims in crowd.outcomes())
         assert aws.calls["list"] == 4
 
     def test_a_thread_that_is_a_moment_too_late_to_join_causes_no_second_refresh(self, aws):
@@ -74,20 +78,20 @@ class TestMissRefresh:
             return clock()
 
         catalog = Catalog(Settings(), aws, clock=clock_with_interruption, rand=lambda: 0.0)
-        first = taken(catalog)
+        first = catalog.find("new", WatchedDeadline())
         clock.pass_(10)
-        others.append(lambda: self.missed(catalog, first))
-        self.missed(catalog, first)
+        others.append(lambda: self.found(catalog, first))
+        self.found(catalog, first)
         assert aws.calls["list"] == 4
 
     def test_a_scope_in_back_off_is_left_alone(self, aws, catalog, clock):
         aws.failing[WORKGROUPS] = denied()
-        first = taken(catalog)
+        first = catalog.find("new", WatchedDeadline())
         clock.pass_(10)
         taken(catalog)  # its second failure, so that it is left alone for 20 s
         clock.pass_(10)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        assert "new" in self.missed(catalog, first).claims
+        assert self.found(catalog, first)
         assert (aws.listed[CLUSTERS], aws.listed[WORKGROUPS]) == (2, 2)
 
     def test_a_refresh_that_is_late_answers_with_what_was_known_and_is_not_waited_for_again(
@@ -95,9 +99,9 @@ class TestMissRefresh:
     ):
         clock.pass_(10)
         aws.hold = threading.Event()
-        assert catalog.renewed_for_miss(first, spent()) is first
+        assert not catalog.renewed_for_miss(first, spent()).value.warehouses
         deadline = WatchedDeadline()
-        assert catalog.renewed_for_miss(first, deadline) is first
+        assert not catalog.renewed_for_miss(first, deadline).value.warehouses
         assert deadline.waits == 0
         aws.hold.set()
         all_landed()
@@ -109,7 +113,7 @@ class TestClaims:
         scopes = [CLUSTERS, Scope("cluster", "eu-west-1", OTHER_ROLE)]
         aws = FakeAws(clock, [cluster(role_arn=OTHER_ROLE), cluster()], scopes)
         catalog = catalog_of(aws)
-        (spec,) = catalog.specs(taken(catalog), "analytics")
+        (spec,) = specs_of(catalog)
         assert spec.warehouse.role_arn is None, "the first identity that sees it serves it"
 
     def test_the_role_that_still_sees_a_warehouse_serves_it(self, clock):
@@ -117,12 +121,12 @@ class TestClaims:
         aws = FakeAws(clock, [cluster(role_arn=OTHER_ROLE), cluster()], scopes)
         aws.failing[CLUSTERS] = denied()
         catalog = catalog_of(aws)
-        (spec,) = catalog.specs(taken(catalog), "analytics")
+        (spec,) = specs_of(catalog)
         assert spec.warehouse.role_arn == OTHER_ROLE
 
     def test_specs_come_oldest_warehouse_first(self, aws, catalog):
         aws.warehouses[:] = [cluster("b"), cluster("c", created_at=EPOCH - 5000), cluster("a")]
-        assert [s.warehouse.identifier for s in catalog.specs(taken(catalog), "analytics")] == ["c", "a", "b"]
+        assert [s.warehouse.identifier for s in specs_of(catalog)] == ["c", "a", "b"]
 
     @pytest.mark.parametrize(
         ("settings", "reason"),
@@ -150,7 +154,7 @@ class TestLook:
     def test_a_look_shows_the_state_of_this_moment_and_is_not_repeated_within_5_s(self, aws, clock):
         aws.warehouses[0] = cluster(status="paused")
         catalog = catalog_of(aws)
-        (seen,) = catalog.specs(taken(catalog), "analytics")
+        (seen,) = specs_of(catalog)
         states = []
         for status in ("resuming", "available"):
             aws.warehouses[0] = cluster(status=status)
@@ -162,13 +166,13 @@ class TestLook:
     def test_a_look_does_not_change_whose_the_connection_is(self, aws):
         aws.warehouses[0] = cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "a"}, status="paused")
         catalog = catalog_of(aws)
-        (seen,) = catalog.specs(taken(catalog), "analytics")
+        (seen,) = specs_of(catalog)
         aws.warehouses[0] = cluster(tags={"airflow:conn-id": "other", "airflow:team": "b"})
         looked = catalog.look(seen, WatchedDeadline())
         assert (looked.conn_id, looked.team, looked.warehouse.status) == ("analytics", "a", "available")
 
     def test_a_look_at_what_is_gone_raises(self, aws, catalog):
-        (seen,) = catalog.specs(taken(catalog), "analytics")
+        (seen,) = specs_of(catalog)
         aws.warehouses.clear()
         with pytest.raises(AwsError, match="ClusterNotFound"):
             catalog.look(seen, Deadline(BOUND))

@@ -71,25 +71,48 @@ class AgedCache(Generic[K, V]):
         Raises what `renew` raised when the value is dead and cannot be renewed, and `DeadlineError` when that takes
         longer than the deadline. A failure is remembered for `RETRY_AFTER_SECONDS`.
         """
+        return self.aged(key, renew, deadline).value
+
+    def aged(
+        self,
+        key: K,
+        renew: Callable[[], Aged[V]],
+        deadline: Deadline,
+        recall: Callable[[], Aged[V] | None] = lambda: None,
+    ) -> Aged[V]:
+        """Like `get`, with the ages of the value. What is not fresh here is first looked for with `recall`, at once and
+        in this thread."""
+        with self._lock:
+            aged = self._entries.get(key)
+        if aged is None or self._clock() >= aged.fresh_until:
+            recalled = recall()
+            if recalled is not None and (aged is None or recalled.fresh_until > aged.fresh_until):
+                self.put(key, recalled)
         with self._lock:
             aged = self._entries.get(key)
             if aged is not None and self._clock() < aged.fresh_until:
-                return aged.value
+                return aged
             failure = self._failures.get(key)
             if aged is not None:
                 if failure is None:
                     self._fly_behind(key, renew)
-                return aged.value
+                return aged
             if failure is not None:
                 raise again(failure)
             flight = self._fly(key, renew)
         return self._wait(key, flight, deadline)
 
+    def renew_behind(self, key: K, renew: Callable[[], Aged[V]]) -> None:
+        """Start a renewal if none is under way and none failed a moment ago, and do not wait for it."""
+        with self._lock:
+            if key not in self._failures:
+                self._fly_behind(key, renew)
+
     def renewed(self, key: K, renew: Callable[[], Aged[V]], deadline: Deadline) -> V:
         """Renew the value now, whatever its age, and return the new one; joins a renewal that is under way."""
         with self._lock:
             flight = self._fly(key, renew)
-        return self._wait(key, flight, deadline)
+        return self._wait(key, flight, deadline).value
 
     def put(self, key: K, aged: Aged[V]) -> None:
         """Keep a value that was obtained elsewhere."""
@@ -102,9 +125,9 @@ class AgedCache(Generic[K, V]):
         with self._lock:
             return self._entries.get(key)
 
-    def _wait(self, key: K, flight: Flight[Aged[V]], deadline: Deadline) -> V:
+    def _wait(self, key: K, flight: Flight[Aged[V]], deadline: Deadline) -> Aged[V]:
         try:
-            return flight.wait(deadline).value
+            return flight.wait(deadline)
         except Exception as error:
             with self._lock:
                 # Late is a failure too: the next lookup is answered at once instead of waiting as long again.

@@ -1,0 +1,194 @@
+"""The shared tiers together: the nearest store that knows answers, one process renews for all of them.
+
+A group of rows is one value with its ages. Who needs a new one reads, claims and reads again; who cannot claim waits for
+the rows of the one who could, until its deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from redshift_secrets.cache.aged import RETRY_AFTER_SECONDS, Aged
+from redshift_secrets.cache.deadline import Deadline
+from redshift_secrets.cache.store import SharedStore
+from redshift_secrets.errors import DeadlineError, RedshiftSecretsError, from_text, to_text
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+Rows = Mapping[str, bytes]
+
+_POLL_SECONDS = 0.03
+_BUSY_SECONDS = 1.0
+"""How long a process that found another one renewing does not look again."""
+
+_AGES, _FAILURE = "ages", "failure"
+
+
+Reader = Callable[[Sequence[str]], Rows]
+
+
+@dataclass(frozen=True)
+class Group(Generic[V]):
+    """One value in the shared tiers. `name` is its key there; `what` is what logs and errors call it.
+
+    `names` are the rows that `decode` needs; it returns `None` for rows it does not understand. `all_names` returns the
+    names of every row of the group, given a reader of its rows, for copying it to a nearer tier.
+    """
+
+    name: str
+    what: str
+    names: tuple[str, ...]
+    decode: Callable[[Rows], V | None]
+    all_names: Callable[[Reader], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Renewed(Generic[V]):
+    """A value with its ages, and a way to get the rows that carry it to others."""
+
+    aged: Aged[V]
+    rows: Callable[[], Rows]
+
+
+@dataclass(frozen=True)
+class _Wish(Generic[V]):
+    """What a caller of `obtain` would take."""
+
+    group: Group[V]
+    renew: Callable[[], Renewed[V]]
+    good: Callable[[Aged[V]], bool]
+    waits: bool
+    deadline: Deadline
+
+
+class _BusyElsewhereError(Exception):
+    """Another process is renewing, and the caller does not wait for it."""
+
+
+class Tiers:
+    """Shared stores from near to far; none at all is fine. `sleep` takes seconds."""
+
+    def __init__(
+        self,
+        stores: Sequence[SharedStore] = (),
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.stores = tuple(stores)
+        self._clock = clock
+        self._sleep = sleep
+
+    def recall(self, group: Group[V], *, anywhere: bool = False) -> Aged[V] | None:
+        """Return what the nearest store has, fresh or usable, in one read; `None` when it has nothing that lives.
+
+        With `anywhere`, the farther stores are read too.
+        """
+        for store in self.stores if anywhere else self.stores[:1]:
+            found = self._alive(group, store)
+            if found is not None:
+                return found
+        return None
+
+    def obtain(
+        self,
+        group: Group[V],
+        renew: Callable[[], Renewed[V]],
+        *,
+        deadline: Deadline,
+        good: Callable[[Aged[V]], bool] = lambda _aged: True,
+        meanwhile: Aged[V] | None = None,
+    ) -> Aged[V]:
+        """Return a living and `good` value that another process put there, or renew it for all of them.
+
+        While another process renews, this one goes on with `meanwhile`, or waits where there is none; `DeadlineError`
+        when that takes too long. Raises what `renew` raises; others hear of it and do not ask AWS again at once.
+        """
+        wish = _Wish(group, renew, good, meanwhile is None, deadline)
+        try:
+            return self._obtain(wish, 0).aged
+        except _BusyElsewhereError:
+            if meanwhile is None:
+                raise DeadlineError(group.what, deadline.seconds) from None
+            return replace(meanwhile, fresh_until=min(self._clock() + _BUSY_SECONDS, meanwhile.usable_until))
+
+    def _obtain(self, wish: _Wish[V], level: int) -> Renewed[V]:
+        """Look into the store at `level`; who gets its claim goes on to the next one, and last of all to AWS."""
+        if level == len(self.stores):
+            return wish.renew()
+        store = self.stores[level]
+        while True:
+            found = self._good(wish, store)
+            if found is not None:
+                return found
+            claim = store.claim(wish.group.name)
+            if claim is not None:
+                try:
+                    return self._obtain_for(wish, level)
+                finally:
+                    claim.release()
+            left = wish.deadline.left()
+            if not wish.waits or left <= 0:
+                raise _BusyElsewhereError
+            self._sleep(min(_POLL_SECONDS, left))
+
+    def _obtain_for(self, wish: _Wish[V], level: int) -> Renewed[V]:
+        """Fill the store at `level`, whose claim is held, from the next one."""
+        store = self.stores[level]
+        # Between the look and the claim, the one who had the claim before may have finished.
+        found = self._good(wish, store)
+        if found is not None:
+            return found
+        self._raise_failure(wish.group, store)
+        try:
+            renewed = self._obtain(wish, level + 1)
+        except RedshiftSecretsError as error:
+            until = self._clock() + RETRY_AFTER_SECONDS
+            store.replace(_failure_of(wish.group), {_FAILURE: to_text(error).encode()}, until)
+            raise
+        aged = renewed.aged
+        rows = renewed.rows()
+        ages = json.dumps([aged.fresh_until, aged.usable_until]).encode()
+        store.replace(wish.group.name, {**rows, _AGES: ages}, aged.usable_until)
+        return Renewed(aged, lambda: rows)
+
+    def _good(self, wish: _Wish[V], store: SharedStore) -> Renewed[V] | None:
+        group = wish.group
+        aged = self._alive(group, store)
+        if aged is None or not wish.good(aged):
+            return None
+
+        def all_rows() -> Rows:
+            return store.read(group.name, group.all_names(lambda names: store.read(group.name, names)))
+
+        return Renewed(aged, all_rows)
+
+    def _alive(self, group: Group[V], store: SharedStore) -> Aged[V] | None:
+        rows = store.read(group.name, (*group.names, _AGES))
+        if _AGES not in rows:
+            return None
+        value = group.decode(rows)
+        try:
+            fresh_until, usable_until = json.loads(rows[_AGES])
+        except (TypeError, ValueError):
+            return None
+        if value is None or usable_until <= self._clock():
+            return None
+        return Aged(value, fresh_until, usable_until)
+
+    def _raise_failure(self, group: Group[V], store: SharedStore) -> None:
+        rows = store.read(_failure_of(group), (_FAILURE,))
+        error = from_text(rows[_FAILURE].decode()) if _FAILURE in rows else None
+        if error is not None:
+            raise error
+
+
+def _failure_of(group: Group[V]) -> str:
+    return f"{group.name}!"
