@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 # Two makes at once must not build one environment together; flock is on every Linux.
 LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help:
 	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
 	@echo "make test    the test suite"
+	@echo "make bench   measures us against the peers (about ten minutes)"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove what these made"
 
@@ -20,6 +21,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	@echo "==> Running the tests"
 	@$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	@$(BIN)/python -m bench --write docs/performance.md
 
 lint: $(STAMP)
 	@echo "==> Linting"
@@ -45,7 +49,7 @@ $(STAMP): pyproject.toml Makefile
 		echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; \
 	echo "==> Installing Airflow and what we need into $(VENV) (one to five minutes)"; \
 	$(BIN)/python -m pip install --quiet --upgrade pip; \
-	$(BIN)/python -m pip install --quiet --editable '.[local]' --group test --group lint; \
+	$(BIN)/python -m pip install --quiet --editable '.[local,redis]' --group test --group lint; \
 	touch $(STAMP)
 
 clean:

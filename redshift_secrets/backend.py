@@ -1,7 +1,8 @@
 """The face for Airflow: a secrets backend.
 
 This module is imported inside `import airflow.configuration`, in every Airflow process. So it loads neither boto3 nor
-Airflow's configuration, opens nothing and starts nothing; the first lookup does.
+Airflow's configuration, opens nothing and starts nothing. All that a lookup on a warm host needs is loaded here, once,
+for every process that is forked from this one.
 https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
 """
 
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.secrets import BaseSecretsBackend
 
 from redshift_secrets import compat
+from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import CannotServeError
+from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, SettingsError
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.settings = Settings.from_kwargs(kwargs)
+        if self.settings.cache.redis_url and not self.settings.cache.key and compat.lacks_fernet_keys():
+            raise SettingsError([NO_FLEET_KEY])
         self._broker: Broker | None = None
         self._lock = threading.Lock()
         forks.reset_in_child(self)
@@ -80,14 +84,14 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """What answers the lookups; made at the first one."""
         with self._lock:
             if self._broker is None:
-                from redshift_secrets.aws.door import Aws
-                from redshift_secrets.broker import Broker
-
-                self._broker = Broker(
+                aws = AwsOnDemand(self.settings)
+                self._broker = broker_of(
                     self.settings,
-                    Aws(self.settings),
+                    stores_of(self.settings, aws, airflow_keys=compat.fernet_keys()),
                     on_secret=compat.mask,
+                    aws=aws,
                     answers_kept_seconds=compat.seconds_airflow_keeps_answers(),
+                    metrics=compat.metrics(),
                 )
             return self._broker
 

@@ -7,15 +7,18 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from redshift_secrets import connections
-from redshift_secrets.cache import Aged, Deadline, Tiers
-from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog, Claims, Lister, Snapshot
+from redshift_secrets.cache import Aged, Deadline, SharedStore, Tiers
+from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog, Lister
 from redshift_secrets.credentials import Credentials, Minter
 from redshift_secrets.errors import CannotServeError, DeadlineError, RedshiftSecretsError
+from redshift_secrets.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest
 from redshift_secrets.settings import Settings
+from redshift_secrets.snapshots import Claims, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ class _Answer:
 
     fields: ConnectionFields | None
     good_until: float
+    tier: str = "process"
+    minted_at: float | None = None
 
 
 class Broker:
@@ -52,15 +57,25 @@ class Broker:
         answers_kept_seconds: int = 0,
         tiers: Tiers | None = None,
         group_of: Callable[[object], str] = repr,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
+        self._group_of = group_of
+        self._metrics = metrics or NoMetrics()
         self._clock = clock
         self._monotonic = monotonic
         self._catalog = Catalog(
-            settings, aws, tiers=tiers, group=group_of("catalog"), clock=clock, monotonic=monotonic, rand=rand
+            settings,
+            aws,
+            tiers=tiers,
+            group=group_of("catalog"),
+            metrics=metrics,
+            clock=clock,
+            monotonic=monotonic,
+            rand=rand,
         )
         self._credentials = Credentials(
             max(settings.min_validity_seconds, answers_kept_seconds),
@@ -68,6 +83,7 @@ class Broker:
             on_secret=on_secret,
             tiers=tiers,
             group_of=group_of,
+            metrics=metrics,
             timeout_seconds=settings.aws_timeout_seconds,
             clock=clock,
             monotonic=monotonic,
@@ -85,13 +101,27 @@ class Broker:
         if not self._settings.matches(conn_id):
             return None
         answer = self._answers.get((conn_id, team_name))
+        tier = "process"
         if answer is None or self._clock() >= answer.good_until:
-            answer = self._answer(conn_id, team_name)
+            try:
+                answer = self._answer(conn_id, team_name)
+            except CannotServeError:
+                self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": "aws"})
+                raise
             # One dictionary operation at a time needs no lock, and nothing that a fork could leave half done.
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
             self._answers[conn_id, team_name] = answer
+            tier = answer.tier
+        if not isinstance(self._metrics, NoMetrics):
+            self._count(answer, tier)
         return answer.fields
+
+    def _count(self, answer: _Answer, tier: str) -> None:
+        outcome = "missed" if answer.fields is None else "found"
+        self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
+        if answer.minted_at is not None:
+            self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - answer.minted_at))
 
     def _answer(self, conn_id: str, team_name: str | None) -> _Answer:
         deadline = self.deadline()
@@ -128,6 +158,25 @@ class Broker:
         """Return the spec of every warehouse that claims `conn_id`, whatever team it belongs to."""
         return self._catalog.specs(conn_id, snapshot.claims.get(conn_id, ()))
 
+    def recalled(self) -> tuple[Aged[Snapshot] | None, list[tuple[ConnectionSpec, Aged[Credential] | None]]]:
+        """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
+        snapshot = self._catalog.recalled()
+        specs = [
+            spec
+            for conn_id in sorted(snapshot.value.claims if snapshot else ())
+            for spec in (self.specs(snapshot.value, conn_id) if snapshot else ())
+        ]
+        return snapshot, [(spec, self._credentials.recalled(MintRequest.of(spec))) for spec in specs]
+
+    def forget(self, stores: Sequence[SharedStore], conn_id: str) -> None:
+        """Remove from the stores what is kept of one conn_id: the credentials of its specs, and the catalog."""
+        snapshot = self._catalog.recalled()
+        specs = self.specs(snapshot.value, conn_id) if snapshot else ()
+        groups = [self._group_of(MintRequest.of(spec)) for spec in specs]
+        for store in stores:
+            for group in (*groups, self._group_of("catalog")):
+                store.clear(group)
+
     def _serve(self, spec: ConnectionSpec, known_until: float, deadline: Deadline) -> _Answer:
         ready = self._ready(spec, deadline)
         if ready is not spec:
@@ -137,9 +186,9 @@ class Broker:
             raise _refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         if ready.auth == "connector":
             return _Answer(connections.for_connector(ready, address, self._settings.profile_name), known_until)
-        credential = self._credential(ready, deadline)
+        credential, tier = self._credential(ready, deadline)
         fields = connections.with_credential(ready, address, credential.value)
-        return _Answer(fields, min(known_until, credential.fresh_until))
+        return _Answer(fields, min(known_until, credential.fresh_until), tier, credential.value.minted_at)
 
     def _ready(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
         """Return the spec of a warehouse that takes logins; raises `CannotServeError` when it does not, or when the
@@ -159,10 +208,10 @@ class Broker:
             raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}, or move the tag to another warehouse")
         return spec
 
-    def _credential(self, spec: ConnectionSpec, deadline: Deadline) -> Aged[Credential]:
-        """Return a living credential for a spec that mints; raises `CannotServeError`."""
+    def _credential(self, spec: ConnectionSpec, deadline: Deadline) -> tuple[Aged[Credential], str]:
+        """Return a living credential for a spec that mints, and the tier that had it; raises `CannotServeError`."""
         try:
-            return self._credentials.get(MintRequest.of(spec), deadline)
+            return self._credentials.found(MintRequest.of(spec), deadline)
         except DeadlineError as error:
             role = spec.warehouse.role_arn or self._settings.role_arn
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"

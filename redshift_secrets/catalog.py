@@ -7,21 +7,22 @@ known of it. The catalog as a whole follows the three ages; section 4 of the des
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from redshift_secrets import specs, tags
-from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Reader, Renewed, Rows, Tiers
+from redshift_secrets import snapshots, specs
+from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Renewed, Rows, Tiers
 from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsError
+from redshift_secrets.metrics import CATALOG_REFRESHES, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
 from redshift_secrets.parallel import run_all
-from redshift_secrets.rows import listings_from_bytes, listings_to_bytes, warehouses_from_bytes, warehouses_to_bytes
+from redshift_secrets.rows import listings_from_bytes, warehouses_from_bytes
 from redshift_secrets.settings import Settings
+from redshift_secrets.snapshots import Claims, Head, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ MISS_REFRESH_SECONDS = 10.0
 
 _ALL = "all"
 _WHAT = "the catalog of warehouses"
-_HEAD, _INDEX, _LISTINGS = "head", "index", "listings"
 
 _THREADS = 16
 _FIRST_RETRY_SECONDS = 10.0
@@ -51,35 +51,6 @@ class Lister(Protocol):
         """One warehouse as it is at this moment."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """What a lookup must know of the catalog as a whole. `unseen` says of each scope of which nothing is known, why:
-    what lives there can be neither found nor ruled out."""
-
-    taken_at: float
-    unseen: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What is known of one conn_id: the warehouses that claim it."""
-
-    conn_id: str
-    warehouses: tuple[Warehouse, ...]
-    head: Head
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that is known at one moment, with an index from conn_id to the warehouses that claim it."""
-
-    listings: tuple[Listing, ...]
-    head: Head
-    claims: Mapping[str, tuple[Warehouse, ...]] = field(repr=False)
-    ignored: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
 class Catalog:
     """Finds the warehouses that claim a conn_id.
 
@@ -95,6 +66,7 @@ class Catalog:
         *,
         tiers: Tiers | None = None,
         group: str = "catalog",
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
@@ -103,6 +75,7 @@ class Catalog:
         self._aws = aws
         self._tiers = tiers if tiers is not None else Tiers(clock=clock)
         self._group = group
+        self._metrics = metrics or NoMetrics()
         self._clock = clock
         self._monotonic = monotonic
         self._rand = rand
@@ -151,7 +124,14 @@ class Catalog:
         if self._own is not None:
             return self._own.value
         found = self._tiers.recall(self._listings_group(), anywhere=True)
-        return _snapshot(found.value if found else (), self._clock(), self._settings)
+        return snapshots.take(found.value if found else (), self._clock(), self._settings)
+
+    def recalled(self) -> Aged[Snapshot] | None:
+        """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
+        found = self._tiers.recall(self._listings_group())
+        if found is None:
+            return None
+        return Aged(snapshots.take(found.value, self._clock(), self._settings), found.fresh_until, found.usable_until)
 
     def specs(self, conn_id: str, warehouses: Sequence[Warehouse]) -> tuple[ConnectionSpec, ...]:
         """Return one spec of `conn_id` for each of the warehouses, the oldest first."""
@@ -229,14 +209,15 @@ class Catalog:
         listings = [self._updated(x, answers[x.scope], deadline) if x.scope in answers else x for x in listings]
         if all(listing.listed_at is None for listing in listings):
             raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
-        snapshot = _snapshot(listings, now, self._settings)
+        self._metrics.incr(CATALOG_REFRESHES)
+        snapshot = snapshots.take(listings, now, self._settings)
         for problem in snapshot.problems:
             log.warning("%s", problem)
         oldest = min(x.listed_at for x in listings if x.listed_at is not None)
         fresh_until = min(listing.due_at for listing in listings)
         usable_until = oldest + self._settings.catalog_max_stale_seconds
         self._own = Aged(snapshot, fresh_until, usable_until)
-        return Renewed(Aged(snapshot.head, fresh_until, usable_until), lambda: _rows_of(snapshot))
+        return Renewed(Aged(snapshot.head, fresh_until, usable_until), lambda: snapshots.rows_of(snapshot))
 
     def _known_listings(self) -> tuple[Listing, ...]:
         """What this process or another one listed before, whichever is newer."""
@@ -252,23 +233,23 @@ class Catalog:
         return self._tiers.recall(self._head_group())
 
     def _head_group(self) -> Group[Head]:
-        return Group(self._group, _WHAT, (_HEAD,), _head_from_rows, _all_names)
+        return Group(self._group, _WHAT, (snapshots.HEAD,), snapshots.head_from_rows, snapshots.all_names)
 
     def _listings_group(self) -> Group[tuple[Listing, ...]]:
         def decode(rows: Rows) -> tuple[Listing, ...] | None:
-            return listings_from_bytes(rows[_LISTINGS]) if _LISTINGS in rows else None
+            return listings_from_bytes(rows[snapshots.LISTINGS]) if snapshots.LISTINGS in rows else None
 
-        return Group(self._group, _WHAT, (_LISTINGS,), decode, _all_names)
+        return Group(self._group, _WHAT, (snapshots.LISTINGS,), decode, snapshots.all_names)
 
     def _claims_group(self, conn_id: str) -> Group[Claims]:
-        name = _row_of(conn_id)
+        name = snapshots.row_of(conn_id)
 
         def decode(rows: Rows) -> Claims | None:
-            head = _head_from_rows(rows)
+            head = snapshots.head_from_rows(rows)
             warehouses = warehouses_from_bytes(rows[name]) if name in rows else ()
             return Claims(conn_id, warehouses, head) if head is not None and warehouses is not None else None
 
-        return Group(self._group, _WHAT, (_HEAD, name), decode, _all_names)
+        return Group(self._group, _WHAT, (snapshots.HEAD, name), decode, snapshots.all_names)
 
     def _kept(self, listing: Listing, now: float) -> Listing:
         """The listing, without what was last known of it where that is too old to be served."""
@@ -293,60 +274,7 @@ class Catalog:
         return replace(before, error=error, failures=failures, due_at=now + pause)
 
 
-def _snapshot(listings: Sequence[Listing], now: float, settings: Settings) -> Snapshot:
-    claims: dict[str, list[Warehouse]] = {}
-    ignored: list[str] = []
-    problems: list[str] = []
-    # One warehouse may be seen twice, as two identities: the first one that is listed serves it.
-    warehouses = {warehouse.arn: warehouse for x in reversed(listings) for warehouse in reversed(x.warehouses)}
-    for warehouse in reversed(warehouses.values()):
-        reason = specs.ineligible(warehouse, settings)
-        if reason is not None:
-            ignored.append(reason)
-            continue
-        conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
-        problems += [f"{problem} (on {warehouse})" for problem in wrong]
-        for conn_id in conn_ids:
-            claims.setdefault(conn_id, []).append(warehouse)
-    unseen = tuple(f"{listing.scope}: {listing.error}" for listing in listings if listing.listed_at is None)
-    return Snapshot(
-        listings=tuple(listings),
-        head=Head(now, unseen),
-        claims={conn_id: tuple(found) for conn_id, found in claims.items()},
-        ignored=tuple(ignored),
-        problems=tuple(problems),
-    )
-
-
 def _claims_of(snapshot: Aged[Snapshot], conn_id: str) -> Aged[Claims]:
     value = snapshot.value
     claims = Claims(conn_id, value.claims.get(conn_id, ()), value.head)
     return Aged(claims, snapshot.fresh_until, snapshot.usable_until)
-
-
-def _rows_of(snapshot: Snapshot) -> Rows:
-    """One small row for each conn_id, so that a lookup reads no more than its own."""
-    rows = {_row_of(conn_id): warehouses_to_bytes(found) for conn_id, found in snapshot.claims.items()}
-    return {
-        **rows,
-        _HEAD: json.dumps([snapshot.head.taken_at, snapshot.head.unseen]).encode(),
-        _INDEX: json.dumps(list(rows)).encode(),
-        _LISTINGS: listings_to_bytes(snapshot.listings),
-    }
-
-
-def _head_from_rows(rows: Rows) -> Head | None:
-    try:
-        taken_at, unseen = json.loads(rows[_HEAD])
-        return Head(float(taken_at), tuple(unseen))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _all_names(read: Reader) -> Sequence[str]:
-    index = read((_INDEX,)).get(_INDEX, b"[]")
-    return (_HEAD, _INDEX, _LISTINGS, *json.loads(index))
-
-
-def _row_of(conn_id: str) -> str:
-    return f"claims of {conn_id}"

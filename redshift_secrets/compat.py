@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
+
+from redshift_secrets import values
+from redshift_secrets.metrics import Metrics, NoMetrics
 
 # In order: the first line of which anything can be imported is the one of this Airflow.
 _MASKERS = (
@@ -14,6 +18,7 @@ _MASKERS = (
     ("airflow.sdk.execution_time.secrets_masker",),  # 3.0
     ("airflow.utils.log.secrets_masker",),  # 2.11
 )
+_STATS = ("airflow.sdk.observability.stats", "airflow.stats")  # 3.3 and newer, older
 _CONFIGURATIONS = ("airflow.sdk.configuration", "airflow.configuration")
 
 
@@ -51,6 +56,46 @@ def seconds_airflow_keeps_answers() -> int:
             return int(conf.getint("secrets", "cache_ttl_seconds", fallback=900))
         return 0
     return 0
+
+
+def metrics() -> Metrics:
+    """Return this Airflow's metrics, or ones that do nothing where the site has none on.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
+    """
+    for module in _importable(_CONFIGURATIONS):
+        conf = module.conf
+        switches = ("statsd_on", "statsd_datadog_enabled", "otel_on")
+        if not any(conf.getboolean("metrics", switch, fallback=False) for switch in switches):
+            return NoMetrics()
+        break
+    for name in _STATS:
+        for module in _importable((name,)):
+            stats: Metrics = module if hasattr(module, "incr") else module.Stats
+            return stats
+    return NoMetrics()
+
+
+def fernet_keys() -> tuple[str, ...] | None:
+    """Return the keys of `[core] fernet_key`, or `None` where this process has none that can be used."""
+    for module in _importable(_CONFIGURATIONS):
+        return _fernet_keys_of(module.conf)
+    return None
+
+
+def lacks_fernet_keys() -> bool:
+    """Whether `[core] fernet_key` is known to be missing, without importing Airflow's configuration, which may be just
+    what is importing us."""
+    confs = [vars(sys.modules[name]).get("conf") for name in _CONFIGURATIONS if name in sys.modules]
+    known = [conf for conf in confs if conf is not None]
+    return bool(known) and all(_fernet_keys_of(conf) is None for conf in known)
+
+
+def _fernet_keys_of(conf: Any) -> tuple[str, ...] | None:
+    try:
+        return values.fernet_keys(conf.get("core", "fernet_key", fallback=""))
+    except ValueError:
+        return None
 
 
 def _importable(names: tuple[str, ...]) -> list[Any]:

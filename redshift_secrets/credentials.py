@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Renewed, Rows, Tiers
+from redshift_secrets.errors import AwsError
+from redshift_secrets.metrics import MINT_FAILURES, MINTS, Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest
 from redshift_secrets.rows import credential_from_bytes, credential_to_bytes
 
@@ -41,6 +43,7 @@ class Credentials:
         on_secret: Callable[[str], None],
         tiers: Tiers | None = None,
         group_of: Callable[[MintRequest], str] = repr,
+        metrics: Metrics | None = None,
         timeout_seconds: float = 10.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -51,6 +54,7 @@ class Credentials:
         self._on_secret = on_secret
         self._tiers = tiers if tiers is not None else Tiers(clock=clock)
         self._group_of = group_of
+        self._metrics = metrics or NoMetrics()
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -59,10 +63,27 @@ class Credentials:
 
     def get(self, request: MintRequest, deadline: Deadline) -> Aged[Credential]:
         """Return a living credential; raises what minting raises when there is none, `DeadlineError` when it is late."""
+        return self.found(request, deadline)[0]
+
+    def found(self, request: MintRequest, deadline: Deadline) -> tuple[Aged[Credential], str]:
+        """Like `get`, with the tier that had it: `process`, the name of the nearest shared one, or `aws` for a renewal."""
         group = self._group(request)
-        return self._cache.aged(
-            request, lambda: self._renew(request, group), deadline, recall=lambda: self._tiers.recall(group)
-        )
+        before = self._cache.peek(request)
+        recalled: list[Aged[Credential]] = []
+
+        def recall() -> Aged[Credential] | None:
+            found = self._tiers.recall(group)
+            recalled.extend([found] if found else [])
+            return found
+
+        aged = self._cache.aged(request, lambda: self._renew(request, group), deadline, recall)
+        if before is not None and aged.value is before.value:
+            return aged, "process"
+        return aged, self._tiers.stores[0].name if aged in recalled else "aws"
+
+    def recalled(self, request: MintRequest) -> Aged[Credential] | None:
+        """Return what the nearest shared tier has, without asking AWS."""
+        return self._tiers.recall(self._group(request))
 
     def _renew(self, request: MintRequest, group: Group[Credential]) -> Aged[Credential]:
         """Take what another process minted, or mint for all of them."""
@@ -76,7 +97,12 @@ class Credentials:
         )
 
     def _mint(self, request: MintRequest) -> Renewed[Credential]:
-        credential = self._aws.mint(request)
+        try:
+            credential = self._aws.mint(request)
+        except AwsError as error:
+            self._metrics.incr(MINT_FAILURES, tags={"code": error.code})
+            raise
+        self._metrics.incr(MINTS)
         self._on_secret(credential.password)
         log.info(
             "minted a credential for %s on %s, good for %d s", credential.user, request.arn, self._life(credential)

@@ -27,6 +27,13 @@ class SettingsError(RedshiftSecretsError):
         return f"redshift-secrets cannot start, its backend_kwargs need mending:\n{lines}"
 
 
+NO_FLEET_KEY = (
+    "cache.redis_url needs a key, since nothing leaves a host unsealed: set cache.key, or [core] fernet_key of Airflow, to"
+    " the same value on every host. Make one with: python -c 'from cryptography.fernet import Fernet;"
+    " print(Fernet.generate_key().decode())'"
+)
+
+
 class CannotServeError(RedshiftSecretsError):
     """A conn_id is ours but cannot be served now; Airflow must not look for it anywhere else."""
 

@@ -92,6 +92,48 @@ def _accounts(raw: object) -> tuple[Account, ...]:
     return accounts
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Where what was found and minted is kept for other processes.
+
+    `host` is the store of this OS user on this host, at `path` or where memory-backed storage is; `redis_url` the
+    fleet's Redis or Valkey. `key` seals both; without one Airflow's `[core] fernet_key` does, or for the host's store
+    alone a key file.
+    """
+
+    host: bool = True
+    path: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    key: tuple[str, ...] | None = field(default=None, repr=False)
+
+
+_CACHE_KEYS: Mapping[str, Callable[[object], Any]] = {
+    "host": values.boolean,
+    "path": values.text,
+    "redis_url": values.redis_url,
+    "key": values.fernet_keys,
+}
+
+
+def _cache(raw: object) -> Cache:
+    known: dict[str, Any] = {}
+    problems = []
+    for key, value in values.mapping(raw).items():
+        if key not in _CACHE_KEYS:
+            problems.append(f"has the unknown name {key!r}{values.nearest(key, _CACHE_KEYS)}")
+        elif value is not None:
+            try:
+                known[key] = _CACHE_KEYS[key](value)
+            except ValueError as error:
+                problems.append(f"has a {key} that {error}")
+    cache = Cache(**known)
+    if cache.path is not None and not cache.path.startswith(("/", "~")):
+        problems.append(f"has a path that must be absolute, not {cache.path!r}")
+    if problems:
+        raise ValueError("; it ".join(problems))
+    return cache
+
+
 def _setting(read: Callable[[object], object], default: object) -> Any:
     return field(default=default, metadata={"read": read})
 
@@ -129,6 +171,7 @@ class Settings:
     catalog_ttl_seconds: int = _setting(_seconds(1, 86_400), 300)
     catalog_max_stale_seconds: int = _setting(_seconds(1, 30 * 86_400), 86_400)
     aws_timeout_seconds: int = _setting(_seconds(1, 300), 10)
+    cache: Cache = _setting(_cache, Cache())
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, object]) -> Settings:
@@ -165,7 +208,6 @@ class Settings:
 
 
 _LATER: Mapping[str, str] = {
-    "cache": "the host and fleet tiers are not part of this version, credentials are kept in process memory; remove it",
     "fallback": "asking further secrets backends is not part of this version; remove it",
 }
 """Named by the design, not built yet: refused, since a setting without effect would be a lie."""

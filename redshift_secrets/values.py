@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentia
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import re
@@ -21,7 +22,7 @@ AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
 _DB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}")
 _DB_GROUP = re.compile(r"[a-z][a-z0-9_+.@-]{0,63}")
 _CONN_ID = re.compile(r"[\w\-.:/]{1,250}")
-_CONN_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_CONN_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TEAM = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _VPC_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,29}")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
@@ -126,7 +127,7 @@ conn_id = _named(
     _CONN_ID, "a conn_id that both Airflow and AWS tags accept: 1 to 250 letters, digits or any of _ - . : /"
 )
 conn_type = _named(
-    _CONN_TYPE, "an Airflow connection type such as redshift or postgres: lower-case letters, digits, _ or -"
+    _CONN_TYPE, "an Airflow connection type such as redshift or postgres: lower-case letters, digits or _"
 )
 team = _named(_TEAM, "an Airflow team name: 1 to 50 letters, digits, _ or -")
 region = _named(_REGION, "an AWS region such as eu-west-1")
@@ -188,6 +189,32 @@ def pattern(raw: object) -> re.Pattern[str]:
         return re.compile(value, re.IGNORECASE)
     except re.error as error:
         raise ValueError(f"must be a regular expression; {value!r} is not one: {error}") from None
+
+
+def fernet_keys(raw: object) -> tuple[str, ...]:
+    """Keys that seal what is cached, as Airflow's `fernet_key` has them: one, or several with commas between them, the
+    first of which seals. The text itself is never repeated."""
+    keys = tuple(key.strip() for key in raw.split(",")) if isinstance(raw, str) else ()
+    try:
+        good = bool(keys) and all(len(base64.urlsafe_b64decode(key)) == 32 for key in keys)
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(
+            "must be one or more Fernet keys with commas between them; make one with: python -c"
+            " 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+        )
+    return keys
+
+
+_REDIS_SCHEMES = "redis rediss unix redis+sentinel rediss+sentinel redis+cluster rediss+cluster".split()
+
+
+def redis_url(raw: object) -> str:
+    """The URL of a Redis or Valkey, as redis-py takes it. It may hold a password and is never repeated."""
+    if not isinstance(raw, str) or raw.strip().split("://")[0] not in _REDIS_SCHEMES or "://" not in raw:
+        raise ValueError(f"must be a URL that begins with one of {', '.join(_REDIS_SCHEMES)} and ://")
+    return raw.strip()
 
 
 _NOT_IN_EXTRA = frozenset(

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fakes import Clock
 from tests.helpers import Site
@@ -45,6 +46,11 @@ os.environ.update(
 )
 
 
+# A busy machine is not a failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -53,3 +59,11 @@ def clock():
 @pytest.fixture
 def site(clock):
     return functools.partial(Site, clock)
+
+
+@pytest.fixture(autouse=True)
+def host_store(monkeypatch):
+    """A host of each test's own: what one test left in the store of its OS user, no other one finds."""
+    with tempfile.TemporaryDirectory(dir=_HOME) as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder) / "redshift-secrets"

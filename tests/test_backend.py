@@ -40,10 +40,10 @@ class Aws(FakeAws):
 
 def backend_of(aws, connection_class=None, **kwargs):
     """A backend as Airflow makes one, with our stand-in behind the door to AWS."""
-    backend = RedshiftSecretsBackend(**kwargs)
+    backend = RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs})
     if connection_class is not None:
         backend._set_connection_class(connection_class)
-    with mock.patch("redshift_secrets.aws.door.Aws", return_value=aws):
+    with mock.patch("redshift_secrets.backend.AwsOnDemand", return_value=aws):
         assert backend.broker is not None
     return backend
 
@@ -106,7 +106,7 @@ class TestNotOurs:
         assert backend.get_conn_value("smtp_default") is None
 
     def test_an_id_the_pattern_rejects_does_not_even_make_the_broker(self):
-        with mock.patch("redshift_secrets.broker.Broker", side_effect=AssertionError):
+        with mock.patch("redshift_secrets.backend.broker_of", side_effect=AssertionError):
             backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
             assert backend.get_connection("smtp_default") is None
             with pytest.raises(AssertionError):

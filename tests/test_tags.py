@@ -220,7 +220,7 @@ GRAMMAR: dict[str, st.SearchStrategy[tuple[str, object]]] = {
     "auth": texts_of(st.sampled_from(["auto", "db-user", "iam", "secret", "connector"])),
     "duration": texts_of(st.integers(900, 3600)),
     "endpoint": texts_of(st.sampled_from(["default", "custom-domain", "vpc:a-1"])),
-    "conn-type": texts_of(st.sampled_from(["redshift", "postgres", "aws_x-2"])),
+    "conn-type": texts_of(st.sampled_from(["redshift", "postgres", "aws_x_2"])),
     "team": texts_of(st.from_regex(r"[A-Za-z0-9_-]{1,50}", fullmatch=True)),
     "extra.sslmode": texts_of(st.sampled_from(["require", "verify-full"])),
     "extra.timeout": texts_of(st.integers(-(10**17), 10**17) | st.booleans()),

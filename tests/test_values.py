@@ -135,7 +135,7 @@ def test_what_airflow_or_aws_would_not_take_is_no_conn_id(raw: str):
     ("read", "good", "bad"),
     [
         (values.conn_type, "redshift", "Red Shift"),
-        (values.conn_type, "aws_redshift-2", ""),
+        (values.conn_type, "aws_redshift_2", "aws-redshift"),
         (values.team, "finance", "the finance"),
         (values.team, "Team_A-1", "x" * 51),
         (values.region, "eu-west-1", "europe"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _KINDS: tuple[Literal["cluster"], Literal["workgroup"]] = ("cluster", "workgroup")
 
@@ -77,6 +80,18 @@ class Aws:
             raise AwsError(error.operation, error.resource, identity, error.code, error.reason, advice) from None
         minted_by = self._sessions.identity(request.region, request.role_arn)
         return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
+
+    def proven_identity(self) -> str | None:
+        """Return whom AWS says we are, one ARN for all sessions of a role; `None` where it does not tell.
+
+        https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+        """
+        arn = self._sessions.asked_identity(self.scopes()[0].region)
+        if arn is None:
+            log.warning("AWS does not tell who we are (sts:GetCallerIdentity), so nothing is shared across hosts")
+            return None
+        # arn:aws:sts::<account>:assumed-role/<role>/<session>: each host has a session of its own.
+        return arn.rpartition("/")[0] if ":assumed-role/" in arn else arn
 
     def _client(self, region: str, role_arn: str | None, what: str) -> Callable[[str], Any]:
         def make(service: str) -> Any:

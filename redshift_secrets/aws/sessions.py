@@ -38,6 +38,7 @@ class Sessions:
         self._sessions: dict[str | None, Any] = {}
         self._clients: dict[tuple[str | None, str, str], Any] = {}
         self._identity: str | None = None
+        self._identity_asked = False
 
     def client(self, service: str, region: str, role_arn: str | None) -> Any:
         """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`."""
@@ -69,14 +70,8 @@ class Sessions:
         return str(region)
 
     def identity(self, region: str, role_arn: str | None) -> str:
-        """Return the ARN that AWS knows us by: the role we assumed, else what AWS tells, asked once.
-
-        https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
-        """
-        known = role_arn or self._settings.role_arn or self._identity
-        if known is None:
-            known = self._identity = self._ask_identity(region)
-        return known
+        """Return the ARN that AWS knows us by: the role we assumed, else what AWS tells, asked once."""
+        return role_arn or self._settings.role_arn or self.asked_identity(region) or self.expected_identity(None)
 
     def expected_identity(self, role_arn: str | None) -> str:
         """Return who we are without asking AWS: what it told before, else what the settings say."""
@@ -86,22 +81,29 @@ class Sessions:
             return f"profile {profile}" if profile else "the identity of boto3's default chain"
         return known
 
-    def _ask_identity(self, region: str) -> str:
+    def asked_identity(self, region: str) -> str | None:
+        """Return the ARN that AWS tells us, asked once; `None` where it does not tell.
+
+        https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+        """
+        if not self._identity_asked:
+            self._identity = self._ask_identity(region)
+            self._identity_asked = True
+        return self._identity
+
+    def _ask_identity(self, region: str) -> str | None:
         # Short and once: a private network often has no way to STS, and a lookup must not wait for a mere name.
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-        unknown = self.expected_identity(None)
         try:
-            with translated("sts:GetCallerIdentity", "this account", unknown):
+            with translated("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
                 with self._lock:
+                    config = self._config().merge(brief)
                     sts = self._session(None).client(
-                        "sts",
-                        region_name=region,
-                        endpoint_url=self._settings.endpoint_url,
-                        config=self._config().merge(brief),
+                        "sts", region_name=region, endpoint_url=self._settings.endpoint_url, config=config
                     )
                 return str(sts.get_caller_identity()["Arn"])
         except AwsError:
-            return unknown
+            return None
 
     def _session(self, role_arn: str | None) -> Any:
         if role_arn not in self._sessions:

@@ -87,6 +87,29 @@ def connect(
     raise typer.Exit(0 if connected else FAILED)
 
 
+@app.command()
+def cache(output: OutputOption = Output.table) -> None:
+    """Show the tiers that processes share: where they are, and what is in them for each conn_id."""
+    from redshift_secrets.cli import caching
+    from redshift_secrets.cli.printing import print_rows
+
+    for tier in _call(caching.collect):
+        typer.echo(tier.about, err=output is not Output.table)
+        if tier.rows or output is not Output.table:
+            print_rows(tier.rows, caching.COLUMNS, output.value)
+
+
+@app.command()
+def flush(
+    conn_id: Annotated[str | None, typer.Argument(help="Only what is kept of this conn_id.")] = None,
+) -> None:
+    """Empty the tiers that processes share. What a running process has in its memory stays there until it is renewed."""
+    from redshift_secrets.cli import caching
+
+    for line in _call(lambda: caching.flush(conn_id)):
+        typer.echo(line)
+
+
 @local.command()
 def up(
     config: Annotated[
@@ -109,11 +132,21 @@ def up(
 
 def _run(work: Any) -> Any:
     """Call `work` with the broker of this site; what goes wrong becomes one sentence and an exit code."""
-    from redshift_secrets.cli.site import NotConfiguredError, site_broker
+
+    def with_broker() -> Any:
+        from redshift_secrets.cli.site import site_broker
+
+        return work(site_broker())
+
+    return _call(with_broker)
+
+
+def _call(work: Any) -> Any:
+    from redshift_secrets.cli.site import NotConfiguredError
     from redshift_secrets.errors import RedshiftSecretsError, SettingsError
 
     try:
-        return work(site_broker())
+        return work()
     except NotConfiguredError as error:
         _fail(str(error), WRONG_USAGE)
     except SettingsError as error:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from redshift_secrets import compat
+from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.broker import Broker
+from redshift_secrets.cache.bound import BoundStore
+from redshift_secrets.settings import Settings
 
 _HINT = """no Airflow configuration here names redshift-secrets as its secrets backend. Add to airflow.cfg
 
@@ -21,8 +26,8 @@ class NotConfiguredError(Exception):
     """Airflow on this machine does not use us."""
 
 
-def site_broker() -> Broker:
-    """Return the broker of the backend that Airflow has: of `[secrets]`, else of `[workers]`.
+def site_settings() -> Settings:
+    """Return the settings of the backend that Airflow has: of `[secrets]`, else of `[workers]`.
 
     Raises `NotConfiguredError`, or `SettingsError` for a configuration with mistakes.
     """
@@ -37,5 +42,16 @@ def site_broker() -> Broker:
         backends.append(configuration.get_custom_secret_backend(worker_mode=True))
     for backend in backends:
         if isinstance(backend, RedshiftSecretsBackend):
-            return backend.broker
+            return backend.settings
     raise NotConfiguredError(_HINT)
+
+
+def site_broker(stores: Sequence[BoundStore] = ()) -> Broker:
+    """Return a broker for this site. Without stores it asks AWS for everything: what a command shows is what is."""
+    return broker_of(site_settings(), stores, on_secret=compat.mask)
+
+
+def site_stores() -> tuple[BoundStore, ...]:
+    """Return the tiers that this site shares among its processes, from near to far."""
+    settings = site_settings()
+    return stores_of(settings, AwsOnDemand(settings), airflow_keys=compat.fernet_keys())

@@ -1,0 +1,66 @@
+"""Who asks: what is cached for one AWS identity and one configuration is never found by another.
+
+On a host that has to be told without asking AWS, which would cost more than the cache saves: by everything that decides
+whom boto3's default chain finds. Across hosts that is not enough (two machines may have the same environment and
+different instance roles), so there AWS is asked; see `aws.door.Aws.proven_identity`.
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from redshift_secrets.settings import Settings
+
+
+def settings_fingerprint(settings: Settings) -> str:
+    """Return a short text that differs for settings that differ in anything but where things are cached."""
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    del fields["cache"]
+    return _digest({name: _plain(value) for name, value in fields.items()})
+
+
+def host_fingerprint(environ: Mapping[str, str], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+    """Return a short text that differs for processes of this host that AWS may know as somebody else.
+
+    `read` returns the content of a file or raises `OSError`.
+    """
+    home = Path(environ.get("HOME", "/"))
+    places = {
+        "config": environ.get("AWS_CONFIG_FILE") or str(home / ".aws" / "config"),
+        "credentials": environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(home / ".aws" / "credentials"),
+    }
+    files = {}
+    for name, place in places.items():
+        try:
+            files[name] = hashlib.sha256(read(Path(place).expanduser())).hexdigest()
+        except OSError:
+            files[name] = ""
+    variables = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    return _digest([variables, files])
+
+
+def group_of(fingerprint: str, thing: object) -> str:
+    """Return the name under which `thing` (a text or a frozen dataclass) is cached for these settings."""
+    plain = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else thing
+    return _digest([fingerprint, plain])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value
+
+
+def _digest(content: object) -> str:
+    # Access keys go in here: what comes out names them without telling them.
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""Puts the parts together for one configuration: settings in, a broker with its tiers out."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redshift_secrets import asker
+from redshift_secrets.broker import AwsDoor, Broker
+from redshift_secrets.cache import SharedStore, Tiers
+from redshift_secrets.cache.bound import BoundStore
+from redshift_secrets.cache.host import HostStore
+from redshift_secrets.cache.places import host_folder, make_private
+from redshift_secrets.cache.sealing import Seal, host_key
+from redshift_secrets.errors import NO_FLEET_KEY, SettingsError
+from redshift_secrets.metrics import Metrics
+from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
+from redshift_secrets.settings import Settings
+
+if TYPE_CHECKING:
+    from redshift_secrets.aws.door import Aws
+
+log = logging.getLogger(__name__)
+
+
+class AwsOnDemand:
+    """The door to AWS, opened at the first call: a task that finds everything in the cache never loads boto3."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    @functools.cached_property
+    def _aws(self) -> Aws:
+        from redshift_secrets.aws.door import Aws
+
+        return Aws(self._settings, clock=self._clock)
+
+    def scopes(self) -> Sequence[Scope]:
+        """See `aws.door.Aws`."""
+        return self._aws.scopes()
+
+    def list(self, scope: Scope) -> Sequence[Warehouse]:
+        """See `aws.door.Aws`."""
+        return self._aws.list(scope)
+
+    def look(self, seen: Warehouse) -> Warehouse:
+        """See `aws.door.Aws`."""
+        return self._aws.look(seen)
+
+    def mint(self, request: MintRequest) -> Credential:
+        """See `aws.door.Aws`."""
+        return self._aws.mint(request)
+
+    def proven_identity(self) -> str | None:
+        """See `aws.door.Aws`."""
+        return self._aws.proven_identity()
+
+
+def broker_of(
+    settings: Settings,
+    stores: Sequence[SharedStore] = (),
+    *,
+    on_secret: Callable[[str], None],
+    aws: AwsDoor | None = None,
+    answers_kept_seconds: int = 0,
+    metrics: Metrics | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Broker:
+    """Return a broker for these settings, which knows what the stores know; nothing is opened before its first lookup."""
+    return Broker(
+        settings,
+        aws if aws is not None else AwsOnDemand(settings, clock),
+        on_secret=on_secret,
+        answers_kept_seconds=answers_kept_seconds,
+        metrics=metrics,
+        tiers=Tiers(stores, clock=clock),
+        group_of=functools.partial(asker.group_of, asker.settings_fingerprint(settings)),
+        clock=clock,
+    )
+
+
+def stores_of(
+    settings: Settings,
+    aws: AwsOnDemand,
+    *,
+    airflow_keys: Sequence[str] | None,
+    environ: Mapping[str, str] = os.environ,
+    clock: Callable[[], float] = time.time,
+) -> tuple[BoundStore, ...]:
+    """Return the stores that the setting `cache` asks for, from near to far, each bound to who asks.
+
+    `airflow_keys` seal what is cached where `cache.key` is not set. Raises `SettingsError` for a fleet tier without a
+    key, or with a URL that redis-py does not take.
+    """
+    cache = settings.cache
+    keys = cache.key or airflow_keys
+    stores: list[BoundStore] = []
+    if cache.host:
+        folder = host_folder(cache.path, environ)
+        seal = _host_seal(keys, folder)
+        if seal is not None:
+            who = asker.host_fingerprint(environ)
+            stores.append(BoundStore(HostStore(folder, seal, clock=clock), lambda: who))
+    if cache.redis_url is not None:
+        from redshift_secrets.cache.fleet import FleetStore
+
+        if keys is None:
+            raise SettingsError([NO_FLEET_KEY])
+        try:
+            fleet = FleetStore(cache.redis_url, Seal(keys), clock=clock)
+        except ValueError as error:
+            raise SettingsError([f"cache.redis_url: {error}"]) from None
+        stores.append(BoundStore(fleet, aws.proven_identity))
+    return tuple(stores)
+
+
+def _host_seal(keys: Sequence[str] | None, folder: Path) -> Seal | None:
+    try:
+        if keys:
+            return Seal(keys)
+        make_private(folder)
+        return Seal([host_key(folder)])
+    except OSError as error:
+        log.warning("nothing is cached for other processes of this host: %s", error)
+        return None

@@ -1,0 +1,119 @@
+"""What leaves this process is sealed: nobody else can read it, change it, or put it in another's place."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from redshift_secrets.cache.places import make_private
+
+KEY_FILE = "host.key"
+
+_KEY_LENGTH = 44
+
+_HOW_TO_MAKE_A_KEY = (
+    "Make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+)
+
+
+class Seal:
+    """Fernet with several keys: the first one seals, all of them open. Safe among threads and after a fork."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Raises `ValueError` where there is no key or one that is not a Fernet key; the message has no key in it."""
+        if not keys:
+            raise ValueError(f"there is no key to seal with. {_HOW_TO_MAKE_A_KEY}")
+        self._fernet = MultiFernet([_fernet(key, number) for number, key in enumerate(keys, start=1)])
+        key = base64.urlsafe_b64decode(keys[0])
+        self.fingerprint = hashlib.sha256(b"redshift-secrets key fingerprint\0" + key).hexdigest()[:8]
+        """Names the first key without telling it: 8 hexadecimal digits."""
+
+    def __repr__(self) -> str:
+        return f"Seal(fingerprint={self.fingerprint!r})"
+
+    def seal(self, group: str, name: str, payload: bytes) -> bytes:
+        """Return `payload` sealed for this place alone."""
+        # The token's bytes without base64: a quarter less to keep in memory, and only one way to write each.
+        return base64.urlsafe_b64decode(self._fernet.encrypt(_place(group, name) + payload))
+
+    def open(self, group: str, name: str, sealed: bytes) -> bytes | None:
+        """Return what `seal` was given; `None` for anything that was not sealed for this place with one of the keys."""
+        try:
+            opened = self._fernet.decrypt(base64.urlsafe_b64encode(sealed))
+        except InvalidToken:
+            return None
+        place = _place(group, name)
+        return opened[len(place) :] if opened.startswith(place) else None
+
+
+def _fernet(key: str, number: int) -> Fernet:
+    try:
+        # Of "one,two", Fernet would take the first and ignore the rest in silence.
+        if len(key.strip()) == _KEY_LENGTH:
+            return Fernet(key)
+    except ValueError:
+        pass  # it may quote what it could not decode
+    raise ValueError(f"key number {number} is not a Fernet key (32 bytes in url-safe base64). {_HOW_TO_MAKE_A_KEY}")
+
+
+def _place(group: str, name: str) -> bytes:
+    """A digest of the place, of fixed length, so that no group and name together look like another pair."""
+    group_bytes, name_bytes = (text.encode("utf-8", "surrogatepass") for text in (group, name))
+    return hashlib.sha256(len(group_bytes).to_bytes(8, "big") + group_bytes + name_bytes).digest()
+
+
+def host_key(folder: Path) -> str:
+    """Return the key in a file of `folder` that only the OS user can read; the first process makes it.
+
+    Raises `OSError` where folder or file cannot be read or made, or cannot be trusted: a symbolic link, another user's,
+    open to others, or not a key.
+    """
+    make_private(folder)
+    path = folder / KEY_FILE
+    try:
+        return _read_key(path)
+    except FileNotFoundError:
+        _make_key(path)
+        return _read_key(path)
+
+
+def _make_key(path: Path) -> None:
+    """Put a new key at `path`, whole from the first moment; of several processes at once, one wins."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return  # another process was faster, its key is everyone's
+    finally:
+        os.unlink(temporary)
+
+
+def _read_key(path: Path) -> str:
+    # What is looked at is the open file, so nobody can put another in its place in between.
+    # O_NONBLOCK: opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(f"{path} is not a file; remove it")
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}; remove it")
+        if status.st_mode & 0o077:
+            raise PermissionError(f"others may read {path}, so its key is a secret no more; remove it")
+        content = file.read(1024)
+    try:
+        key = content.decode("ascii")
+        Seal([key])
+    except ValueError:
+        raise OSError(f"{path} does not hold a key; remove it") from None
+    return key

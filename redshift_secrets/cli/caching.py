@@ -1,0 +1,80 @@
+"""`redshift-secrets cache` and `flush`: the tiers that processes share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from redshift_secrets.cache import Aged
+from redshift_secrets.cache.bound import BoundStore
+from redshift_secrets.cache.fleet import FleetStore
+from redshift_secrets.cache.host import HostStore
+from redshift_secrets.cli.listing import user_of
+from redshift_secrets.cli.site import site_broker, site_stores
+from redshift_secrets.model import ConnectionSpec, Credential
+
+COLUMNS = ("tier", "conn_id", "warehouse", "user", "credential", "renewed_in", "dies_in")
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier: a sentence about it, and a row for each connection that its catalog has."""
+
+    about: str
+    rows: list[dict[str, str]]
+
+
+def collect() -> list[Tier]:
+    """Return what the shared tiers have, near to far, without asking AWS for more than who we are."""
+    return [_tier(store) for store in site_stores()]
+
+
+def flush(conn_id: str | None) -> list[str]:
+    """Empty every shared tier, or forget one conn_id in each; returns a line for each tier."""
+    stores = site_stores()
+    for store in stores:
+        if conn_id is None:
+            store.clear()
+        else:
+            site_broker([store]).forget(stores, conn_id)
+    what = "everything" if conn_id is None else f"what was kept of {conn_id!r}"
+    return [f"{store.name}: forgot {what}" for store in stores] or ["no tier is shared: cache.host is off"]
+
+
+def _tier(store: BoundStore) -> Tier:
+    now = time.time()
+    snapshot, connections = site_broker([store]).recalled()
+    if snapshot is None:
+        catalog = "no catalog"
+    else:
+        catalog = f"a catalog of {len(snapshot.value.claims)} conn_ids, renewed {_in(snapshot.fresh_until - now)}"
+    return Tier(f"{store.name}: {_where(store)}; {catalog}", [_row(store, *each, now) for each in connections])
+
+
+def _where(store: BoundStore) -> str:
+    if isinstance(store.store, HostStore):
+        host = store.store.describe()
+        kind = "in memory" if host.memory_backed else "on disk"
+        return f"{host.folder} ({kind}), {host.size // 1024} KiB, {host.rows} rows, key {host.fingerprint}"
+    if isinstance(store.store, FleetStore):
+        fleet = store.store.describe()
+        state = f"cannot be reached: {fleet.trouble}" if fleet.trouble else f"{fleet.groups} groups"
+        return f"{fleet.url}, {state}, key {fleet.key_fingerprint}"
+    return store.name
+
+
+def _row(store: BoundStore, spec: ConnectionSpec, kept: Aged[Credential] | None, now: float) -> dict[str, str]:
+    row = {"tier": store.name, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier, "user": user_of(spec)}
+    if kept is None:
+        return {**row, "credential": "none", "renewed_in": "", "dies_in": ""}
+    return {
+        **row,
+        "user": kept.value.user,
+        "credential": f"{now - kept.value.minted_at:.0f} s old",
+        "renewed_in": _in(kept.fresh_until - now),
+        "dies_in": _in(kept.value.expires_at - now),
+    }
+
+
+def _in(seconds: float) -> str:
+    return f"in {seconds:.0f} s" if seconds > 0 else "at the next lookup"

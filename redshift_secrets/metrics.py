@@ -1,0 +1,42 @@
+"""What a site can watch, through whatever metrics its Airflow has (StatsD, Datadog or OpenTelemetry).
+
+| metric | kind | tags |
+| --- | --- | --- |
+| `redshift_secrets.lookups` | counter | `outcome`: found, missed, refused; `tier`: process, the nearest shared one, or aws |
+| `redshift_secrets.mints` | counter | |
+| `redshift_secrets.mint_failures` | counter | `code`: AWS's error code |
+| `redshift_secrets.catalog_refreshes` | counter | |
+| `redshift_secrets.age_at_use` | timer | age of the credential that a lookup was answered with |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Protocol
+
+LOOKUPS = "redshift_secrets.lookups"
+MINTS = "redshift_secrets.mints"
+MINT_FAILURES = "redshift_secrets.mint_failures"
+CATALOG_REFRESHES = "redshift_secrets.catalog_refreshes"
+AGE_AT_USE = "redshift_secrets.age_at_use"
+
+
+class Metrics(Protocol):
+    """The part of Airflow's Stats that is used here."""
+
+    def incr(self, stat: str, *, tags: Mapping[str, str] | None = None) -> None:
+        """Count one."""
+
+    def timing(self, stat: str, dt: timedelta) -> None:
+        """Note a duration."""
+
+
+class NoMetrics:
+    """A site that watches nothing."""
+
+    def incr(self, stat: str, *, tags: Mapping[str, str] | None = None) -> None:
+        """Nothing to do."""
+
+    def timing(self, stat: str, dt: timedelta) -> None:
+        """Nothing to do."""

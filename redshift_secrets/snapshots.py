@@ -1,0 +1,103 @@
+"""What is known of all warehouses at one moment, and how a lookup that needs one conn_id of it reads no more. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from redshift_secrets import specs, tags
+from redshift_secrets.model import Listing, Warehouse
+from redshift_secrets.rows import listings_to_bytes, warehouses_to_bytes
+from redshift_secrets.settings import Settings
+
+HEAD, LISTINGS = "head", "listings"
+"""Rows of a catalog in a shared tier: what every lookup reads, and what only who lists again does."""
+
+_INDEX = "index"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a lookup must know of the catalog as a whole. `unseen` says of each scope of which nothing is known, why:
+    what lives there can be neither found nor ruled out."""
+
+    taken_at: float
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is known of one conn_id: the warehouses that claim it."""
+
+    conn_id: str
+    warehouses: tuple[Warehouse, ...]
+    head: Head
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is known at one moment, with an index from conn_id to the warehouses that claim it."""
+
+    listings: tuple[Listing, ...]
+    head: Head
+    claims: Mapping[str, tuple[Warehouse, ...]] = field(repr=False)
+    ignored: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def take(listings: Sequence[Listing], now: float, settings: Settings) -> Snapshot:
+    """Put everything that is listed together. `now` is in seconds since the epoch."""
+    claims: dict[str, list[Warehouse]] = {}
+    ignored: list[str] = []
+    problems: list[str] = []
+    # One warehouse may be seen twice, as two identities: the first one that is listed serves it.
+    warehouses = {warehouse.arn: warehouse for x in reversed(listings) for warehouse in reversed(x.warehouses)}
+    for warehouse in reversed(warehouses.values()):
+        reason = specs.ineligible(warehouse, settings)
+        if reason is not None:
+            ignored.append(reason)
+            continue
+        conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
+        problems += [f"{problem} (on {warehouse})" for problem in wrong]
+        for conn_id in conn_ids:
+            claims.setdefault(conn_id, []).append(warehouse)
+    unseen = tuple(f"{listing.scope}: {listing.error}" for listing in listings if listing.listed_at is None)
+    return Snapshot(
+        listings=tuple(listings),
+        head=Head(now, unseen),
+        claims={conn_id: tuple(found) for conn_id, found in claims.items()},
+        ignored=tuple(ignored),
+        problems=tuple(problems),
+    )
+
+
+def rows_of(snapshot: Snapshot) -> Mapping[str, bytes]:
+    """One small row for each conn_id, so that a lookup reads no more than its own."""
+    rows = {row_of(conn_id): warehouses_to_bytes(found) for conn_id, found in snapshot.claims.items()}
+    return {
+        **rows,
+        HEAD: json.dumps([snapshot.head.taken_at, snapshot.head.unseen]).encode(),
+        _INDEX: json.dumps(list(rows)).encode(),
+        LISTINGS: listings_to_bytes(snapshot.listings),
+    }
+
+
+def head_from_rows(rows: Mapping[str, bytes]) -> Head | None:
+    """Read the head; `None` for rows without one."""
+    try:
+        taken_at, unseen = json.loads(rows[HEAD])
+        return Head(float(taken_at), tuple(unseen))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def all_names(read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> Sequence[str]:
+    """Return the name of every row of a catalog, given a reader of its rows."""
+    index = read((_INDEX,)).get(_INDEX, b"[]")
+    return (HEAD, _INDEX, LISTINGS, *json.loads(index))
+
+
+def row_of(conn_id: str) -> str:
+    """Return the name of the row of one conn_id."""
+    return f"claims of {conn_id}"

@@ -1,0 +1,249 @@
+"""The shared tiers among real processes: what a thousand tasks cost, and what happens when one is killed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.local import config
+from redshift_secrets.local.stand_in import StandIn
+from tests.fleet_servers import KEY, RedisServer
+
+MINT = "redshift:GetClusterCredentials"
+BOUND = 60.0
+
+WAREHOUSES = {
+    "clusters": [
+        {
+            "identifier": "prod",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {"airflow:conn-id": "analytics", "airflow:db-user": "etl"},
+        },
+        {"identifier": "other", "region": "us-east-1", "tags": {"airflow:conn-id": "other", "airflow:auth": "iam"}},
+    ]
+}
+SETTINGS: dict[str, Any] = {"regions": ["eu-west-1", "us-east-1"]}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[StandIn]:
+    with StandIn(config.parse(WAREHOUSES)) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    for name, value in running.environment().items():
+        monkeypatch.setenv(name, value)
+    running.aws.calls.clear()
+    yield running
+    running.aws.faults.clear()
+
+
+class Process:
+    """A forked child, as a task of the LocalExecutor is one, that makes one call when it is told to."""
+
+    def __init__(self, call: Callable[[], Any], environment: dict[str, str] | None = None) -> None:
+        start_reader, self._start = os.pipe()
+        self._outcome, outcome_writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.update(environment or {})
+            os.close(self._start)
+            os.read(start_reader, 1)
+            try:
+                outcome = call()
+            except BaseException as error:
+                outcome = f"{type(error).__name__}: {error}"
+            os.write(outcome_writer, pickle.dumps(outcome))
+            os._exit(0)
+        os.close(start_reader)
+        os.close(outcome_writer)
+
+    def begin(self) -> None:
+        os.close(self._start)
+
+    def outcome(self) -> Any:
+        """What the call returned, or its error as text; `None` for one that was killed."""
+        ready, _, _ = select.select([self._outcome], [], [], BOUND)
+        assert ready, "the child hangs"
+        content = os.read(self._outcome, 65536)
+        os.close(self._outcome)
+        os.waitpid(self.pid, 0)
+        return pickle.loads(content) if content else None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def look_up(conn_id: str = "analytics", **changes: Any) -> Any:
+    """A lookup as a fresh task makes it: a backend of its own."""
+    connection = RedshiftSecretsBackend(**{**SETTINGS, **changes}).get_connection(conn_id)
+    return None if connection is None else (connection.login, connection.password)
+
+
+def all_at_once(calls: list[Process]) -> list[Any]:
+    for process in calls:
+        process.begin()
+    return [process.outcome() for process in calls]
+
+
+def test_forty_processes_on_a_cold_host_make_one_mint_and_one_listing_of_each_region(stand_in: StandIn) -> None:
+    outcomes = all_at_once([Process(look_up) for _ in range(40)])
+    assert len(set(outcomes)) == 1
+    assert outcomes[0][0] == "IAM:etl"
+    calls = stand_in.aws.calls.by_operation()
+    assert calls[MINT] == 1
+    assert calls["redshift:DescribeClusters"] == 2
+    assert calls["resourcegroupstaggingapi:GetResources"] == 2
+
+
+def test_a_process_on_a_warm_host_asks_aws_for_nothing(stand_in: StandIn) -> None:
+    first = look_up()
+    stand_in.aws.calls.clear()
+    assert all_at_once([Process(look_up)]) == [first]
+    assert all_at_once([Process(lambda: look_up("nobody"))]) == [None]
+    assert stand_in.aws.calls.total() == 0
+
+
+def test_fifty_children_of_a_process_that_used_the_backend(stand_in: StandIn) -> None:
+    backend = RedshiftSecretsBackend(**SETTINGS)
+    parent = backend.get_connection("analytics")
+    children = [Process(lambda: backend.get_connection("analytics").password) for _ in range(25)]
+    children += [Process(lambda: backend.get_connection("other").login) for _ in range(25)]
+    outcomes = all_at_once(children)
+    assert set(outcomes[:25]) == {parent.password}
+    assert set(outcomes[25:]) == {"IAM:airflow"}
+    assert stand_in.aws.calls.by_operation()["redshift:GetClusterCredentialsWithIAM"] == 1
+    assert stand_in.aws.calls.by_operation()[MINT] == 1
+
+
+def mint_under_way(stand_in: StandIn) -> None:
+    end = BOUND / 0.01
+    while MINT not in stand_in.aws.calls.by_operation():
+        assert (end := end - 1) > 0, "nobody mints"
+        select.select([], [], [], 0.01)
+
+
+def test_a_holder_that_is_killed_in_the_middle_of_a_mint_frees_the_others(stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="black_hole", times=1)
+    holder = Process(look_up)
+    holder.begin()
+    mint_under_way(stand_in)
+    others = [Process(look_up) for _ in range(5)]
+    for process in others:
+        process.begin()
+    holder.kill()
+    outcomes = [process.outcome() for process in others]
+    assert {user for user, _ in outcomes} == {"IAM:etl"}
+    assert len(set(outcomes)) == 1
+    assert stand_in.aws.calls.by_operation()[MINT] == 2  # that of the one who died, and one more
+
+
+def test_a_refusal_is_asked_for_once_by_all(stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="access_denied")
+    outcomes = all_at_once([Process(look_up) for _ in range(8)])
+    assert all(
+        "AirflowSecretsBackendAccessDenied: connection 'analytics' cannot be served" in each for each in outcomes
+    )
+    assert stand_in.aws.calls.by_operation()[MINT] == 1
+
+
+def key_of(stand_in: StandIn, user: str) -> dict[str, str]:
+    key_id, secret, _ = stand_in.aws.add_access_key(f"arn:aws:iam::123456789012:user/{user}")
+    return {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
+
+
+def test_two_identities_on_one_host_are_kept_apart(stand_in: StandIn) -> None:
+    for user in ("alice", "bob"):
+        key = key_of(stand_in, user)
+        for _ in range(2):
+            ((login, _),) = all_at_once([Process(lambda: look_up("other"), key)])
+            assert login == f"IAM:{user}"
+    assert stand_in.aws.calls.by_operation()["redshift:GetClusterCredentialsWithIAM"] == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"db_groups": ["loaders"]}, {"duration_seconds": 900}, {"db_user": "x"}, {"required_tags": {}}]
+)
+def test_two_configurations_on_one_host_are_kept_apart(stand_in: StandIn, changes: dict[str, Any]) -> None:
+    one = look_up()
+    stand_in.aws.calls.clear()
+    other = look_up(**changes)
+    assert (one == other) is (changes == {"required_tags": {}})  # what changes nothing is the same configuration
+    assert stand_in.aws.calls.by_operation().get(MINT, 0) == (0 if one == other else 1)
+
+
+def test_a_host_without_a_store_still_works(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert look_up(cache={"path": str(file / "below")})[0] == "IAM:etl"
+    assert look_up(cache={"host": False})[0] == "IAM:etl"
+
+
+def test_nothing_of_a_password_is_in_the_store_in_the_clear(stand_in: StandIn, host_store: Path) -> None:
+    _, password = look_up()
+    files = [path for path in host_store.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        content = path.read_bytes()
+        assert password.encode() not in content
+        assert b"IAM:etl" not in content
+        assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    with RedisServer() as server:
+        yield server.url
+
+
+def host(folder: Path, name: str) -> dict[str, str]:
+    place = folder / name
+    place.mkdir(mode=0o700, exist_ok=True)
+    return {"XDG_RUNTIME_DIR": str(place)}
+
+
+def fleet(redis: str) -> dict[str, str]:
+    return {"redis_url": redis, "key": KEY}
+
+
+def test_four_cold_hosts_of_five_processes_with_one_redis_make_one_mint(
+    stand_in: StandIn, tmp_path: Path, redis: str
+) -> None:
+    processes = [
+        Process(lambda: look_up(cache=fleet(redis)), host(tmp_path, f"host{number % 4}")) for number in range(20)
+    ]
+    outcomes = all_at_once(processes)
+    assert len(set(outcomes)) == 1, outcomes
+    calls = stand_in.aws.calls.by_operation()
+    assert calls[MINT] == 1
+    assert calls["redshift:DescribeClusters"] == 2
+
+
+def test_hosts_with_other_identities_share_nothing_through_redis(stand_in: StandIn, tmp_path: Path, redis: str) -> None:
+    for user in ("carol", "dave"):
+        environment = {**host(tmp_path, user), **key_of(stand_in, user)}
+        ((login, _),) = all_at_once([Process(lambda: look_up("other", cache=fleet(redis)), environment)])
+        assert login == f"IAM:{user}"
+
+
+def test_a_host_that_aws_does_not_know_uses_no_redis(stand_in: StandIn, tmp_path: Path, redis: str) -> None:
+    look_up(cache=fleet(redis))
+    stand_in.aws.calls.clear()
+    stand_in.aws.faults.add(operation="sts:GetCallerIdentity", kind="access_denied")
+    (outcome,) = all_at_once([Process(lambda: look_up(cache=fleet(redis)), host(tmp_path, "unknown"))])
+    assert outcome[0] == "IAM:etl"
+    assert stand_in.aws.calls.by_operation()[MINT] == 1
+
+
+def test_a_redis_that_is_gone_costs_no_connection(stand_in: StandIn) -> None:
+    assert look_up(cache={"redis_url": "redis://127.0.0.1:1/0", "key": KEY})[0] == "IAM:etl"

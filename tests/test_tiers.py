@@ -1,0 +1,229 @@
+"""Section 6 among processes: the nearest tier that knows answers, one renews for all, and who fails tells the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from redshift_secrets.cache import Aged, Deadline, Group, Renewed, Tiers
+from redshift_secrets.errors import AwsError, DeadlineError
+from tests.fakes import EPOCH, Clock
+
+GROUP = Group(
+    "g", "the value", ("value",), lambda rows: rows["value"].decode() if "value" in rows else None, lambda _: ("value",)
+)
+
+
+class Memory:
+    """A shared store in this process; `held` are the groups another process renews."""
+
+    def __init__(self, clock: Clock, name: str = "host") -> None:
+        self.name = name
+        self.clock = clock
+        self.groups: dict[str, tuple[dict[str, bytes], float]] = {}
+        self.held: set[str] = set()
+        self.reads = 0
+
+    def read(self, group, names):
+        self.reads += 1
+        rows, until = self.groups.get(group, ({}, 0.0))
+        return {name: rows[name] for name in names if name in rows and self.clock() < until}
+
+    def replace(self, group, rows, usable_until):
+        self.groups[group] = (dict(rows), usable_until)
+
+    def claim(self, group):
+        if group in self.held:
+            return None
+        self.held.add(group)
+        return Claim(lambda: self.held.discard(group))
+
+    def clear(self, group=None):
+        self.groups.clear()
+
+
+class Claim:
+    def __init__(self, end: Callable[[], None]) -> None:
+        self.release = end
+
+
+class Renewals:
+    """Counts renewals; each gives a value of its own that is fresh for 100 s and usable for 200 s."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.count = 0
+        self.error: Exception | None = None
+
+    def __call__(self) -> Renewed[str]:
+        self.count += 1
+        if self.error is not None:
+            raise self.error
+        value = f"value-{self.count}"
+        return Renewed(Aged(value, self.clock() + 100, self.clock() + 200), lambda: {"value": value.encode()})
+
+
+@pytest.fixture
+def host(clock):
+    return Memory(clock)
+
+
+@pytest.fixture
+def fleet(clock):
+    return Memory(clock, "fleet")
+
+
+@pytest.fixture
+def renew(clock):
+    return Renewals(clock)
+
+
+def obtain(tiers, renew, seconds=5.0, **wish):
+    return tiers.obtain(GROUP, renew, deadline=Deadline(seconds), **wish)
+
+
+def never(_seconds):
+    raise AssertionError("waited")
+
+
+def test_without_any_store_everyone_renews_for_itself(clock, renew):
+    tiers = Tiers(clock=clock, sleep=never)
+    assert tiers.recall(GROUP) is None
+    assert obtain(tiers, renew).value == "value-1"
+    assert obtain(tiers, renew).value == "value-2"
+
+
+def test_what_one_process_renewed_another_one_finds_with_its_ages(clock, host, fleet, renew):
+    made = obtain(Tiers([host, fleet], clock=clock), renew)
+    found = Tiers([host], clock=clock).recall(GROUP)
+    assert found == made == Aged("value-1", EPOCH + 100, EPOCH + 200)
+    assert Tiers([fleet], clock=clock).recall(GROUP) == made
+
+
+def test_recall_is_one_read_of_the_nearest_store(clock, host, fleet, renew):
+    tiers = Tiers([host, fleet], clock=clock)
+    obtain(Tiers([fleet], clock=clock), renew)
+    host.reads = fleet.reads = 0
+    assert tiers.recall(GROUP) is None
+    assert (host.reads, fleet.reads) == (1, 0)
+    assert tiers.recall(GROUP, anywhere=True).value == "value-1"
+
+
+def test_another_host_copies_it_from_the_fleet_and_asks_nobody(clock, host, fleet, renew):
+    obtain(Tiers([Memory(clock), fleet], clock=clock), renew)
+    assert obtain(Tiers([host, fleet], clock=clock, sleep=never), renew).value == "value-1"
+    assert Tiers([host], clock=clock).recall(GROUP).value == "value-1"
+    assert renew.count == 1
+
+
+def test_a_dead_value_is_not_recalled(clock, host, renew):
+    tiers = Tiers([host], clock=clock)
+    obtain(tiers, renew)
+    clock.pass_(200)
+    assert tiers.recall(GROUP) is None
+    assert obtain(tiers, renew).value == "value-2"
+
+
+def test_who_has_a_usable_value_does_not_wait_for_the_one_who_renews(clock, host, renew):
+    tiers = Tiers([host], clock=clock, sleep=never)
+    have = obtain(tiers, renew)
+    clock.pass_(150)
+    host.held.add("g")
+    served = obtain(tiers, renew, good=lambda aged: clock() < aged.fresh_until, meanwhile=have)
+    assert served == Aged("value-1", clock() + 1, EPOCH + 200)
+    assert renew.count == 1
+
+
+@pytest.mark.parametrize("busy", ["host", "fleet"])
+def test_who_has_nothing_waits_for_the_one_who_renews(clock, host, fleet, renew, busy):
+    held = {"host": host, "fleet": fleet}[busy]
+    held.held.add("g")
+
+    def meanwhile(_seconds):
+        renewed = renew()
+        held.replace("g", {**renewed.rows(), "ages": b"[%d, %d]" % (clock() + 100, clock() + 200)}, clock() + 200)
+        held.held.discard("g")
+
+    assert obtain(Tiers([host, fleet], clock=clock, sleep=meanwhile), renew).value == "value-1"
+    assert renew.count == 1
+    assert host.held == fleet.held == set()
+
+
+def test_a_holder_that_dies_is_followed_by_another(clock, host, renew):
+    host.held.add("g")
+    tiers = Tiers([host], clock=clock, sleep=lambda _seconds: host.held.discard("g"))
+    assert obtain(tiers, renew).value == "value-1"
+
+
+def test_a_holder_that_stalls_holds_nobody_past_the_deadline(clock, host, renew):
+    host.held.add("g")
+    with pytest.raises(DeadlineError, match="the value was not there after 0 s"):
+        obtain(Tiers([host], clock=clock, sleep=never), renew, seconds=0)
+    assert renew.count == 0
+
+
+def test_a_failure_is_everyones_answer_for_a_while(clock, host, fleet, renew):
+    renew.error = AwsError("redshift:X", "it", "me", "AccessDenied", "No.", "Grant it.")
+    for _ in range(3):
+        for stores in ([host, fleet], [Memory(clock), fleet]):
+            with pytest.raises(AwsError) as caught:
+                obtain(Tiers(stores, clock=clock), renew)
+            assert str(caught.value) == str(renew.error)
+    assert renew.count == 1
+    assert host.held == fleet.held == set()
+    clock.pass_(10)
+    renew.error = None
+    assert obtain(Tiers([host, fleet], clock=clock), renew).value == "value-2"
+
+
+def test_an_unexpected_error_frees_the_claim_and_is_told_to_nobody(clock, host, renew):
+    renew.error = KeyError("bug")
+    with pytest.raises(KeyError):
+        obtain(Tiers([host], clock=clock), renew)
+    assert host.held == set()
+    renew.error = None
+    assert obtain(Tiers([host], clock=clock), renew).value == "value-2"
+
+
+@pytest.mark.parametrize("rows", [{}, {"value": b"x"}, {"value": b"x", "ages": b"soon"}, {"ages": b"[2e9, 2e9]"}])
+def test_rows_that_make_no_sense_are_a_miss(clock, host, renew, rows):
+    host.replace("g", rows, EPOCH + 1000)
+    tiers = Tiers([host], clock=clock)
+    assert tiers.recall(GROUP) is None
+    assert obtain(tiers, renew).value == "value-1"
+
+
+def test_a_store_that_loses_everything_costs_only_the_cache(clock, renew):
+    class Forgetful(Memory):
+        def replace(self, group, rows, usable_until):
+            pass
+
+    tiers = Tiers([Forgetful(clock), Forgetful(clock)], clock=clock)
+    assert obtain(tiers, renew).value == "value-1"
+    assert obtain(tiers, renew).value == "value-2"
+
+
+def test_sixteen_threads_with_a_claim_that_excludes_each_other_renew_once(clock, renew):
+    lock, together = threading.Lock(), threading.Barrier(16)
+
+    class Locked(Memory):
+        def claim(self, group):
+            with lock:
+                return super().claim(group)
+
+    tiers = Tiers([Locked(clock)], clock=clock)
+    values: list[str] = []
+
+    def look() -> None:
+        together.wait(30)
+        values.append(obtain(tiers, renew, seconds=30).value)
+
+    threads = [threading.Thread(target=look) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert values == ["value-1"] * 16
+    assert renew.count == 1
