@@ -114,7 +114,10 @@ def report(stand_in: StandIn, home: Path) -> None:
 def airflow_settings(home: Path) -> dict[str, str]:
     """The settings of an Airflow that shares nothing with any other on this machine."""
     api, logs = free_port(), free_port()
+    run = home / "run"
+    run.mkdir(mode=0o700)
     return {
+        "XDG_RUNTIME_DIR": str(run),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -168,7 +168,7 @@ def test_sentinel_leads_to_the_master_past_one_that_is_silent():
         asked = free_port()
         with sentinel(asked, port):
             hosts = f"127.0.0.1:{silent.port},127.0.0.1:{asked}"
-            store = works(f"redis+sentinel://:hunter2@{hosts}/main/1", patience_seconds=1.0)
+            store = works(f"redis+sentinel://:hunter2@{hosts}/main/1", patience_seconds=2.0)
             store.replace("g", {"a": b"1"}, LATER)
             with server.admin(password="hunter2") as admin:
                 assert admin.info("keyspace")["db1"]["keys"] == 1

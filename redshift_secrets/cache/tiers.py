@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ V = TypeVar("V")
 
 Rows = Mapping[str, bytes]
 
-_POLL_SECONDS = 0.03
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.4
+"""Between looks at what another process is renewing. Each pause is longer than the one before, and none is the same in two
+processes: hundreds that wait together must leave the processor to the one they wait for."""
 _BUSY_SECONDS = 1.0
 """How long a process that found another one renewing does not look again."""
 
@@ -73,7 +76,7 @@ class _BusyElsewhereError(Exception):
 
 
 class Tiers:
-    """Shared stores from near to far; none at all is fine. `sleep` takes seconds."""
+    """Shared stores from near to far; none at all is fine. `sleep` takes seconds, `rand` gives numbers from 0 to 1."""
 
     def __init__(
         self,
@@ -81,10 +84,12 @@ class Tiers:
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         self.stores = tuple(stores)
         self._clock = clock
         self._sleep = sleep
+        self._rand = rand
 
     def recall(self, group: Group[V], *, anywhere: bool = False) -> Aged[V] | None:
         """Return what the nearest store has, fresh or usable, in one read; `None` when it has nothing that lives.
@@ -124,6 +129,7 @@ class Tiers:
         if level == len(self.stores):
             return wish.renew()
         store = self.stores[level]
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             found = self._good(wish, store)
             if found is not None:
@@ -137,7 +143,8 @@ class Tiers:
             left = wish.deadline.left()
             if not wish.waits or left <= 0:
                 raise _BusyElsewhereError
-            self._sleep(min(_POLL_SECONDS, left))
+            self._sleep(min(pause * (0.5 + self._rand()), left))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _obtain_for(self, wish: _Wish[V], level: int) -> Renewed[V]:
         """Fill the store at `level`, whose claim is held, from the next one."""

@@ -1,0 +1,70 @@
+"""`python -m bench`: measure, print one table, and write `docs/performance.md` where asked to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from bench import crowds, day, in_process, large, machine, new_process, report
+from bench.figures import Effort, NotMeasuredError, Row
+from bench.report import Measured
+
+ROWS = (
+    Row("memory", "a lookup already in process memory", in_process.found),
+    Row("miss", "a miss with a fresh catalog", in_process.missed),
+    Row("first-lookup", "the first lookup in a new process on a warm host", new_process.first_lookup),
+    Row("import", "importing and constructing the backend", new_process.importing),
+    Row("catalog-size", "the same new-process lookup with 10,000 connections in the catalog", new_process.catalog_size),
+    Row("crowd", "200 processes started together on a cold host", crowds.one_host),
+    Row("fleet", "10 hosts of 20 processes each, cold, one Redis", crowds.one_fleet),
+    Row("day", "a day of 10,000 tasks an hour over 50 connections and 20 hosts", day.whole_day),
+    Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
+)
+
+
+def main() -> int:
+    """Measure the rows that are asked for; always 0, what was met is in the table."""
+    arguments = _arguments()
+    chosen = [row for row in ROWS if not arguments.rows or row.name in arguments.rows]
+    measured = [_measure(row, Effort(arguments.quick)) for row in chosen]
+    described = machine.describe()
+    print("\n".join(f"{name}: {value}" for name, value in described))
+    print()
+    print(report.table(measured))
+    if arguments.write is not None:
+        date = time.strftime("%Y-%m-%d", time.gmtime())
+        arguments.write.write_text(report.document(measured, described, date), encoding="utf-8")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure us and the peers on this machine.")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, metavar="ROW", help=f"only these: {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="few rounds, for a first look")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page; takes all rows and all rounds")
+    arguments = parser.parse_args()
+    if arguments.write is not None and (arguments.rows or arguments.quick):
+        parser.error("--write goes with neither --rows nor --quick: the page is one whole run")
+    return arguments
+
+
+def _measure(row: Row, effort: Effort) -> Measured:
+    started = time.monotonic()
+    print(f"measuring {row.work} (--rows {row.name}) ... ", end="", file=sys.stderr, flush=True)
+    try:
+        measured = Measured(row, tuple(row.measure(effort)))
+    except NotMeasuredError as error:
+        measured = Measured(row, reason=str(error))
+    except Exception as error:  # one row that breaks must not cost the others
+        traceback.print_exc()
+        measured = Measured(row, reason=f"an unexpected {type(error).__name__}")
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    return measured
+
+
+if __name__ == "__main__":
+    sys.exit(main())

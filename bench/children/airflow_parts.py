@@ -1,0 +1,37 @@
+"""The parts of Airflow that a child needs to use a secrets backend as Airflow does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def task_connection_class() -> Any:
+    """Return the Connection that tasks get: the Task SDK's, or on Airflow 2 the only one there is."""
+    try:
+        return importlib.import_module("airflow.sdk.definitions.connection").Connection
+    except ImportError:
+        return server_connection_class()
+
+
+def server_connection_class() -> Any:
+    """Return the Connection that the API server and the scheduler get."""
+    return importlib.import_module("airflow.models.connection").Connection
+
+
+def construct(path: str, kwargs: dict[str, Any], connection_class: Any) -> Any:
+    """Import the backend class at `path` and construct it, as Airflow does with `[secrets] backend`."""
+    module, _, name = path.rpartition(".")
+    backend = getattr(importlib.import_module(module), name)(**kwargs)
+    if hasattr(backend, "_set_connection_class"):  # Airflow 3.2 and newer
+        backend._set_connection_class(connection_class)
+    return backend
+
+
+def resident_kib() -> int:
+    """Return the memory of this process that is in RAM, in KiB; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return 0

@@ -1,0 +1,67 @@
+"""Task processes that are forked from one that has loaded Airflow and us, and look up all at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import time
+from typing import Any
+
+from bench.children import airflow_parts
+from bench.children.reporting import answer
+
+
+def crowd(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork `processes` children onto the hosts (each an environment), let them go together, and collect what they say."""
+    importlib.import_module("airflow.configuration")
+    importlib.import_module("redshift_secrets.backend")
+    connection_class = airflow_parts.task_connection_class()
+    gate, open_gate = os.pipe()
+    reports, say = os.pipe()
+    children = []
+    for number in range(request["processes"]):
+        child = os.fork()
+        if child == 0:
+            os.close(open_gate)
+            os.close(reports)
+            _task(request, number, connection_class, gate, say)
+        children.append(child)
+    os.close(gate)
+    os.close(say)
+    with os.fdopen(reports, encoding="utf-8") as lines:
+        for _ in children:
+            lines.readline()  # each says once that it is ready
+        released = time.monotonic()
+        os.close(open_gate)  # the end of the pipe, for all of them at once
+        answers = [json.loads(line) for line in lines]
+    for child in children:
+        os.waitpid(child, 0)
+    return {
+        "seconds": [each["at"] - released for each in answers],
+        "answered": sum(each["answered"] for each in answers),
+        "errors": sorted({each["error"] for each in answers if each["error"]}),
+    }
+
+
+def _task(request: dict[str, Any], number: int, connection_class: Any, gate: int, say: int) -> None:
+    # Lines this short are written in one piece, whoever else writes to the pipe.
+    os.environ.update(request["hosts"][number % len(request["hosts"])])
+    os.write(say, b"ready\n")
+    os.read(gate, 1)
+    answered, error = False, ""
+    try:
+        backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
+        connection = backend.get_connection(request["conn_id"])
+        answered = connection is not None and bool(connection.password)
+        error = "" if answered else "it was answered None, as for a conn_id that is not ours"
+    except Exception as caught:
+        error = f"{type(caught).__name__}: {caught}"[:500]
+    finally:
+        line = json.dumps({"at": time.monotonic(), "answered": answered, "error": error})
+        os.write(say, line.encode() + b"\n")
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    answer(crowd)
