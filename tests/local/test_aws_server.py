@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -171,3 +172,16 @@ def test_nothing_is_said_on_stderr(aws: SimulatedAws, capfd: pytest.CaptureFixtu
         rude.sendall(b"nonsense\r\n\r\n")
         rude.recv(1000)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sent", [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", b"POST", b""])
+def test_a_client_that_hangs_up_in_the_middle_is_no_news(
+    aws: SimulatedAws, capfd: pytest.CaptureFixture[str], sent: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(aws.url.rpartition(":")[2]))) as client:
+        client.sendall(sent)
+        # Closing with this set sends a reset instead of a polite end.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client_that_stays = client(aws)
+    assert client_that_stays.describe_clusters()["Clusters"]
+    assert capfd.readouterr().err == ""

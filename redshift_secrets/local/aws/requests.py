@@ -10,7 +10,7 @@ from typing import Any
 from moto.core.model import OperationModel
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.request import Request, determine_request_protocol
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import ClientDisconnected, NotFound
 
 from redshift_secrets.local.aws.errors import AwsError, NotSimulatedError
 from redshift_secrets.local.aws.identity import Caller
@@ -57,7 +57,11 @@ class Call:
 
 def rewindable(environ: dict[str, Any]) -> Request:
     """Read the body once and for all, so that moto can read it again."""
-    body = Request(environ).get_data()
+    try:
+        body = Request(environ).get_data()
+    except ClientDisconnected:
+        # For werkzeug's server this is a dropped connection, as which it is no news; an HTTP error would be a traceback.
+        raise ConnectionResetError("the client hung up") from None
     environ["wsgi.input"] = BytesIO(body)
     request = Request(environ)
     # A form is parsed, anything else kept as it came; after that the stream is nobody's business but moto's.
