@@ -56,6 +56,11 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, FAILURES) and not isinstance(error, OSError)
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether there was no file to open."""
+    return isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error)
+
+
 def key(text: str) -> bytes:
     """Return the text as bytes, so that neither odd characters nor flipped bits can make text that is not Unicode."""
     return text.encode("utf-8", "surrogatepass")

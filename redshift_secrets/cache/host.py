@@ -32,6 +32,9 @@ _QUIET_SECONDS = 3600.0
 _LEFT_OVER_SECONDS = 3600.0
 """How old the lock file of a holder that was killed must be until it is tidied away."""
 
+_ATTEMPTS = 3
+"""How often the database is opened: again after a damaged one was put away, by this process or by another one."""
+
 _REMOVAL_WAIT_SECONDS = 1.0
 """How long `clear` waits for another process that is removing the database."""
 
@@ -159,7 +162,7 @@ class HostStore:
 
     def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
         """Return what `work` does with the database; `None` where there is none, or none that can be used."""
-        for _ in range(2):  # once more, after a damaged one was put away
+        for _ in range(_ATTEMPTS):
             found = None
             try:
                 if writes:
@@ -172,10 +175,11 @@ class HostStore:
             except FileNotFoundError:
                 return None
             except database.FAILURES as error:
-                if found is None or not database.is_damage(error):
+                if found is not None and database.is_damage(error):
+                    self._put_away(found, error)
+                elif found is None or not (database.is_missing(error) and _is_gone(self._path, found)):
                     self._say_unusable(error)
                     return None
-                self._put_away(found, error)
         return None
 
     def _put_away(self, found: _File, damage: Exception) -> None:
@@ -247,6 +251,13 @@ def _words(error: Exception) -> str:
 def _file(path: Path) -> _File:
     status = os.lstat(path)
     return _File(status.st_dev, status.st_ino, status.st_ctime_ns)
+
+
+def _is_gone(path: Path, found: _File) -> bool:
+    try:
+        return _file(path) != found
+    except FileNotFoundError:
+        return True
 
 
 def _make_file(path: Path) -> None:

@@ -178,10 +178,9 @@ def test_nothing_is_said_on_stderr(aws: SimulatedAws, capfd: pytest.CaptureFixtu
 def test_a_client_that_hangs_up_in_the_middle_is_no_news(
     aws: SimulatedAws, capfd: pytest.CaptureFixture[str], sent: bytes
 ) -> None:
-    with socket.create_connection(("127.0.0.1", int(aws.url.rpartition(":")[2]))) as client:
-        client.sendall(sent)
+    with socket.create_connection(("127.0.0.1", int(aws.url.rpartition(":")[2]))) as caller:
+        caller.sendall(sent)
         # Closing with this set sends a reset instead of a polite end.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client_that_stays = client(aws)
-    assert client_that_stays.describe_clusters()["Clusters"]
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert client(aws).describe_clusters()["Clusters"]
     assert capfd.readouterr().err == ""
