@@ -118,27 +118,43 @@ class TestDamage:
         assert parts_of(store.read("g", list(ROWS)), ROWS)
         assert works(store, later)
 
-    def test_only_one_of_many_who_notice_puts_it_away(self, path, folder, clock, later):
-        # A second one would put away what the others have written by then.
+    def test_only_one_of_many_who_notice_puts_it_away(self, path, folder, clock, later, caplog):
         path.write_bytes(b"x" * 30000)
-        numbers = iter(range(8))
 
-        def write() -> dict[str, bytes]:
-            number = next(numbers)
-            mine = HostStore(folder, SEAL, clock=clock)
+        def look() -> int:
+            caplog.clear()
+            assert HostStore(folder, SEAL, clock=clock).read("g", list(ROWS)) == {}
+            return len(caplog.messages)
 
-            def in_the_child() -> dict[str, bytes]:
-                mine.read("g", list(ROWS))
-                mine.replace(f"group {number}", {"n": b"%d" % number}, later)
-                return mine.read(f"group {number}", ["n"])
+        assert sum(Crowd(8, lambda: in_child(look)).outcomes()) == 1
+        assert os.listdir(folder) == []
+        assert works(HostStore(folder, SEAL, clock=clock), later)
 
-            return in_child(in_the_child)
+    def test_many_who_put_it_away_and_write_get_what_is_right_or_nothing(self, path, folder, clock, later):
+        path.write_bytes(b"x" * 30000)
 
-        written = Crowd(8, write).outcomes()
-        assert sorted(rows["n"] for rows in written) == [b"%d" % number for number in range(8)]
-        store = HostStore(folder, SEAL, clock=clock)
-        for number in range(8):
-            assert store.read(f"group {number}", ["n"]) == {"n": b"%d" % number}
+        def write() -> bool:
+            mine, group = HostStore(folder, SEAL, clock=clock), str(os.getpid())
+            mine.replace(group, {"n": group.encode()}, later)
+            return mine.read(group, ["n"]) in ({}, {"n": group.encode()})
+
+        assert Crowd(8, lambda: in_child(write)).outcomes() == [True] * 8
+        assert works(HostStore(folder, SEAL, clock=clock), later)
+
+    def test_what_is_put_away_by_another_process_in_between_is_written_all_the_same(
+        self, path, store, later, monkeypatch, caplog
+    ):
+        real = database.replace
+
+        def too_late(*args: object) -> bool:
+            monkeypatch.undo()
+            path.unlink()
+            return real(*args)
+
+        monkeypatch.setattr(database, "replace", too_late)
+        store.replace("g", {"ages": b"new"}, later)
+        assert store.read("g", ["ages"]) == {"ages": b"new"}
+        assert caplog.messages == []
 
     def test_a_new_store_put_there_since_is_left_alone(self, path, store, folder, clock, later, monkeypatch):
         path.write_bytes(b"x" * 30000)
