@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,19 +28,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_opening = threading.RLock()
+# A child that is forked while boto3 is being imported would have half of it for ever, so a fork waits for that.
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
+
 
 class AwsOnDemand:
-    """The door to AWS, opened at the first call: a task that finds everything in the cache never loads boto3."""
+    """The door to AWS, opened at the first call: a task that finds everything in the cache never loads boto3.
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    When the environment begins to name another AWS identity, the door is opened anew as that one: what is cached goes by
+    what the environment names at that moment.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._environ = environ
+        self._opened: tuple[str, Aws] | None = None
 
-    @functools.cached_property
+    @property
     def _aws(self) -> Aws:
-        from redshift_secrets.aws.door import Aws
+        asker_now = self.asker()
+        if self._opened is None or self._opened[0] != asker_now:
+            with _opening:
+                from redshift_secrets.aws.door import Aws
 
-        return Aws(self._settings, clock=self._clock)
+                if self._opened is None or self._opened[0] != asker_now:
+                    self._opened = asker_now, Aws(self._settings, clock=self._clock)
+        return self._opened[1]
+
+    def asker(self) -> str:
+        """Return what tells whom boto3 would find here now, without asking AWS."""
+        return asker.host_fingerprint(self._environ)
+
+    def knows_identity(self) -> bool:
+        """Whether `proven_identity` answers at once."""
+        return self._opened is not None and self._opened[1].knows_identity()
 
     def scopes(self) -> Sequence[Scope]:
         """See `aws.door.Aws`."""
@@ -105,8 +134,8 @@ def stores_of(
         folder = host_folder(cache.path, environ)
         seal = _host_seal(keys, folder)
         if seal is not None:
-            who = asker.host_fingerprint(environ)
-            stores.append(BoundStore(HostStore(folder, seal, clock=clock), lambda: who))
+            # With the key: two Airflows of one OS user with different keys would overwrite each other's rows.
+            stores.append(BoundStore(HostStore(folder, seal, clock=clock), lambda: aws.asker() + seal.fingerprint))
     if cache.redis_url is not None:
         from redshift_secrets.cache.fleet import FleetStore
 
@@ -116,7 +145,7 @@ def stores_of(
             fleet = FleetStore(cache.redis_url, Seal(keys), clock=clock)
         except ValueError as error:
             raise SettingsError([f"cache.redis_url: {error}"]) from None
-        stores.append(BoundStore(fleet, aws.proven_identity))
+        stores.append(BoundStore(fleet, aws.proven_identity, aws.knows_identity))
     return tuple(stores)
 
 

@@ -18,7 +18,7 @@ from airflow.secrets import BaseSecretsBackend
 from redshift_secrets import compat
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, SettingsError
+from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             fields = self.broker.connection(conn_id, team_name)
         except CannotServeError as error:
             raise _authoritative(error) from None
+        except Exception as error:
+            return self._not_set_up(conn_id, error)
         return None if fields is None else self._connection(fields)
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
@@ -94,6 +96,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                     metrics=compat.metrics(),
                 )
             return self._broker
+
+    def _not_set_up(self, conn_id: str, error: Exception) -> None:
+        """Nothing can be looked up at all. What the site's own pattern calls ours must not be looked for elsewhere."""
+        told = str(error) if isinstance(error, RedshiftSecretsError) else f"an unexpected {type(error).__name__}"
+        log.error("redshift-secrets cannot look anything up: %s", told)
+        if self.settings.connections_lookup_pattern is not None:
+            raise _authoritative(CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}")) from None
 
     def _connection(self, fields: ConnectionFields) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.

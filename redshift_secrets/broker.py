@@ -168,14 +168,14 @@ class Broker:
         ]
         return snapshot, [(spec, self._credentials.recalled(MintRequest.of(spec))) for spec in specs]
 
-    def forget(self, stores: Sequence[SharedStore], conn_id: str) -> None:
-        """Remove from the stores what is kept of one conn_id: the credentials of its specs, and the catalog."""
+    def forget(self, stores: Sequence[SharedStore], conn_id: str) -> bool:
+        """Remove from the stores the credentials of one conn_id; `False` where the nearest tier does not know it."""
         snapshot = self._catalog.recalled()
         specs = self.specs(snapshot.value, conn_id) if snapshot else ()
-        groups = [self._group_of(MintRequest.of(spec)) for spec in specs]
-        for store in stores:
-            for group in (*groups, self._group_of("catalog")):
-                store.clear(group)
+        for spec in specs:
+            for store in stores:
+                store.clear(self._group_of(MintRequest.of(spec)))
+        return bool(specs)
 
     def _serve(self, spec: ConnectionSpec, known_until: float, deadline: Deadline) -> _Answer:
         ready = self._ready(spec, deadline)

@@ -20,7 +20,7 @@ from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsErro
 from redshift_secrets.metrics import CATALOG_REFRESHES, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
 from redshift_secrets.parallel import run_all
-from redshift_secrets.rows import listings_from_bytes, warehouses_from_bytes
+from redshift_secrets.rows import listings_from_bytes
 from redshift_secrets.settings import Settings
 from redshift_secrets.snapshots import Claims, Head, Snapshot
 
@@ -33,6 +33,7 @@ _ALL = "all"
 _WHAT = "the catalog of warehouses"
 
 _THREADS = 16
+_PATIENT_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _SPREAD = 0.1
@@ -108,9 +109,10 @@ class Catalog:
             return newest
         try:
             self._heads.renewed(_ALL, functools.partial(self._renew, self._recent, at_once=True), deadline)
-        except RedshiftSecretsError as error:
+        except Exception as error:
             self._miss_failed_at = self._clock()
-            log.warning("the catalog could not be listed again for a missing conn_id: %s", error)
+            told = error if isinstance(error, RedshiftSecretsError) else type(error).__name__
+            log.warning("the catalog could not be listed again for a missing conn_id: %s", told)
             return newest
         return self._recall(claims.value.conn_id) or newest
 
@@ -163,8 +165,11 @@ class Catalog:
     def _after_renewal(self, conn_id: str, deadline: Deadline) -> Aged[Claims]:
         found = self._recall(conn_id, anywhere=True)
         if found is None:
-            # The head in memory outlived the rows it came from: the store was emptied. List for ourselves then.
-            self._heads.renewed(_ALL, functools.partial(self._renew, self._alive), deadline)
+            # There is a head without the rows that belong to it: the store was emptied or damaged. Only a newer one will do.
+            damaged = self._shared_head()
+            since = damaged.value.taken_at if damaged else float("-inf")
+            newer = functools.partial(self._renew, lambda head: head.value.taken_at > since)
+            self._heads.renewed(_ALL, newer, deadline)
             found = self._recall(conn_id, anywhere=True)
         if found is None:
             raise CatalogUnavailableError(["what another process listed cannot be read here"])
@@ -190,22 +195,31 @@ class Catalog:
             return mine  # a thread that was a moment too late to join the flight before
         return self._tiers.obtain(
             self._head_group(),
-            functools.partial(self._list, at_once=at_once),
+            functools.partial(self._list, behind=behind, at_once=at_once),
             good=good,
             meanwhile=(mine or self._heads.peek(_ALL) or self._shared_head()) if behind else None,
             deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic),
         )
 
-    def _list(self, *, at_once: bool) -> Renewed[Head]:
+    def _list(self, *, behind: bool, at_once: bool) -> Renewed[Head]:
         """List what is due (with `at_once`, all that is not in back-off) and take a new snapshot of all that is known."""
         now = self._clock()
         known = {listing.scope: listing for listing in self._known_listings()}
         listings = [self._kept(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())]
         due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
-        # Half of the time of a lookup: the other half is for minting, also while one region does not answer.
-        deadline = Deadline(self._settings.aws_timeout_seconds / 2, self._monotonic)
+        # Half of the time of a lookup: the other half is for minting, also while one region does not answer. Where
+        # nobody waits, and where nothing is known yet, what takes longer is waited for: who asks next will find it.
+        seconds = _PATIENT_SECONDS if behind else self._settings.aws_timeout_seconds / 2
+        deadline = Deadline(seconds, self._monotonic)
+        patience = Deadline(max(_PATIENT_SECONDS, seconds), self._monotonic) if not known else None
         calls = [functools.partial(self._aws.list, listing.scope) for listing in due]
-        answers = dict(zip((x.scope for x in due), run_all(calls, threads=_THREADS, deadline=deadline), strict=True))
+        answers = dict(
+            zip(
+                (x.scope for x in due),
+                run_all(calls, threads=_THREADS, deadline=deadline, patience=patience),
+                strict=True,
+            )
+        )
         listings = [self._updated(x, answers[x.scope], deadline) if x.scope in answers else x for x in listings]
         if all(listing.listed_at is None for listing in listings):
             raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
@@ -246,7 +260,7 @@ class Catalog:
 
         def decode(rows: Rows) -> Claims | None:
             head = snapshots.head_from_rows(rows)
-            warehouses = warehouses_from_bytes(rows[name]) if name in rows else ()
+            warehouses = snapshots.claims_from_rows(rows, conn_id)
             return Claims(conn_id, warehouses, head) if head is not None and warehouses is not None else None
 
         return Group(self._group, _WHAT, (snapshots.HEAD, name), decode, snapshots.all_names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -20,6 +21,9 @@ _MASKERS = (
 )
 _STATS = ("airflow.sdk.observability.stats", "airflow.stats")  # 3.3 and newer, older
 _CONFIGURATIONS = ("airflow.sdk.configuration", "airflow.configuration")
+
+
+_asking = threading.local()
 
 
 def mask(secret: str) -> None:
@@ -86,9 +90,15 @@ def fernet_keys() -> tuple[str, ...] | None:
 def lacks_fernet_keys() -> bool:
     """Whether `[core] fernet_key` is known to be missing, without importing Airflow's configuration, which may be just
     what is importing us."""
+    if getattr(_asking, "now", False):
+        return False  # [core] fernet_key comes from a secrets backend: from us, who are just being made
     confs = [vars(sys.modules[name]).get("conf") for name in _CONFIGURATIONS if name in sys.modules]
     known = [conf for conf in confs if conf is not None]
-    return bool(known) and all(_fernet_keys_of(conf) is None for conf in known)
+    _asking.now = True
+    try:
+        return bool(known) and all(_fernet_keys_of(conf) is None for conf in known)
+    finally:
+        _asking.now = False
 
 
 def _fernet_keys_of(conf: Any) -> tuple[str, ...] | None:

@@ -12,8 +12,12 @@ from redshift_secrets.cache.deadline import Deadline
 T = TypeVar("T")
 
 
-def run_all(calls: Sequence[Callable[[], T]], *, threads: int, deadline: Deadline) -> list[T | Exception | None]:
+def run_all(
+    calls: Sequence[Callable[[], T]], *, threads: int, deadline: Deadline, patience: Deadline | None = None
+) -> list[T | Exception | None]:
     """Return for each call what it returned, the exception it raised, or `None` when the deadline came first.
+
+    With `patience`, a later deadline, it goes on as long as that until at least one call has returned.
 
     The threads are daemons, unlike those of `concurrent.futures`, which would keep the process from exiting while AWS
     does not answer. A call that has not begun at the deadline is never begun.
@@ -24,8 +28,10 @@ def run_all(calls: Sequence[Callable[[], T]], *, threads: int, deadline: Deadlin
         waiting.put(number)
     finished = threading.Semaphore(0)
 
+    last = patience or deadline
+
     def work() -> None:
-        while deadline.left() > 0:
+        while last.left() > 0:
             try:
                 number = waiting.get_nowait()
             except queue.Empty:
@@ -39,6 +45,9 @@ def run_all(calls: Sequence[Callable[[], T]], *, threads: int, deadline: Deadlin
     for number in range(min(threads, len(calls))):
         threading.Thread(target=work, name=f"redshift-secrets worker {number}", daemon=True).start()
     for _ in calls:
-        if not finished.acquire(timeout=deadline.left()):
+        if finished.acquire(timeout=deadline.left()):
+            continue
+        nothing_yet = all(result is None or isinstance(result, Exception) for result in results)
+        if not (nothing_yet and finished.acquire(timeout=last.left())):
             break
     return list(results)  # a copy, which threads that come late do not change

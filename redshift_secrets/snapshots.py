@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from redshift_secrets import specs, tags
 from redshift_secrets.model import Listing, Warehouse
-from redshift_secrets.rows import listings_to_bytes, warehouses_to_bytes
+from redshift_secrets.rows import listings_to_bytes, warehouses_from_bytes, warehouses_to_bytes
 from redshift_secrets.settings import Settings
 
 HEAD, LISTINGS = "head", "listings"
 """Rows of a catalog in a shared tier: what every lookup reads, and what only who lists again does."""
 
-_INDEX = "index"
+_CLAIMS = "claims "
+_BUCKETS = 512
+"""Rows that the conn_ids are spread over. Their number is fixed, so that each one is there, also when it is empty: a row
+that is missing or damaged can then not be taken for a conn_id that nobody claims."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,13 @@ def take(listings: Sequence[Listing], now: float, settings: Settings) -> Snapsho
 
 
 def rows_of(snapshot: Snapshot) -> Mapping[str, bytes]:
-    """One small row for each conn_id, so that a lookup reads no more than its own."""
-    rows = {row_of(conn_id): warehouses_to_bytes(found) for conn_id, found in snapshot.claims.items()}
+    """Write a snapshot down in small rows, so that a lookup reads no more than its own."""
+    buckets: dict[str, dict[str, str]] = {f"{_CLAIMS}{number}": {} for number in range(_BUCKETS)}
+    for conn_id, found in snapshot.claims.items():
+        buckets[row_of(conn_id)][conn_id] = warehouses_to_bytes(found).decode()
     return {
-        **rows,
+        **{name: json.dumps(claims).encode() for name, claims in buckets.items()},
         HEAD: json.dumps([snapshot.head.taken_at, snapshot.head.unseen]).encode(),
-        _INDEX: json.dumps(list(rows)).encode(),
         LISTINGS: listings_to_bytes(snapshot.listings),
     }
 
@@ -92,12 +97,20 @@ def head_from_rows(rows: Mapping[str, bytes]) -> Head | None:
         return None
 
 
-def all_names(read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> Sequence[str]:
-    """Return the name of every row of a catalog, given a reader of its rows."""
-    index = read((_INDEX,)).get(_INDEX, b"[]")
-    return (HEAD, _INDEX, LISTINGS, *json.loads(index))
+def claims_from_rows(rows: Mapping[str, bytes], conn_id: str) -> tuple[Warehouse, ...] | None:
+    """Read the warehouses that claim `conn_id`; `None` for rows that cannot tell."""
+    try:
+        claims = json.loads(rows[row_of(conn_id)])
+        return warehouses_from_bytes(claims[conn_id].encode()) if conn_id in claims else ()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def all_names(_read: object) -> Sequence[str]:
+    """Return the name of every row of a catalog."""
+    return (HEAD, LISTINGS, *(f"{_CLAIMS}{number}" for number in range(_BUCKETS)))
 
 
 def row_of(conn_id: str) -> str:
-    """Return the name of the row of one conn_id."""
-    return f"claims of {conn_id}"
+    """Return the name of the row that has what is known of one conn_id."""
+    return f"{_CLAIMS}{zlib.crc32(conn_id.encode()) % _BUCKETS}"

@@ -196,7 +196,7 @@ def fernet_keys(raw: object) -> tuple[str, ...]:
     first of which seals. The text itself is never repeated."""
     keys = tuple(key.strip() for key in raw.split(",")) if isinstance(raw, str) else ()
     try:
-        good = bool(keys) and all(len(base64.urlsafe_b64decode(key)) == 32 for key in keys)
+        good = bool(keys) and all(len(key) == 44 and len(base64.urlsafe_b64decode(key)) == 32 for key in keys)
     except ValueError:
         good = False
     if not good:
@@ -220,7 +220,7 @@ def redis_url(raw: object) -> str:
 _NOT_IN_EXTRA = frozenset(
     "host hostaddr port user username login password database dbname schema dsn uri service servicefile passfile"
     " unix_sock iam db_user db_groups auto_create cluster_identifier is_serverless serverless_work_group"
-    " serverless_acct_id endpoint_url credentials_provider access_key_id secret_access_key session_token profile".split()
+    " serverless_acct_id endpoint_url credentials_provider access_key_id secret_access_key session_token profile auth_profile region".split()
 )
 
 

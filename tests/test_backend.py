@@ -109,8 +109,14 @@ class TestNotOurs:
         with mock.patch("redshift_secrets.backend.broker_of", side_effect=AssertionError):
             backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
             assert backend.get_connection("smtp_default") is None
-            with pytest.raises(AssertionError):
+            with pytest.raises(AirflowSecretsBackendAccessDenied, match="unexpected AssertionError"):
                 backend.get_connection("analytics")
+
+    def test_a_set_up_that_fails_answers_nothing_without_a_pattern_and_is_logged(self, caplog):
+        with mock.patch("redshift_secrets.backend.broker_of", side_effect=OSError("secret text")):
+            assert RedshiftSecretsBackend().get_connection("analytics") is None
+        assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
+        assert "secret text" not in caplog.text
 
     def test_airflow_goes_on_to_its_next_backend(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://me:old-password@mail")

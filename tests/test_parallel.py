@@ -115,3 +115,23 @@ class TestDeadline:
         assert run_all([lambda: begun.append(1)] * 3, threads=2, deadline=spent()) == [None] * 3
         all_landed()
         assert begun == []
+
+
+def test_with_patience_it_waits_on_while_nothing_has_returned_and_no_longer():
+    first, never = threading.Event(), threading.Event()
+    over = spent()
+
+    def slow():
+        assert first.wait(BOUND)
+        return "late"
+
+    def opens():
+        first.set()
+        raise KeyError("no")
+
+    try:
+        results = run_all([slow, never.wait, opens], threads=3, deadline=over, patience=Deadline(BOUND))
+    finally:
+        never.set()
+    assert results[0] == "late"
+    assert results[1] is None

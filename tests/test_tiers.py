@@ -19,6 +19,8 @@ GROUP = Group(
 class Memory:
     """A shared store in this process; `held` are the groups another process renews."""
 
+    ready = True
+
     def __init__(self, clock: Clock, name: str = "host") -> None:
         self.name = name
         self.clock = clock
@@ -227,3 +229,11 @@ def test_sixteen_threads_with_a_claim_that_excludes_each_other_renew_once(clock,
         thread.join(60)
     assert values == ["value-1"] * 16
     assert renew.count == 1
+
+
+def test_a_lookup_does_not_wait_for_a_store_that_is_not_ready(clock, fleet, renew):
+    tiers = Tiers([fleet], clock=clock)
+    obtain(tiers, renew)
+    fleet.ready = False
+    assert tiers.recall(GROUP) is None
+    assert obtain(tiers, renew).value == "value-1"  # a renewal has the time to ask

@@ -30,6 +30,7 @@ class Aws:
         self._settings = settings
         self._clock = clock
         self._sessions = Sessions(settings)
+        self._told_unknown = False
 
     def scopes(self) -> tuple[Scope, ...]:
         """Return everything there is to list: both kinds, in every region of every account."""
@@ -72,7 +73,7 @@ class Aws:
             with translated(action, resource, self._sessions.expected_identity(request.role_arn)):
                 user, password, expires_at = way(client, request, now)
         except AwsError as error:
-            if error.code not in DENIED:
+            if error.code not in DENIED or error.operation == "sts:AssumeRole":
                 raise
             # Who was refused is what the reader needs most, so here the name is worth one more short call.
             identity = self._sessions.identity(request.region, request.role_arn)
@@ -88,10 +89,16 @@ class Aws:
         """
         arn = self._sessions.asked_identity(self.scopes()[0].region)
         if arn is None:
-            log.warning("AWS does not tell who we are (sts:GetCallerIdentity), so nothing is shared across hosts")
+            if not self._told_unknown:
+                log.warning("AWS does not tell who we are (sts:GetCallerIdentity), so nothing is shared across hosts")
+            self._told_unknown = True
             return None
         # arn:aws:sts::<account>:assumed-role/<role>/<session>: each host has a session of its own.
         return arn.rpartition("/")[0] if ":assumed-role/" in arn else arn
+
+    def knows_identity(self) -> bool:
+        """Whether `proven_identity` answers at once."""
+        return self._sessions.identity_is_known
 
     def _client(self, region: str, role_arn: str | None, what: str) -> Callable[[str], Any]:
         def make(service: str) -> Any:

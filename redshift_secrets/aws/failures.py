@@ -51,7 +51,11 @@ def translated(operation: str, resource: str, identity: str) -> Iterator[None]:
         code = str(details.get("Code", "Unknown"))
         # Role chains and refreshed credentials call STS on the way: name the call that failed, not the one asked for.
         if caught.operation_name == "AssumeRole":
-            operation = "sts:AssumeRole"
+            operation, resource, identity = (
+                "sts:AssumeRole",
+                f"{identity} or a role before it",
+                "the identity before it",
+            )
         message = str(details.get("Message", "")).rstrip(".") + "."
         raise error(code, message, _advice(code, operation, resource, identity)) from None
     except (

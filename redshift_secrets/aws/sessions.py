@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from typing import Any
 
 import boto3
@@ -17,6 +18,9 @@ from redshift_secrets.errors import AwsError
 from redshift_secrets.settings import Settings
 
 _ROLE_SESSION_NAME = "redshift-secrets"
+
+_ASK_AGAIN_SECONDS = 60.0
+"""How long AWS is not asked again who we are, when it did not tell."""
 
 
 class Sessions:
@@ -38,7 +42,7 @@ class Sessions:
         self._sessions: dict[str | None, Any] = {}
         self._clients: dict[tuple[str | None, str, str], Any] = {}
         self._identity: str | None = None
-        self._identity_asked = False
+        self._ask_identity_at = float("-inf")
 
     def client(self, service: str, region: str, role_arn: str | None) -> Any:
         """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`."""
@@ -81,14 +85,19 @@ class Sessions:
             return f"profile {profile}" if profile else "the identity of boto3's default chain"
         return known
 
+    @property
+    def identity_is_known(self) -> bool:
+        """Whether `asked_identity` answers without asking."""
+        return self._identity is not None or time.monotonic() < self._ask_identity_at
+
     def asked_identity(self, region: str) -> str | None:
-        """Return the ARN that AWS tells us, asked once; `None` where it does not tell.
+        """Return the ARN that AWS tells us, asked until it tells; `None` where it does not.
 
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
-        if not self._identity_asked:
+        if self._identity is None and time.monotonic() >= self._ask_identity_at:
             self._identity = self._ask_identity(region)
-            self._identity_asked = True
+            self._ask_identity_at = time.monotonic() + _ASK_AGAIN_SECONDS
         return self._identity
 
     def _ask_identity(self, region: str) -> str | None:

@@ -11,15 +11,26 @@ from redshift_secrets.cache.store import Claim, SharedStore
 class BoundStore:
     """A `SharedStore` in which every group belongs to the one who asks.
 
-    `who` returns a text that only this asker has, asked for once, or `None` where it cannot be told: then nothing is
-    read, nothing is written, and whoever wants to renew may.
+    `who` returns a text that only this asker has, or `None` where it cannot be told: then nothing is read, nothing is
+    written, and whoever wants to renew may. It may take its time unless `ready` says that it is known.
     """
 
-    def __init__(self, store: SharedStore, who: Callable[[], str | None]) -> None:
+    def __init__(
+        self, store: SharedStore, who: Callable[[], str | None], ready: Callable[[], bool] = lambda: True
+    ) -> None:
         self.store = store
         self.name = store.name
         self._who = who
-        self._known: str | None = None
+        self._ready = ready
+
+    @property
+    def ready(self) -> bool:
+        """See `SharedStore`."""
+        return self._ready()
+
+    def get_ready(self) -> None:
+        """Find out who asks, however long that takes."""
+        self._who()
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
         """See `SharedStore`."""
@@ -44,11 +55,10 @@ class BoundStore:
             self.store.clear(own)
 
     def _own(self, group: str) -> str | None:
-        if self._known is None:
-            self._known = self._who()
-        if self._known is None:
+        who = self._who()
+        if who is None:
             return None
-        return hashlib.sha256(f"{self._known}\0{group}".encode()).hexdigest()
+        return hashlib.sha256(f"{who}\0{group}".encode()).hexdigest()
 
 
 class _FreeClaim:

@@ -81,6 +81,7 @@ class FleetStore:
     """
 
     name = "fleet"
+    ready = True
 
     def __init__(
         self,

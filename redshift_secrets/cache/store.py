@@ -24,6 +24,10 @@ class SharedStore(Protocol):
     name: str
     """`host` or `fleet`, for logs and metrics."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether a read answers at once. A lookup does not read a store that is not; a renewal may."""
+
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
         """Return those of the named rows that are there and not past their end, and that nobody has changed or moved."""
 

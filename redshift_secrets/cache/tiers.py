@@ -97,7 +97,7 @@ class Tiers:
         With `anywhere`, the farther stores are read too.
         """
         for store in self.stores if anywhere else self.stores[:1]:
-            found = self._alive(group, store)
+            found = self._alive(group, store) if store.ready else None
             if found is not None:
                 return found
         return None

@@ -106,8 +106,10 @@ def flush(
     """Empty the tiers that processes share. What a running process has in its memory stays there until it is renewed."""
     from redshift_secrets.cli import caching
 
-    for line in _call(lambda: caching.flush(conn_id)):
+    lines, well = _call(lambda: caching.flush(conn_id))
+    for line in lines:
         typer.echo(line)
+    raise typer.Exit(0 if well else FAILED)
 
 
 @local.command()

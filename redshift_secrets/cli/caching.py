@@ -29,16 +29,28 @@ def collect() -> list[Tier]:
     return [_tier(store) for store in site_stores()]
 
 
-def flush(conn_id: str | None) -> list[str]:
-    """Empty every shared tier, or forget one conn_id in each; returns a line for each tier."""
+def flush(conn_id: str | None) -> tuple[list[str], bool]:
+    """Empty every shared tier, or forget one conn_id in each; returns a line for each tier, and whether all went well."""
     stores = site_stores()
+    known = False
     for store in stores:
         if conn_id is None:
             store.clear()
         else:
-            site_broker([store]).forget(stores, conn_id)
+            known |= site_broker([store]).forget(stores, conn_id)
+    if not stores:
+        return ["no tier is shared: cache.host is off"], True
+    if conn_id is not None and not known:
+        return [f"no shared tier knows {conn_id!r}, so there is nothing to forget"], True
     what = "everything" if conn_id is None else f"what was kept of {conn_id!r}"
-    return [f"{store.name}: forgot {what}" for store in stores] or ["no tier is shared: cache.host is off"]
+    troubles = {store.name: _trouble(store) for store in stores}
+    lines = [f"{name}: NOT emptied, {why}" if why else f"{name}: forgot {what}" for name, why in troubles.items()]
+    return lines, not any(troubles.values())
+
+
+def _trouble(store: BoundStore) -> str | None:
+    """Why a store could not be emptied."""
+    return store.store.describe().trouble if isinstance(store.store, FleetStore) else None
 
 
 def _tier(store: BoundStore) -> Tier:

@@ -54,4 +54,7 @@ def site_broker(stores: Sequence[BoundStore] = ()) -> Broker:
 def site_stores() -> tuple[BoundStore, ...]:
     """Return the tiers that this site shares among its processes, from near to far."""
     settings = site_settings()
-    return stores_of(settings, AwsOnDemand(settings), airflow_keys=compat.fernet_keys())
+    stores = stores_of(settings, AwsOnDemand(settings), airflow_keys=compat.fernet_keys())
+    for store in stores:
+        store.get_ready()
+    return stores

@@ -115,6 +115,26 @@ def test_flush_one_conn_id_in_every_tier(stand_in: StandIn) -> None:
     assert stand_in.aws.calls.by_operation()[MINT] == 1
 
 
+def test_flush_two_conn_ids_one_after_the_other(stand_in: StandIn) -> None:
+    for conn_id in ("analytics", "reporting"):
+        backend().get_connection(conn_id)
+    for conn_id in ("analytics", "reporting"):
+        assert "forgot" in run("flush", conn_id).stdout
+    stand_in.aws.calls.clear()
+    for conn_id in ("analytics", "reporting"):
+        backend().get_connection(conn_id)
+    assert stand_in.aws.calls.by_operation()[MINT] == 2
+    assert "no shared tier knows 'nobody'" in run("flush", "nobody").stdout
+
+
+def test_a_tier_that_cannot_be_emptied_is_told(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = json.dumps({"redis_url": "redis://127.0.0.1:1/0", "key": KEY})
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARG__CACHE", gone)
+    done = run("flush")
+    assert done.returncode == 1
+    assert "fleet: NOT emptied" in done.stdout
+
+
 def test_flush_everything(stand_in: StandIn) -> None:
     backend().get_connection("analytics")
     assert run("flush").stdout.splitlines() == ["host: forgot everything", "fleet: forgot everything"]
