@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from redshift_secrets.aws.door import Aws
 
 log = logging.getLogger(__name__)
-
-_opening = threading.RLock()
-# A child that is forked while boto3 is being imported would have half of it for ever, so a fork waits for that.
-os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
 class AwsOnDemand:
@@ -55,11 +50,10 @@ class AwsOnDemand:
     def _aws(self) -> Aws:
         asker_now = self.asker()
         if self._opened is None or self._opened[0] != asker_now:
-            with _opening:
-                from redshift_secrets.aws.door import Aws
+            from redshift_secrets.aws.door import Aws
 
-                if self._opened is None or self._opened[0] != asker_now:
-                    self._opened = asker_now, Aws(self._settings, clock=self._clock)
+            # Two threads that come here at once make one door too many, which costs nothing but a client.
+            self._opened = asker_now, Aws(self._settings, clock=self._clock)
         return self._opened[1]
 
     def asker(self) -> str:
