@@ -110,7 +110,7 @@ class Credentials:
         return Renewed(self._aged(credential), lambda: {_ROW: credential_to_bytes(credential)})
 
     def _group(self, request: MintRequest) -> Group[Credential]:
-        return Group(self._group_of(request), _what(request), (_ROW,), self._decode, lambda _read: (_ROW,))
+        return Group(self._group_of(request), _what(request), (_ROW,), self._decode, lambda: (_ROW,))
 
     def _decode(self, rows: Rows) -> Credential | None:
         credential = credential_from_bytes(rows[_ROW]) if _ROW in rows else None

@@ -106,7 +106,7 @@ def claims_from_rows(rows: Mapping[str, bytes], conn_id: str) -> tuple[Warehouse
         return None
 
 
-def all_names(_read: object) -> Sequence[str]:
+def all_names() -> Sequence[str]:
     """Return the name of every row of a catalog."""
     return (HEAD, LISTINGS, *(f"{_CLAIMS}{number}" for number in range(_BUCKETS)))
 

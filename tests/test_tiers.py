@@ -12,7 +12,7 @@ from redshift_secrets.errors import AwsError, DeadlineError
 from tests.fakes import EPOCH, Clock
 
 GROUP = Group(
-    "g", "the value", ("value",), lambda rows: rows["value"].decode() if "value" in rows else None, lambda _: ("value",)
+    "g", "the value", ("value",), lambda rows: rows["value"].decode() if "value" in rows else None, lambda: ("value",)
 )
 
 

@@ -7,6 +7,6 @@ waits for one renewal, and if that fails its error is everyone's answer.
 from redshift_secrets.cache.aged import Aged, AgedCache
 from redshift_secrets.cache.deadline import Deadline
 from redshift_secrets.cache.store import SharedStore
-from redshift_secrets.cache.tiers import Group, Reader, Renewed, Rows, Tiers
+from redshift_secrets.cache.tiers import Group, Renewed, Rows, Tiers
 
-__all__ = ["Aged", "AgedCache", "Deadline", "Group", "Reader", "Renewed", "Rows", "SharedStore", "Tiers"]
+__all__ = ["Aged", "AgedCache", "Deadline", "Group", "Renewed", "Rows", "SharedStore", "Tiers"]

@@ -34,22 +34,19 @@ _BUSY_SECONDS = 1.0
 _AGES, _FAILURE = "ages", "failure"
 
 
-Reader = Callable[[Sequence[str]], Rows]
-
-
 @dataclass(frozen=True)
 class Group(Generic[V]):
     """One value in the shared tiers. `name` is its key there; `what` is what logs and errors call it.
 
     `names` are the rows that `decode` needs; it returns `None` for rows it does not understand. `all_names` returns the
-    names of every row of the group, given a reader of its rows, for copying it to a nearer tier.
+    names of every row of the group, for copying it to a nearer tier.
     """
 
     name: str
     what: str
     names: tuple[str, ...]
     decode: Callable[[Rows], V | None]
-    all_names: Callable[[Reader], Sequence[str]]
+    all_names: Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ class Tiers:
             return None
 
         def all_rows() -> Rows:
-            return store.read(group.name, group.all_names(lambda names: store.read(group.name, names)))
+            return store.read(group.name, group.all_names())
 
         return Renewed(aged, all_rows)
 
