@@ -19,9 +19,9 @@ from redshift_secrets.settings import Settings
 
 
 def settings_fingerprint(settings: Settings) -> str:
-    """Return a short text that differs for settings that differ in anything but where things are cached."""
+    """Return a short text that differs for settings that differ in anything that decides what we answer ourselves."""
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    del fields["cache"]
+    del fields["cache"], fields["fallback"]
     return _digest({name: _plain(value) for name, value in fields.items()})
 
 

@@ -19,6 +19,7 @@ from redshift_secrets import compat
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
+from redshift_secrets.fallback import Fallbacks
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self.settings = Settings.from_kwargs(kwargs)
         if self.settings.cache.redis_url and not self.settings.cache.key and compat.lacks_fernet_keys():
             raise SettingsError([NO_FLEET_KEY])
+        self._fallbacks = Fallbacks(self.settings.fallback, compat.authoritative_refusal)
         self._broker: Broker | None = None
         self._lock = threading.Lock()
         forks.reset_in_child(self)
@@ -52,21 +54,27 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._lock = threading.Lock()
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
-        """Return the Airflow Connection for `conn_id`, or `None` for what is not ours.
+        """Return the Airflow Connection for `conn_id`; for what is not ours that of a fallback, or `None`.
 
         Raises `AirflowSecretsBackendAccessDenied` (where this Airflow has it, else `CannotServeError`) for what is ours
         and cannot be served, so that nobody goes on to an old password elsewhere.
         """
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
-        if not self.settings.matches(conn_id):
-            return None
+        if self.settings.matches(conn_id):
+            fields = self._fields(conn_id, team_name)
+            if fields is not None:
+                return self._connection(fields)
+        connection_class = getattr(self, "_connection_class", None)
+        return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
+
+    def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
         try:
-            fields = self.broker.connection(conn_id, team_name)
+            return self.broker.connection(conn_id, team_name)
         except CannotServeError as error:
             raise _authoritative(error) from None
         except Exception as error:
-            return self._not_set_up(conn_id, error)
-        return None if fields is None else self._connection(fields)
+            self._not_set_up(conn_id, error)
+            return None
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""
@@ -74,12 +82,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         return None if connection is None else json.dumps(_as_json(connection))
 
     def get_variable(self, key: str, team_name: str | None = None) -> str | None:
-        """Variables are not ours."""
-        return None
+        """Return what a fallback has: variables are not ours."""
+        return self._fallbacks.get_variable(key, team_name) if self.settings.fallback else None
 
     def get_config(self, key: str) -> str | None:
-        """Configuration is not ours."""
-        return None
+        """Return what a fallback has: configuration is not ours."""
+        return self._fallbacks.get_config(key) if self.settings.fallback else None
 
     @property
     def broker(self) -> Broker:

@@ -134,6 +134,48 @@ def _cache(raw: object) -> Cache:
     return cache
 
 
+@dataclass(frozen=True)
+class Fallback:
+    """Another secrets backend, asked for what is not ours: where its class is, and what it is constructed with."""
+
+    class_path: str
+    kwargs: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+_OURSELVES = ("redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.backend.RedshiftSecretsBackend")
+_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def _fallbacks(raw: object) -> tuple[Fallback, ...]:
+    """One backend or several, each an object or only the path of its class; kwargs may hold secrets, so no message
+    repeats them."""
+    if isinstance(raw, str) and raw.lstrip()[:1] in ("[", "{"):
+        raw = values.json_value(raw)
+    entries = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    return tuple(_one_fallback(entry, f"entry {number}") for number, entry in enumerate(entries, start=1))
+
+
+def _one_fallback(raw: object, where: str) -> Fallback:
+    entry = {"class": raw} if isinstance(raw, str) else raw
+    if not isinstance(entry, dict):
+        raise ValueError(
+            f'must hold class paths or JSON objects like {{"class": "a.module.ABackend", "kwargs": {{...}}}}; {where} is'
+            " neither"
+        )
+    for key in entry:
+        if key not in ("class", "kwargs"):
+            raise ValueError(f"has in {where} the unknown name {key!r}{values.nearest(str(key), ('class', 'kwargs'))}")
+    path = entry.get("class")
+    if not isinstance(path, str) or not _CLASS_PATH.fullmatch(path.strip()):
+        raise ValueError(f"has in {where} no class that can be imported: give its full path, like a.module.ABackend")
+    if path.strip() in _OURSELVES:
+        raise ValueError(f"names redshift-secrets itself in {where}: remove it")
+    kwargs = entry.get("kwargs")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise ValueError(f"has in {where} kwargs that must be a JSON object, not a {type(kwargs).__name__}")
+    return Fallback(path.strip(), kwargs or {})
+
+
 def _setting(read: Callable[[object], object], default: object) -> Any:
     return field(default=default, metadata={"read": read})
 
@@ -172,6 +214,7 @@ class Settings:
     catalog_max_stale_seconds: int = _setting(_seconds(1, 30 * 86_400), 86_400)
     aws_timeout_seconds: int = _setting(_seconds(1, 300), 10)
     cache: Cache = _setting(_cache, Cache())
+    fallback: tuple[Fallback, ...] = _setting(_fallbacks, ())
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, object]) -> Settings:
@@ -185,9 +228,7 @@ class Settings:
         unread: set[str] = set()
         problems: list[str] = []
         for name, raw in kwargs.items():
-            if name in _LATER:
-                problems.append(f"{name}: {_LATER[name]}")
-            elif name not in known:
+            if name not in known:
                 problems.append(f"{name}: unknown setting{values.nearest(name, known)}")
             elif raw is not None:
                 try:
@@ -205,12 +246,6 @@ class Settings:
     def matches(self, conn_id: str) -> bool:
         """Whether `connections_lookup_pattern`, where there is one, lets this conn_id through."""
         return self.connections_lookup_pattern is None or self.connections_lookup_pattern.match(conn_id) is not None
-
-
-_LATER: Mapping[str, str] = {
-    "fallback": "asking further secrets backends is not part of this version; remove it",
-}
-"""Named by the design, not built yet: refused, since a setting without effect would be a lie."""
 
 
 def _impossible_together(settings: Settings, unread: set[str]) -> list[str]:
