@@ -76,6 +76,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             self._not_set_up(conn_id, error)
             return None
 
+    async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+        """Return and raise as `get_connection`, for Airflow's triggers: what needs I/O is looked up off the event loop."""
+        if not self.settings.fallback:
+            in_memory = self._broker is not None and self._broker.remembers(conn_id, team_name)
+            if in_memory or not self.settings.matches(conn_id):
+                return self.get_connection(conn_id, team_name)
+        import asyncio  # most processes never come here
+
+        return await asyncio.to_thread(self.get_connection, conn_id, team_name)
+
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""
         connection = self.get_connection(conn_id, team_name)

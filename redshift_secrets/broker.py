@@ -117,6 +117,11 @@ class Broker:
             self._count(answer, tier)
         return answer.fields
 
+    def remembers(self, conn_id: str, team_name: str | None = None) -> bool:
+        """Whether `connection` would answer at this moment from the memory of this process, without any I/O."""
+        answer = self._answers.get((conn_id, team_name))
+        return answer is not None and self._clock() < answer.good_until
+
     def _count(self, answer: _Answer, tier: str) -> None:
         outcome = "missed" if answer.fields is None else "found"
         self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})

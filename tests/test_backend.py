@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import threading
 import time
 from dataclasses import replace
 from unittest import mock
@@ -57,6 +59,52 @@ def clean_maskers():
     all_landed()
     reset_secrets_masker()
     reset_sdk_masker()
+
+
+class TestInAnEventLoop:
+    @pytest.fixture
+    def asked_in(self, monkeypatch):
+        """The threads in which the lookup ran."""
+        threads = []
+        get_connection = RedshiftSecretsBackend.get_connection
+
+        def noting(self, *args):
+            threads.append(threading.current_thread())
+            return get_connection(self, *args)
+
+        monkeypatch.setattr(RedshiftSecretsBackend, "get_connection", noting)
+        return threads
+
+    def test_what_needs_io_is_looked_up_off_the_loop_and_what_is_in_memory_in_it(self, asked_in):
+        backend = backend_of(Aws())
+        first = asyncio.run(backend.aget_connection("analytics"))
+        second = asyncio.run(backend.aget_connection("analytics"))
+        assert first.password == second.password == AWKWARD
+        assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
+
+    def test_the_loop_goes_on_while_aws_is_slow(self):
+        aws = Aws()
+        aws.hold = threading.Event()
+
+        async def look_up_and_go_on():
+            lookup = asyncio.create_task(backend_of(aws).aget_connection("analytics"))
+            while not aws.entered.is_set():
+                await asyncio.sleep(0)
+            aws.hold.set()  # by the loop: were it blocked, this would never come
+            return await lookup
+
+        assert asyncio.run(look_up_and_go_on()).login == "IAM:etl"
+
+    def test_what_the_pattern_rules_out_costs_no_thread(self, asked_in):
+        backend = backend_of(Aws(), connections_lookup_pattern="^rs_")
+        assert asyncio.run(backend.aget_connection("analytics")) is None
+        assert asked_in == [threading.main_thread()]
+
+    def test_a_refusal_is_the_same(self):
+        aws = Aws()
+        aws.mint_error = denied()
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match="cannot be served"):
+            asyncio.run(backend_of(aws).aget_connection("analytics"))
 
 
 class TestConnection:
