@@ -1,0 +1,16 @@
+"""How Airflow finds out about this package: the entry point `apache_airflow_provider`. Imports nothing.
+
+https://airflow.apache.org/docs/apache-airflow-providers/howto/create-custom-providers.html
+"""
+
+from __future__ import annotations
+
+
+def get_provider_info() -> dict[str, object]:
+    """Return what `airflow providers` shows of this package, in the form of Airflow's `provider_info.schema.json`."""
+    return {
+        "package-name": "redshift-secrets",
+        "name": "redshift-secrets",
+        "description": "Connections for Amazon Redshift that nobody defined: tag a warehouse, run a DAG.",
+        "secrets-backends": ["redshift_secrets.backend.RedshiftSecretsBackend"],
+    }
