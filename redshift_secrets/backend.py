@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from airflow.secrets import BaseSecretsBackend
 from redshift_secrets import compat
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
+from redshift_secrets.connections import application_name
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
 from redshift_secrets.fallback import Fallbacks
 from redshift_secrets.settings import Settings
@@ -125,6 +127,9 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _connection(self, fields: ConnectionFields) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.
         connection_class = getattr(self, "_connection_class", None) or compat.connection_class()
+        # Who asks is different from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
+        name = application_name(os.environ)
+        extra = fields.extra if name is None else {"application_name": name, **fields.extra}
         return connection_class(
             conn_id=fields.conn_id,
             conn_type=fields.conn_type,
@@ -134,7 +139,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             schema=fields.schema,
             login=fields.login,
             password=fields.password,
-            extra=json.dumps(fields.extra) if fields.extra else None,
+            extra=json.dumps(extra) if extra else None,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -60,6 +62,19 @@ def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: 
         extra={**iam, **spec.extra},
         description=f"{warehouse}: the driver mints for itself (auth = connector)",
     )
+
+
+def application_name(environ: Mapping[str, str]) -> str | None:
+    """Return `airflow/<dag_id>/<task_id>` of the task whose environment this is, or `None` where no task runs.
+
+    Airflow sets both variables right before a task is executed. Redshift shows the name in its logs and takes 250
+    characters of ASCII, so each part is cut to 120.
+    https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html
+    """
+    dag_id, task_id = environ.get("AIRFLOW_CTX_DAG_ID"), environ.get("AIRFLOW_CTX_TASK_ID")
+    if not dag_id or not task_id:
+        return None
+    return re.sub(r"[^!-~]", "?", f"airflow/{dag_id[:120]}/{task_id[:120]}")
 
 
 def _utc(seconds: float) -> str:

@@ -61,6 +61,22 @@ def clean_maskers():
     reset_sdk_masker()
 
 
+class TestTheTaskThatAsks:
+    def test_it_is_named_in_extra_at_each_lookup_anew(self, monkeypatch):
+        backend = backend_of(Aws())
+        for dag_id in ("sales", "stock"):
+            monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", dag_id)
+            monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
+            extra = backend.get_connection("analytics").extra_dejson
+            assert extra == {"application_name": f"airflow/{dag_id}/load"}
+
+    def test_a_name_from_the_settings_stays(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "sales")
+        monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
+        backend = backend_of(Aws(), extra={"application_name": "etl"})
+        assert backend.get_connection("analytics").extra_dejson == {"application_name": "etl"}
+
+
 class TestInAnEventLoop:
     @pytest.fixture
     def asked_in(self, monkeypatch):

@@ -171,3 +171,15 @@ def test_the_address_is_the_one_that_was_asked_for():
         connections.for_connector(spec, address, None),
     ):
         assert (fields.host, fields.port) == address
+
+
+def test_the_task_is_named_to_the_warehouse():
+    task = {"AIRFLOW_CTX_DAG_ID": "sales", "AIRFLOW_CTX_TASK_ID": "load.orders"}
+    assert connections.application_name(task) == "airflow/sales/load.orders"
+    assert connections.application_name({"AIRFLOW_CTX_DAG_ID": "sales"}) is None
+    assert connections.application_name({}) is None
+
+
+def test_a_name_that_the_warehouse_would_not_take_is_cut_so_that_the_task_is_still_in_it():
+    name = connections.application_name({"AIRFLOW_CTX_DAG_ID": "d" * 250, "AIRFLOW_CTX_TASK_ID": "ünicode\n"})
+    assert name == f"airflow/{'d' * 120}/?nicode?"

@@ -69,6 +69,18 @@ def test_redshift_sql_hook_uri_and_engine() -> None:
         assert connection.execute(text("SELECT current_user")).scalar_one() == "etl"
 
 
+def test_the_warehouse_sees_which_task_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "sales")
+    monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
+    shown = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    hook = RedshiftSQLHook(redshift_conn_id="analytics")
+    assert hook.get_first(shown)[0] == "airflow/sales/load"
+    with hook.get_sqlalchemy_engine().connect() as connection:
+        assert connection.execute(text(shown)).scalar_one() == "airflow/sales/load"
+    # PostgresHook gives `extra` to psycopg, and not to its SQLAlchemy engine.
+    assert PostgresHook(postgres_conn_id="analytics").get_first(shown)[0] == "airflow/sales/load"
+
+
 def test_postgres_hook() -> None:
     hook = PostgresHook(postgres_conn_id="analytics")
     assert hook.get_first("SELECT current_user") == ("etl",)

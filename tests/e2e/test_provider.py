@@ -36,7 +36,4 @@ def test_the_entry_point_gives_what_airflows_schema_takes() -> None:
     ],
 )
 def test_airflow_providers_shows_us(command: str, column: str, value: str) -> None:
-    rows = airflow_says("providers", command)
-    assert [row for row in rows if row.get("package_name", row[column]) in ("redshift-secrets", value)][0][
-        column
-    ] == value
+    assert value in [row[column] for row in airflow_says("providers", command) if "redshift" in " ".join(row.values())]
