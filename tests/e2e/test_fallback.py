@@ -63,7 +63,9 @@ def test_connections_variables_and_configuration_of_the_amazon_providers_backend
 
 
 def look_up_in_every_backend(stand_in: StandIn) -> None:
-    secrets_manager, parameters = boto3.client("secretsmanager"), boto3.client("ssm")
+    # boto3's default session remembers the keys of whichever stand-in this process met first.
+    session = boto3.Session()
+    secrets_manager, parameters = session.client("secretsmanager"), session.client("ssm")
     # The warehouse's conn_id has an old password there, which must not be used.
     for name, host in (("orders", "orders.internal"), ("analytics", "old.internal")):
         secret = json.dumps({"conn_type": "postgres", "host": host})
