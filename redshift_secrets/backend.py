@@ -20,6 +20,7 @@ from redshift_secrets import compat
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
 from redshift_secrets.connections import application_name
+from redshift_secrets.db_users import Dag, dag_of, is_template
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
 from redshift_secrets.fallback import Fallbacks
 from redshift_secrets.settings import Settings
@@ -46,6 +47,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self.settings = Settings.from_kwargs(kwargs)
         if self.settings.cache.redis_url and not self.settings.cache.key and compat.lacks_fernet_keys():
             raise SettingsError([NO_FLEET_KEY])
+        self._user_for_each_dag = is_template(self.settings.db_user)
         self._fallbacks = Fallbacks(self.settings.fallback, compat.authoritative_refusal)
         self._broker: Broker | None = None
         self._lock = threading.Lock()
@@ -71,7 +73,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
         try:
-            return self.broker.connection(conn_id, team_name)
+            return self.broker.connection(conn_id, team_name, self._dag(team_name))
         except CannotServeError as error:
             raise _authoritative(error) from None
         except Exception as error:
@@ -81,12 +83,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return and raise as `get_connection`, for Airflow's triggers: what needs I/O is looked up off the event loop."""
         if not self.settings.fallback:
-            in_memory = self._broker is not None and self._broker.remembers(conn_id, team_name)
+            in_memory = self._broker is not None and self._broker.remembers(conn_id, team_name, self._dag(team_name))
             if in_memory or not self.settings.matches(conn_id):
                 return self.get_connection(conn_id, team_name)
         import asyncio  # most processes never come here
 
         return await asyncio.to_thread(self.get_connection, conn_id, team_name)
+
+    def _dag(self, team_name: str | None) -> Dag | None:
+        # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
+        return dag_of(os.environ, team_name) if self._user_for_each_dag else None
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""

@@ -6,15 +6,16 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from redshift_secrets import connections
+from redshift_secrets import connections, db_users
 from redshift_secrets.cache import Aged, Deadline, SharedStore, Tiers
 from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog, Lister
 from redshift_secrets.credentials import Credentials, Minter
-from redshift_secrets.errors import CannotServeError, DeadlineError, RedshiftSecretsError
+from redshift_secrets.db_users import Dag
+from redshift_secrets.errors import CannotServeError, DeadlineError, ForEachDagError, RedshiftSecretsError
 from redshift_secrets.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest
 from redshift_secrets.settings import Settings
@@ -89,37 +90,39 @@ class Broker:
             monotonic=monotonic,
             rand=rand,
         )
-        self._answers: dict[tuple[str, str | None], _Answer] = {}
+        self._answers: dict[tuple[str, str | None, Dag | None], _Answer] = {}
         self._reported_conflicts: set[tuple[str, str]] = set()
         self._reported_warnings: set[tuple[str, str]] = set()
 
-    def connection(self, conn_id: str, team_name: str | None = None) -> ConnectionFields | None:
-        """Return the connection, or `None` for what is not ours.
+    def connection(self, conn_id: str, team_name: str | None = None, dag: Dag | None = None) -> ConnectionFields | None:
+        """Return the connection, or `None` for what is not ours. `dag` is only looked at where the setting `db_user`
+        makes a database user for each.
 
         Raises `CannotServeError` for what is ours and cannot be served now. Ends within `aws_timeout_seconds`.
         """
         if not self._settings.matches(conn_id):
             return None
-        answer = self._answers.get((conn_id, team_name))
+        asked = (conn_id, team_name, dag)
+        answer = self._answers.get(asked)
         tier = "process"
         if answer is None or self._clock() >= answer.good_until:
             try:
-                answer = self._answer(conn_id, team_name)
+                answer = self._answer(*asked)
             except CannotServeError:
                 self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": "aws"})
                 raise
             # One dictionary operation at a time needs no lock, and nothing that a fork could leave half done.
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
-            self._answers[conn_id, team_name] = answer
+            self._answers[asked] = answer
             tier = answer.tier
         if not isinstance(self._metrics, NoMetrics):
             self._count(answer, tier)
         return answer.fields
 
-    def remembers(self, conn_id: str, team_name: str | None = None) -> bool:
+    def remembers(self, conn_id: str, team_name: str | None = None, dag: Dag | None = None) -> bool:
         """Whether `connection` would answer at this moment from the memory of this process, without any I/O."""
-        answer = self._answers.get((conn_id, team_name))
+        answer = self._answers.get((conn_id, team_name, dag))
         return answer is not None and self._clock() < answer.good_until
 
     def _count(self, answer: _Answer, tier: str) -> None:
@@ -128,7 +131,7 @@ class Broker:
         if answer.minted_at is not None:
             self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - answer.minted_at))
 
-    def _answer(self, conn_id: str, team_name: str | None) -> _Answer:
+    def _answer(self, conn_id: str, team_name: str | None, dag: Dag | None) -> _Answer:
         deadline = self.deadline()
         claims = self._claims(conn_id, deadline)
         if claims is None:
@@ -149,7 +152,7 @@ class Broker:
             return _Answer(None, claims.fresh_until)
         spec = self._only(specs)
         self._report_warnings(spec)
-        return self._serve(spec, claims.fresh_until, deadline)
+        return self._serve(spec, dag or Dag(team=team_name), claims.fresh_until, deadline)
 
     def deadline(self) -> Deadline:
         """The end of a lookup that begins now."""
@@ -174,21 +177,30 @@ class Broker:
         return snapshot, [(spec, self._credentials.recalled(MintRequest.of(spec))) for spec in specs]
 
     def forget(self, stores: Sequence[SharedStore], conn_id: str) -> bool:
-        """Remove from the stores the credentials of one conn_id; `False` where the nearest tier does not know it."""
+        """Remove from the stores the credentials of one conn_id; `False` where the nearest tier does not know it.
+
+        Raises `ForEachDagError` where it has one for each DAG: nobody keeps a list of those.
+        """
         snapshot = self._catalog.recalled()
         specs = self.specs(snapshot.value, conn_id) if snapshot else ()
+        for spec in specs:
+            if db_users.for_each_dag(spec):
+                raise ForEachDagError(
+                    f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
+                )
         for spec in specs:
             for store in stores:
                 store.clear(self._group_of(MintRequest.of(spec)))
         return bool(specs)
 
-    def _serve(self, spec: ConnectionSpec, known_until: float, deadline: Deadline) -> _Answer:
+    def _serve(self, spec: ConnectionSpec, dag: Dag, known_until: float, deadline: Deadline) -> _Answer:
         ready = self._ready(spec, deadline)
         if ready is not spec:
             known_until = 0  # the catalog is behind: what AWS was asked for directly is not kept
         address = ready.address
         if address is None:
             raise _refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
+        ready = _with_db_user_of(dag, ready)
         if ready.auth == "connector":
             return _Answer(connections.for_connector(ready, address, self._settings.profile_name), known_until)
         credential, tier = self._credential(ready, deadline)
@@ -273,6 +285,15 @@ class Broker:
                 first.warehouse,
             )
         return first
+
+
+def _with_db_user_of(dag: Dag, spec: ConnectionSpec) -> ConnectionSpec:
+    if not db_users.for_each_dag(spec):
+        return spec
+    try:
+        return replace(spec, db_user=db_users.rendered(str(spec.db_user), dag))
+    except ValueError as error:
+        raise _refusal(spec, f"{spec.sources['db_user']} {error}") from None
 
 
 def _state(spec: ConnectionSpec) -> str:

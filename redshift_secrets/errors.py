@@ -38,6 +38,10 @@ class CannotServeError(RedshiftSecretsError):
     """A conn_id is ours but cannot be served now; Airflow must not look for it anywhere else."""
 
 
+class ForEachDagError(RedshiftSecretsError):
+    """What was asked for exists once for each DAG, and no DAG was named."""
+
+
 class AwsError(RedshiftSecretsError):
     """A call to AWS did not give an answer that can be used.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from redshift_secrets import values
+from redshift_secrets import db_users, values
 from redshift_secrets.errors import SettingsError
 
 _PREFIX = re.compile(r"[\w+\-=._:/@][\w+\-=._:/@ ]{0,63}")
@@ -201,7 +201,7 @@ class Settings:
     allowed_accounts: tuple[str, ...] = _setting(values.listed(values.account), ())
     on_conflict: str = _setting(values.one_of("refuse", "oldest"), "refuse")
     auth: str = _setting(values.auth, "auto")
-    db_user: str | None = _setting(values.db_user, None)
+    db_user: str | None = _setting(db_users.read, None)
     database: str | None = _setting(values.database, None)
     db_groups: tuple[str, ...] = _setting(values.db_groups, ())
     auto_create: bool = _setting(values.boolean, False)

@@ -99,6 +99,21 @@ def _named(pattern: re.Pattern[str], rule: str) -> Callable[[object], str]:
     return read
 
 
+_RESERVED = frozenset(
+    "public aes128 aes256 all allowoverwrite analyse analyze and any array as asc authorization az64 backup between binary"
+    " blanksasnull both bytedict bzip2 case cast check collate column constraint create credentials cross current_date"
+    " current_time current_timestamp current_user current_user_id default deferrable deflate defrag delta delta32k desc"
+    " disable distinct do else emptyasnull enable encode encrypt encryption end except explicit false for foreign freeze"
+    " from full globaldict256 globaldict64k grant group gzip having identity ignore ilike in initially inner intersect"
+    " interval into is isnull join language leading left like limit localtime localtimestamp lun luns lzo lzop minus"
+    " mostly16 mostly32 mostly8 natural new not notnull null nulls off offline offset oid old on only open or order outer"
+    " overlaps parallel partition percent permissions pivot placing primary raw readratio recover references rejectlog"
+    " resort respect restore right select session_user similar snapshot some sysdate system table tag tdes text255 text32k"
+    " then timestamp to top trailing true truncatecolumns union unique unnest unpivot user using verbose wallet when where"
+    " with without".split()
+)
+"""What no database user may be called, besides PUBLIC: https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html"""
+
 _any_db_user = _named(
     _DB_NAME,
     "a database user as AWS accepts it: 1 to 64 letters, digits or any of _ + . @ -, the first a letter, no colon or slash",
@@ -110,8 +125,8 @@ def db_user(raw: object) -> str:
     if isinstance(raw, str) and raw.strip().upper().startswith(("IAM:", "IAMA:", "IAMR:")):
         raise ValueError(f"must be the bare database user, AWS adds the prefix: write {raw.strip().split(':', 1)[1]!r}")
     name = _any_db_user(raw)
-    if name.upper() == "PUBLIC":
-        raise ValueError("must not be PUBLIC, which AWS reserves")
+    if name.lower() in _RESERVED:
+        raise ValueError(f"must not be {name.upper()}, which AWS reserves")
     return name
 
 

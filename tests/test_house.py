@@ -72,6 +72,7 @@ PURE = {
     f"{PRODUCT}.{name}"
     for name in (
         "values",
+        "db_users",
         "tags",
         "settings",
         "model",
@@ -167,6 +168,7 @@ def test_pure_modules_import_nothing_that_could_do_io(module: str):
         "difflib",
         "json",
         "re",
+        "string",
         "typing",
         "zlib",
         PRODUCT,

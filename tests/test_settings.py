@@ -117,6 +117,8 @@ IMPOSSIBLE = [
     ("auth", "dbuser", "not 'dbuser' (did you mean 'db-user'?)"),
     ("db_user", "IAM:etl", "AWS adds the prefix: write 'etl'"),
     ("db_user", "a/b", "must be a database user as AWS accepts it"),
+    ("db_user", "Select", "must not be SELECT, which AWS reserves"),
+    ("db_user", "etl_{dag}", "may only contain {dag_id} and {team}"),
     ("database", "1st", "must be a database name as AWS accepts it"),
     ("db_groups", ["Loaders"], "must be a database group as AWS accepts it"),
     ("auto_create", "yes", "must be true or false, not 'yes'"),

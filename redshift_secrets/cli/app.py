@@ -77,11 +77,15 @@ def show(
 def connect(
     conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.")],
     team: Annotated[str | None, typer.Option(help="Ask as this Airflow team.")] = None,
+    dag_id: Annotated[
+        str | None, typer.Option(help="Ask as a task of this DAG, where db_user makes a user of each.")
+    ] = None,
 ) -> None:
     """Connect as a task would, time each step, and print who logged in."""
     from redshift_secrets.cli import testing
+    from redshift_secrets.db_users import Dag
 
-    connected = _run(lambda broker: testing.run(broker, conn_id, team, echo=typer.echo))
+    connected = _run(lambda broker: testing.run(broker, conn_id, Dag(dag_id, team), echo=typer.echo))
     if connected is None:
         _fail(f"no tag claims the conn_id {conn_id!r} here; `redshift-secrets list` shows what exists.", NOT_FOUND)
     raise typer.Exit(0 if connected else FAILED)

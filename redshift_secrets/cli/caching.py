@@ -11,6 +11,7 @@ from redshift_secrets.cache.fleet import FleetStore
 from redshift_secrets.cache.host import HostStore
 from redshift_secrets.cli.listing import user_of
 from redshift_secrets.cli.site import site_broker, site_stores
+from redshift_secrets.db_users import for_each_dag
 from redshift_secrets.model import ConnectionSpec, Credential
 
 COLUMNS = ("tier", "conn_id", "warehouse", "user", "credential", "renewed_in", "dies_in")
@@ -78,7 +79,8 @@ def _where(store: BoundStore) -> str:
 def _row(store: BoundStore, spec: ConnectionSpec, kept: Aged[Credential] | None, now: float) -> dict[str, str]:
     row = {"tier": store.name, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier, "user": user_of(spec)}
     if kept is None:
-        return {**row, "credential": "none", "renewed_in": "", "dies_in": ""}
+        none = "one for each DAG" if for_each_dag(spec) else "none"
+        return {**row, "credential": none, "renewed_in": "", "dies_in": ""}
     return {
         **row,
         "user": kept.value.user,

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from redshift_secrets.broker import Broker
+from redshift_secrets.db_users import Dag
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.model import ConnectionFields
 
@@ -20,14 +21,14 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _CONNECT_SECONDS = 10
 
 
-def run(broker: Broker, conn_id: str, team: str | None, *, echo: Callable[[str], None]) -> bool | None:
-    """Return whether `conn_id` connects, `None` when no tag claims it, printing as it goes.
+def run(broker: Broker, conn_id: str, dag: Dag, *, echo: Callable[[str], None]) -> bool | None:
+    """Return whether `conn_id` connects for a task of `dag`, `None` when no tag claims it, printing as it goes.
 
     Raises `RedshiftSecretsError` when discovery or the mint fails.
     """
     steps = _Steps(echo)
     steps.time("discovery", lambda: broker.snapshot(broker.deadline()))
-    fields = steps.time("mint", lambda: broker.connection(conn_id, team))
+    fields = steps.time("mint", lambda: broker.connection(conn_id, dag.team, dag))
     if fields is None:
         return None
     echo(fields.description)
