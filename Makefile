@@ -16,7 +16,7 @@ help:
 	@echo "make clean   remove what these made"
 
 demo: $(STAMP)
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)
 	@echo "==> Running the tests"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def temporary() -> Iterator[Path]:
 
 def start(temporary: Path) -> tuple[subprocess.Popen[str], threading.Timer]:
     process = subprocess.Popen(
-        [sys.executable, str(DEMO)],
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"},

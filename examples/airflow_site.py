@@ -1,0 +1,367 @@
+"""A real Airflow on loopback for as long as it is needed: a home, a metadata database, ports and processes of its own.
+
+The demo and the integration tests stand on it. Nothing of the machine's own Airflow, AWS profiles or credentials gets
+in, and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import psutil
+import sqlalchemy
+
+PATIENCE_SECONDS = 240.0
+_STOP_SECONDS = 15.0
+
+Changes = Mapping[str, "str | None"]
+"""What one process has in its environment that differs from the site's; `None` takes a variable away."""
+
+
+class AirflowSiteError(Exception):
+    """A command failed or something did not happen; the message says what, with the ends of all logs."""
+
+
+class TaskKey(NamedTuple):
+    """One task of a run; `map_index` is -1 for a task that is not mapped."""
+
+    task_id: str
+    map_index: int = -1
+
+
+class _Kind(NamedTuple):
+    """A process of Airflow: the arguments of `airflow`, and the kind of job whose heartbeat says that it runs."""
+
+    arguments: tuple[str, ...]
+    job_type: str | None = None
+
+
+def airflow_version() -> tuple[int, int]:
+    """Return the major and minor version of the installed Airflow."""
+    try:
+        version = metadata.version("apache-airflow-core")
+    except metadata.PackageNotFoundError:  # 2.x is one package
+        version = metadata.version("apache-airflow")
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def kinds_of_processes(version: tuple[int, int]) -> Mapping[str, _Kind]:
+    """Return what can be started, by the name that it has in Airflow 3. All that the versions differ in is here."""
+    kinds = {
+        "scheduler": _Kind(("scheduler",), "SchedulerJob"),
+        "triggerer": _Kind(("triggerer",), "TriggererJob"),
+        "celery-worker": _Kind(("celery", "worker")),
+    }
+    if version >= (3, 0):
+        return {
+            "api-server": _Kind(("api-server",)),
+            "dag-processor": _Kind(("dag-processor",), "DagProcessorJob"),
+            **kinds,
+        }
+    return kinds  # the scheduler reads the DAGs itself, and tasks need no server
+
+
+class AirflowSite:
+    """A real Airflow that reads the folder `dags`. A context manager, which leaves no process and no file.
+
+    `environment` is what all its processes have; `database_url` that of the metadata database, a file in the home when
+    not given. Raises `AirflowSiteError` wherever something fails or does not happen within `patience_seconds`.
+    """
+
+    def __init__(
+        self,
+        dags: Path,
+        environment: Mapping[str, str],
+        *,
+        database_url: str | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="redshift-secrets-airflow-"))
+        self.version = airflow_version()
+        self._patience = patience_seconds
+        self._kinds = kinds_of_processes(self.version)
+        self._api_port = _free_port()
+        url = database_url or f"sqlite:///{self.home}/airflow.db"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
+            **self._settings(dags, url),
+            # Neither profiles nor credentials of the person who runs this.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **environment,
+        }
+        self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._runs = 0
+
+    def _settings(self, dags: Path, database_url: str) -> dict[str, str]:
+        api = f"http://127.0.0.1:{self._api_port}"
+        run = self.home / "run"
+        run.mkdir(mode=0o700)
+        return {
+            "XDG_RUNTIME_DIR": str(run),
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self._api_port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__BASE_URL": api,
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # Each process serves the logs of its tasks; two of one site may do so at once.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def __enter__(self) -> AirflowSite:
+        try:
+            self.airflow("db", "migrate")
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        self._engine.dispose()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    # --- processes
+
+    def start(self, *names: str, changes: Changes | None = None) -> None:
+        """Start processes by name: `api-server`, `scheduler`, `dag-processor`, `triggerer`, `celery-worker`. One that
+        this Airflow does not have, because another process does its work, is passed over. Returns at once."""
+        for name in names:
+            if name in self._kinds or name not in kinds_of_processes((3, 0)):
+                self._start(name, self._kinds[name].arguments, changes or {})
+
+    def _start(self, name: str, arguments: tuple[str, ...], changes: Changes) -> None:
+        with (self.home / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [tool("airflow"), *arguments],
+                env=self.environment_with(changes),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def environment_with(self, changes: Changes) -> dict[str, str]:
+        """Return the environment of a process with these changes."""
+        return {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
+
+    def stop(self, *names: str) -> None:
+        """End these processes, all when none is named, with everything that they started. May be repeated."""
+        ending = {name: self._processes.pop(name) for name in names or list(self._processes)}
+        sessions = {process.pid: _session(process.pid) for process in ending.values()}
+        for process in ending.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        end = time.monotonic() + _STOP_SECONDS
+        for process in ending.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
+        # A task's process has a group of its own and may outlive who started it; it is still of the same session.
+        left = [each for pid, before in sessions.items() for each in {*before, *_session(pid)}]
+        for each in left:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        psutil.wait_procs(left, _STOP_SECONDS)
+        for process in ending.values():
+            process.wait()
+
+    def wait_until_ready(self) -> None:
+        """Return when all that was started works: servers answer, the others have written their heartbeats."""
+        for name in self._processes:
+            if name == "api-server":
+                self.wait_for(f"{name} to answer", self._answers)
+            elif self._kinds[name].job_type is not None:
+                self.wait_for(f"{name} to run", functools.partial(self._beats, name))
+
+    def _beats(self, name: str) -> bool:
+        beats = "SELECT 1 FROM job WHERE job_type = :job AND state = 'running'"
+        return bool(self.query(beats, job=self._kinds[name].job_type))
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._api_port}/api/v2/version", timeout=10):
+                return True
+        except OSError:
+            return False
+
+    def wait_for(self, what: str, happened: Callable[[], object]) -> None:
+        """Return when `happened` answers something true; a process that ends before is an error too."""
+        end = time.monotonic() + self._patience
+        while not happened():
+            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            if ended:
+                raise AirflowSiteError(f"{', '.join(ended)} ended by itself\n{self.last_lines()}")
+            if time.monotonic() > end:
+                raise AirflowSiteError(f"waited {self._patience:.0f} s for {what}\n{self.last_lines()}")
+            time.sleep(0.3)
+
+    # --- commands
+
+    def airflow(self, *arguments: str, changes: Changes | None = None) -> str:
+        """Run `airflow ARGUMENTS` to its end and return what it printed; raises `AirflowSiteError` when it fails."""
+        return self.run("airflow", *arguments, changes=changes)
+
+    def run(self, command: str, *arguments: str, changes: Changes | None = None) -> str:
+        """Run a command of this virtual environment as `airflow` does."""
+        done = self.completed(command, *arguments, changes=changes)
+        if done.returncode != 0:
+            raise AirflowSiteError(
+                f"{' '.join((command, *arguments))} ended with {done.returncode}:\n"
+                f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
+        return done.stdout
+
+    def completed(
+        self, command: str, *arguments: str, changes: Changes | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of this virtual environment to its end, whatever that is."""
+        return subprocess.run(
+            [tool(command), *arguments],
+            env=self.environment_with(changes or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=self._patience,
+        )
+
+    # --- runs
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Wait for the DAG to be known and begin a run of it; return its run_id."""
+        known = "SELECT 1 FROM serialized_dag WHERE dag_id = :dag_id"
+        self.wait_for(f"Airflow to read the DAG {dag_id}", lambda: self.query(known, dag_id=dag_id))
+        self._runs += 1
+        run_id = f"run{self._runs}"
+        self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+        return run_id
+
+    def wait_for_run(self, dag_id: str, run_id: str) -> str:
+        """Wait until a run has ended and return its state, `success` or `failed`."""
+        ended = (
+            "SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id AND state IN ('success', 'failed')"
+        )
+        states: list[Any] = []
+
+        def has_ended() -> bool:
+            states[:] = self.query(ended, dag_id=dag_id, run_id=run_id)
+            return bool(states)
+
+        self.wait_for(f"{dag_id} {run_id} to end", has_ended)
+        return str(states[0][0])
+
+    def states(self, dag_id: str, run_id: str) -> dict[TaskKey, str]:
+        """Return the state of each task of a run."""
+        sql = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = :dag_id AND run_id = :run_id"
+        return {TaskKey(row[0], row[1]): row[2] for row in self.query(sql, dag_id=dag_id, run_id=run_id)}
+
+    def results(self, dag_id: str, run_id: str) -> dict[TaskKey, Any]:
+        """Return what each task of a run returned (its XCom `return_value`), in the order in which they did."""
+        sql = (
+            "SELECT task_id, map_index, value FROM xcom WHERE dag_id = :dag_id AND run_id = :run_id"
+            " AND key = 'return_value' ORDER BY timestamp"
+        )
+        return {TaskKey(row[0], row[1]): _xcom(row[2]) for row in self.query(sql, dag_id=dag_id, run_id=run_id)}
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, attempt: int = 1) -> str:
+        """Return the log of one attempt of a task as Airflow's UI shows it: messages, and errors with their text."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        if map_index >= 0:
+            folder /= f"map_index={map_index}"
+        path = folder / f"attempt={attempt}.log"
+        parts = [path, *sorted(folder.glob(f"{path.name}.trigger.*"))]  # a triggerer writes beside it
+        lines = [line for part in parts if part.is_file() for line in part.read_text(errors="replace").splitlines()]
+        return "\n".join(_readable(line) for line in lines)
+
+    def query(self, sql: str, **values: Any) -> list[Any]:
+        """Return the rows of the metadata database."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(sqlalchemy.text(sql), values))
+
+    def last_lines(self) -> str:
+        """Return the ends of all logs, to see why something did not happen."""
+        parts = []
+        for path in sorted(self.home.rglob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-25:]
+            parts.append(f"--- {path.relative_to(self.home)}\n" + "\n".join(lines))
+        return "\n".join(parts)
+
+
+def tool(name: str) -> str:
+    """Return the command of this virtual environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+def _session(leader: int) -> set[psutil.Process]:
+    def members() -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(process.pid) == leader:
+                    yield process
+
+    return set(members())
+
+
+def _xcom(value: Any) -> Any:
+    # Airflow 2 keeps JSON as bytes; Airflow 3 keeps JSON, in which lists and dictionaries are JSON in a text.
+    content = bytes(value).decode() if isinstance(value, (bytes, memoryview)) else value
+    for _ in range(2):
+        if isinstance(content, str) and content[:1] in ("{", "[", '"'):
+            content = json.loads(content)
+    return content
+
+
+def _readable(line: str) -> str:
+    """A line of Airflow 3's log is JSON; older ones are text already."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(entry, dict):
+        return line
+    errors = [f"{each.get('exc_type')}: {each.get('exc_value')}" for each in entry.get("error_detail") or ()]
+    return "\n".join([f"{str(entry.get('level', '')).upper()} {entry.get('event')}", *errors])
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

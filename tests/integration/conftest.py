@@ -1,0 +1,30 @@
+"""The warehouses of the integration tests, and one stand-in for each module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from redshift_secrets.local import config
+from redshift_secrets.local.stand_in import StandIn
+
+WAREHOUSES = {
+    "clusters": [
+        {
+            "identifier": "prod",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {
+                "airflow:conn-id": "analytics by-iam",
+                "airflow:db-user": "etl",
+                "airflow:auth/by-iam": "iam",
+            },
+        }
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[StandIn]:
+    with StandIn(config.parse(WAREHOUSES)) as running:
+        yield running

@@ -1,0 +1,27 @@
+"""Tasks that use a connection in each way that tasks do; each returns who it was to the warehouse."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+from airflow.providers.standard.operators.python import PythonOperator
+
+
+def who(conn_id: str) -> str:
+    return RedshiftSQLHook(redshift_conn_id=conn_id).get_first("SELECT current_user")[0]
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def lookups() -> None:
+    SQLExecuteQueryOperator(task_id="operator", conn_id="analytics", sql="SELECT current_user")
+    task(task_id="hook")(who)("analytics")
+    task(task_id="by_iam")(who)("by-iam")
+    # Rendered by Airflow before the task begins.
+    fields = "{{ conn.analytics.login }} {{ conn.analytics.schema }} {{ conn.analytics.conn_type }}"
+    PythonOperator(task_id="template", python_callable=lambda text: text, op_args=[fields])
+
+
+lookups()

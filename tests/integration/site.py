@@ -1,0 +1,74 @@
+"""A real Airflow in front of the stand-in, whose metadata database is a real PostgreSQL; who has which AWS rights.
+
+    with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in) as airflow:
+        airflow.start("api-server", changes={**RESOLVES, **rights_of(stand_in, "server")})
+        airflow.start("scheduler", "dag-processor")
+        run_id = airflow.trigger("some_dag")
+        assert airflow.wait_for_run("some_dag", run_id) == "success"
+
+What is started without `RESOLVES` does not know us, and without `rights_of` it has no AWS credentials at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.airflow_site import AirflowSite, airflow_version
+from redshift_secrets.local.config import DEFAULT_ACCOUNT, Database
+from redshift_secrets.local.postgres import PostgresServer
+from redshift_secrets.local.stand_in import StandIn
+
+DAGS = Path(__file__).parent / "dags"
+MINT = "redshift:GetClusterCredentials"
+MINT_WITH_IAM = "redshift:GetClusterCredentialsWithIAM"
+
+from_airflow_3 = pytest.mark.skipif(airflow_version() < (3, 0), reason="Airflow 2 has no Execution API")
+
+
+def resolves(**settings: Any) -> dict[str, str]:
+    """Return the environment of a process in which we are the secrets backend, with these settings."""
+    return {
+        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": ["eu-west-1"], **settings}),
+    }
+
+
+RESOLVES = resolves()
+
+
+def rights_of(stand_in: StandIn, role: str) -> dict[str, str]:
+    """Return the environment of a process that calls AWS as this role, `IAMR:<role>` in a database with `auth = iam`."""
+    arn = f"arn:aws:sts::{DEFAULT_ACCOUNT}:assumed-role/{role}/airflow"
+    key_id, secret, token = stand_in.aws.add_access_key(arn)
+    assert token is not None
+    return {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+
+
+@contextlib.contextmanager
+def airflow_site(stand_in: StandIn, dags: Path = DAGS, **environment: str) -> Iterator[AirflowSite]:
+    """Make an Airflow of which nothing runs yet. None of its processes has AWS credentials or us, unless `environment`
+    or `start` says so."""
+    shared = {name: value for name, value in stand_in.environment().items() if "_KEY" not in name}
+    with tempfile.TemporaryDirectory(prefix="redshift-secrets-metadata-") as folder:
+        server = PostgresServer("the metadata database", Database("airflow"), "airflow", Path(folder))
+        try:
+            server.start()
+            assert server.socket is not None
+            url = f"postgresql+psycopg2://airflow@/airflow?host={server.socket.parent}"
+            with AirflowSite(dags, {**shared, **environment}, database_url=url) as airflow:
+                yield airflow
+        finally:
+            server.stop()
+
+
+def run(airflow: AirflowSite, dag_id: str, **conf: Any) -> tuple[str, str]:
+    """Run a DAG to its end; return the run_id and the state it ended in."""
+    run_id = airflow.trigger(dag_id, conf)
+    return run_id, airflow.wait_for_run(dag_id, run_id)
