@@ -8,21 +8,23 @@ https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import asdict
+
 from redshift_secrets.settings import Settings
 
 
 def settings_fingerprint(settings: Settings) -> str:
     """Return a short text that differs for settings that differ in anything that decides what we answer ourselves."""
-    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    fields = asdict(settings)
     del fields["cache"], fields["fallback"]
-    return _digest({name: _plain(value) for name, value in fields.items()})
+    return _digest(fields)
 
 
 def host_fingerprint(environ: Mapping[str, str], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
@@ -46,21 +48,16 @@ def host_fingerprint(environ: Mapping[str, str], read: Callable[[Path], bytes] =
 
 
 def group_of(fingerprint: str, thing: object) -> str:
-    """Return the name under which `thing` (a text or a frozen dataclass) is cached for these settings."""
-    plain = dataclasses.asdict(thing) if dataclasses.is_dataclass(thing) and not isinstance(thing, type) else thing
-    return _digest([fingerprint, plain])
+    """Return the name under which `thing` (a text or a struct) is cached for these settings."""
+    return _digest([fingerprint, thing])
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, re.Pattern):
-        return value.pattern
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return value
+    if isinstance(value, Struct):
+        return asdict(value)
+    return value.pattern if isinstance(value, re.Pattern) else str(value)
 
 
 def _digest(content: object) -> str:
     # Access keys go in here: what comes out names them without telling them.
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()

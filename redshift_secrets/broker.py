@@ -6,9 +6,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from redshift_secrets import connections, db_users
 from redshift_secrets.cache import Aged, Deadline, SharedStore, Tiers
@@ -30,8 +32,7 @@ class AwsDoor(Lister, Minter, Protocol):
     """Everything the two keepers need of AWS."""
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     """What a lookup was answered, and until when (seconds since the epoch) the next one may be answered the same."""
 
     fields: ConnectionFields | None

@@ -11,8 +11,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from redshift_secrets import snapshots, specs
 from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Renewed, Rows, Tiers

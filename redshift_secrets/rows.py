@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import zlib
 from collections.abc import Sequence
 from typing import Any
+
+from msgspec.structs import asdict
 
 from redshift_secrets.model import Credential, Listing, Scope, VpcEndpoint, Warehouse
 
 
 def credential_to_bytes(credential: Credential) -> bytes:
     """Write a credential down. It holds the password: for sealing, not for anything else."""
-    return json.dumps(dataclasses.asdict(credential)).encode()
+    return json.dumps(asdict(credential)).encode()
 
 
 def credential_from_bytes(content: bytes) -> Credential | None:
@@ -26,7 +27,7 @@ def credential_from_bytes(content: bytes) -> Credential | None:
 
 def warehouses_to_bytes(warehouses: Sequence[Warehouse]) -> bytes:
     """Write warehouses down."""
-    return json.dumps([dataclasses.asdict(warehouse) for warehouse in warehouses]).encode()
+    return json.dumps(warehouses, default=asdict).encode()
 
 
 def warehouses_from_bytes(content: bytes) -> tuple[Warehouse, ...] | None:
@@ -39,7 +40,7 @@ def warehouses_from_bytes(content: bytes) -> tuple[Warehouse, ...] | None:
 
 def listings_to_bytes(listings: Sequence[Listing]) -> bytes:
     """Write down everything that is known, compressed: only who lists again reads it."""
-    return zlib.compress(json.dumps([dataclasses.asdict(listing) for listing in listings]).encode(), 1)
+    return zlib.compress(json.dumps(listings, default=asdict).encode(), 1)
 
 
 def listings_from_bytes(content: bytes) -> tuple[Listing, ...] | None:

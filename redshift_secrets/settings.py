@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from redshift_secrets import db_users, values
 from redshift_secrets.errors import SettingsError
+from redshift_secrets.model import Private
 
-_PREFIX = re.compile(r"[\w+\-=._:/@][\w+\-=._:/@ ]{0,63}")
+_PREFIX = r"[\w+\-=._:/@][\w+\-=._:/@ ]{0,63}"
 
 
 def _tag_prefix(raw: object) -> str:
     prefix = values.text(raw)
-    if not _PREFIX.fullmatch(prefix) or prefix.lower().startswith("aws:"):
+    if not re.fullmatch(_PREFIX, prefix) or prefix.lower().startswith("aws:"):
         raise ValueError(
             f"must be 1 to 64 of the characters AWS allows in a tag key and not begin with aws:, not {prefix!r}"
         )
@@ -48,12 +48,13 @@ def _required_tags(raw: object) -> dict[str, str]:
     return {key: str(value) for key, value in tags.items()}
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Private, frozen=True):
     """A further AWS account: the role to assume in it, and the regions to look in (`None`: those of the settings)."""
 
+    hidden = ("external_id",)
+
     role_arn: str
-    external_id: str | None = field(default=None, repr=False)
+    external_id: str | None = None
     regions: tuple[str, ...] | None = None
 
 
@@ -92,8 +93,7 @@ def _accounts(raw: object) -> tuple[Account, ...]:
     return accounts
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(Private, frozen=True):
     """Where what was found and minted is kept for other processes.
 
     `host` is the store of this OS user on this host, at `path` or where memory-backed storage is; `redis_url` the
@@ -101,10 +101,12 @@ class Cache:
     alone a key file.
     """
 
+    hidden = ("redis_url", "key")
+
     host: bool = True
     path: str | None = None
-    redis_url: str | None = field(default=None, repr=False)
-    key: tuple[str, ...] | None = field(default=None, repr=False)
+    redis_url: str | None = None
+    key: tuple[str, ...] | None = None
 
 
 _CACHE_KEYS: Mapping[str, Callable[[object], Any]] = {
@@ -134,16 +136,17 @@ def _cache(raw: object) -> Cache:
     return cache
 
 
-@dataclass(frozen=True)
-class Fallback:
+class Fallback(Private, frozen=True):
     """Another secrets backend, asked for what is not ours: where its class is, and what it is constructed with."""
 
+    hidden = ("kwargs",)
+
     class_path: str
-    kwargs: Mapping[str, object] = field(default_factory=dict, repr=False)
+    kwargs: Mapping[str, object] = {}
 
 
 _OURSELVES = ("redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.backend.RedshiftSecretsBackend")
-_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_CLASS_PATH = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
 
 
 def _fallbacks(raw: object) -> tuple[Fallback, ...]:
@@ -166,7 +169,7 @@ def _one_fallback(raw: object, where: str) -> Fallback:
         if key not in ("class", "kwargs"):
             raise ValueError(f"has in {where} the unknown name {key!r}{values.nearest(str(key), ('class', 'kwargs'))}")
     path = entry.get("class")
-    if not isinstance(path, str) or not _CLASS_PATH.fullmatch(path.strip()):
+    if not isinstance(path, str) or not re.fullmatch(_CLASS_PATH, path.strip()):
         raise ValueError(f"has in {where} no class that can be imported: give its full path, like a.module.ABackend")
     if path.strip() in _OURSELVES:
         raise ValueError(f"names redshift-secrets itself in {where}: remove it")
@@ -176,45 +179,39 @@ def _one_fallback(raw: object, where: str) -> Fallback:
     return Fallback(path.strip(), kwargs or {})
 
 
-def _setting(read: Callable[[object], object], default: object) -> Any:
-    return field(default=default, metadata={"read": read})
-
-
-_seconds = values.whole_number
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(Private, frozen=True):
     """Section 7 of the design. Names are those of the Amazon provider's backends where it has the same thing."""
 
-    tag_prefix: str = _setting(_tag_prefix, "airflow:")
-    regions: tuple[str, ...] = _setting(values.listed(values.region), ())
-    accounts: tuple[Account, ...] = _setting(_accounts, ())
-    profile_name: str | None = _setting(values.text, None)
-    region_name: str | None = _setting(values.region, None)
-    role_arn: str | None = _setting(values.role_arn, None)
-    external_id: str | None = field(default=None, metadata={"read": _private_text}, repr=False)
-    endpoint_url: str | None = _setting(_url, None)
-    config: Mapping[str, Any] | None = field(default=None, metadata={"read": values.mapping}, repr=False)
-    connections_lookup_pattern: re.Pattern[str] | None = _setting(values.pattern, None)
-    required_tags: Mapping[str, str] = field(default_factory=dict, metadata={"read": _required_tags})
-    allowed_accounts: tuple[str, ...] = _setting(values.listed(values.account), ())
-    on_conflict: str = _setting(values.one_of("refuse", "oldest"), "refuse")
-    auth: str = _setting(values.auth, "auto")
-    db_user: str | None = _setting(db_users.read, None)
-    database: str | None = _setting(values.database, None)
-    db_groups: tuple[str, ...] = _setting(values.db_groups, ())
-    auto_create: bool = _setting(values.boolean, False)
-    duration_seconds: int = _setting(values.duration, 3600)
-    conn_type: str = _setting(values.conn_type, "redshift")
-    extra: Mapping[str, object] = field(default_factory=dict, metadata={"read": values.extra}, repr=False)
-    allow_admin_secret: bool = _setting(values.boolean, False)
-    min_validity_seconds: int = _setting(_seconds(0, 3500), 300)
-    catalog_ttl_seconds: int = _setting(_seconds(1, 86_400), 300)
-    catalog_max_stale_seconds: int = _setting(_seconds(1, 30 * 86_400), 86_400)
-    aws_timeout_seconds: int = _setting(_seconds(1, 300), 10)
-    cache: Cache = _setting(_cache, Cache())
-    fallback: tuple[Fallback, ...] = _setting(_fallbacks, ())
+    hidden = ("external_id", "config", "extra")
+
+    tag_prefix: str = "airflow:"
+    regions: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    profile_name: str | None = None
+    region_name: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    endpoint_url: str | None = None
+    config: Mapping[str, Any] | None = None
+    connections_lookup_pattern: re.Pattern[str] | None = None
+    required_tags: Mapping[str, str] = {}
+    allowed_accounts: tuple[str, ...] = ()
+    on_conflict: str = "refuse"
+    auth: str = "auto"
+    db_user: str | None = None
+    database: str | None = None
+    db_groups: tuple[str, ...] = ()
+    auto_create: bool = False
+    duration_seconds: int = 3600
+    conn_type: str = "redshift"
+    extra: Mapping[str, object] = {}
+    allow_admin_secret: bool = False
+    min_validity_seconds: int = 300
+    catalog_ttl_seconds: int = 300
+    catalog_max_stale_seconds: int = 86_400
+    aws_timeout_seconds: int = 10
+    cache: Cache = Cache()
+    fallback: tuple[Fallback, ...] = ()
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, object]) -> Settings:
@@ -223,16 +220,15 @@ class Settings:
         `None` means "not set", as in the Amazon provider. Raises `SettingsError` that lists every unknown name and
         every impossible value.
         """
-        known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}
         read: dict[str, Any] = {}
         unread: set[str] = set()
         problems: list[str] = []
         for name, raw in kwargs.items():
-            if name not in known:
-                problems.append(f"{name}: unknown setting{values.nearest(name, known)}")
+            if name not in _READERS:
+                problems.append(f"{name}: unknown setting{values.nearest(name, _READERS)}")
             elif raw is not None:
                 try:
-                    read[name] = known[name].metadata["read"](raw)
+                    read[name] = _READERS[name](raw)
                 except ValueError as error:
                     unread.add(name)
                     problems.append(f"{name} {error}")
@@ -246,6 +242,41 @@ class Settings:
     def matches(self, conn_id: str) -> bool:
         """Whether `connections_lookup_pattern`, where there is one, lets this conn_id through."""
         return self.connections_lookup_pattern is None or self.connections_lookup_pattern.match(conn_id) is not None
+
+
+_seconds = values.whole_number
+
+_READERS: Mapping[str, Callable[[object], Any]] = {
+    "tag_prefix": _tag_prefix,
+    "regions": values.listed(values.region),
+    "accounts": _accounts,
+    "profile_name": values.text,
+    "region_name": values.region,
+    "role_arn": values.role_arn,
+    "external_id": _private_text,
+    "endpoint_url": _url,
+    "config": values.mapping,
+    "connections_lookup_pattern": values.pattern,
+    "required_tags": _required_tags,
+    "allowed_accounts": values.listed(values.account),
+    "on_conflict": values.one_of("refuse", "oldest"),
+    "auth": values.auth,
+    "db_user": db_users.read,
+    "database": values.database,
+    "db_groups": values.db_groups,
+    "auto_create": values.boolean,
+    "duration_seconds": values.duration,
+    "conn_type": values.conn_type,
+    "extra": values.extra,
+    "allow_admin_secret": values.boolean,
+    "min_validity_seconds": _seconds(0, 3500),
+    "catalog_ttl_seconds": _seconds(1, 86_400),
+    "catalog_max_stale_seconds": _seconds(1, 30 * 86_400),
+    "aws_timeout_seconds": _seconds(1, 300),
+    "cache": _cache,
+    "fallback": _fallbacks,
+}
+"""How each setting is read; what is not here cannot be set."""
 
 
 def _impossible_together(settings: Settings, unread: set[str]) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from redshift_secrets import specs, tags
-from redshift_secrets.model import Listing, Warehouse
+from redshift_secrets.model import Listing, Private, Warehouse
 from redshift_secrets.rows import listings_to_bytes, warehouses_from_bytes, warehouses_to_bytes
 from redshift_secrets.settings import Settings
 
@@ -21,8 +22,7 @@ _BUCKETS = 512
 that is missing or damaged can then not be taken for a conn_id that nobody claims."""
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct, frozen=True):
     """What a lookup must know of the catalog as a whole. `unseen` says of each scope of which nothing is known, why:
     what lives there can be neither found nor ruled out."""
 
@@ -30,8 +30,7 @@ class Head:
     unseen: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """What is known of one conn_id: the warehouses that claim it."""
 
     conn_id: str
@@ -39,13 +38,14 @@ class Claims:
     head: Head
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Private, frozen=True):
     """Everything that is known at one moment, with an index from conn_id to the warehouses that claim it."""
+
+    hidden = ("claims",)
 
     listings: tuple[Listing, ...]
     head: Head
-    claims: Mapping[str, tuple[Warehouse, ...]] = field(repr=False)
+    claims: Mapping[str, tuple[Warehouse, ...]]
     ignored: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 

@@ -23,6 +23,9 @@ _SETTING_OF = {
 """The setting that stands behind a tag; the other tags have none."""
 
 
+_DEFAULTS = Settings()
+
+
 class _Chosen(NamedTuple):
     value: Any
     source: str
@@ -88,7 +91,7 @@ def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, sett
     if tag is not None:
         return _Chosen(tag.value, f"tag {tag.key}")
     setting = _SETTING_OF.get(name)
-    if setting is not None and getattr(settings, setting) != Settings.__dataclass_fields__[setting].default:
+    if setting is not None and getattr(settings, setting) != getattr(_DEFAULTS, setting):
         # Settings speak of clusters: Serverless has no GetClusterCredentials to name a user for.
         if warehouse.kind == "workgroup" and name in ("db-user", "db-groups", "auto-create"):
             return _Chosen(None, f"default (setting {setting} does not apply to Serverless)")

@@ -11,7 +11,8 @@ Pure: tags in, fields and problems out. A problem never raises here, since it mu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from redshift_secrets import values
 
@@ -33,16 +34,14 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
 _EXTRA = "extra."
 
 
-@dataclass(frozen=True)
-class TagValue:
+class TagValue(Struct, frozen=True):
     """A value that a tag gave, and the key of that tag."""
 
     value: object
     key: str
 
 
-@dataclass(frozen=True)
-class TaggedConnection:
+class TaggedConnection(Struct, frozen=True):
     """What the tags of one warehouse say of one conn_id. `errors` make the connection fail, `warnings` do not."""
 
     conn_id: str

@@ -8,7 +8,6 @@ https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentia
 from __future__ import annotations
 
 import base64
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -19,19 +18,21 @@ T = TypeVar("T")
 AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
 """`auto` is resolved when a connection spec is built; the other four are the ways of section 5 of the design."""
 
-_DB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}")
-_DB_GROUP = re.compile(r"[a-z][a-z0-9_+.@-]{0,63}")
-_CONN_ID = re.compile(r"[\w\-.:/]{1,250}")
-_CONN_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_TEAM = re.compile(r"[A-Za-z0-9_-]{1,50}")
-_VPC_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,29}")
-_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
-_ACCOUNT = re.compile(r"\d{12}")
-_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
+_DB_NAME = r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}"
+_DB_GROUP = r"[a-z][a-z0-9_+.@-]{0,63}"
+_CONN_ID = r"[\w\-.:/]{1,250}"
+_CONN_TYPE = r"[a-z][a-z0-9_]{0,63}"
+_TEAM = r"[A-Za-z0-9_-]{1,50}"
+_VPC_ENDPOINT = r"[A-Za-z0-9][A-Za-z0-9-]{0,29}"
+_REGION = r"[a-z]{2,}(-[a-z]+)+-\d+"
+_ACCOUNT = r"\d{12}"
+_ROLE_ARN = r"arn:aws[a-z-]*:iam::\d{12}:role/.+"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name that is most like `name`, else an empty string."""
+    import difflib  # only mistakes need it
+
     spelled = {each.lower(): each for each in known}
     found = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.6)
     return f" (did you mean {spelled[found[0]]!r}?)" if found else ""
@@ -90,9 +91,9 @@ def one_of(*choices: str) -> Callable[[object], str]:
 auth = one_of(*AUTH_METHODS)
 
 
-def _named(pattern: re.Pattern[str], rule: str) -> Callable[[object], str]:
+def _named(pattern: str, rule: str) -> Callable[[object], str]:
     def read(raw: object) -> str:
-        if isinstance(raw, str) and pattern.fullmatch(raw.strip()):
+        if isinstance(raw, str) and re.fullmatch(pattern, raw.strip()):
             return raw.strip()
         raise ValueError(f"must be {rule}, not {raw!r}")
 
@@ -156,7 +157,7 @@ def endpoint(raw: object) -> str:
         value = raw.strip()
         if value in ("default", "custom-domain"):
             return value
-        if value.startswith("vpc:") and _VPC_ENDPOINT.fullmatch(value[4:]):
+        if value.startswith("vpc:") and re.fullmatch(_VPC_ENDPOINT, value[4:]):
             return value
     raise ValueError(f"must be default, custom-domain or vpc:<name of a Redshift-managed VPC endpoint>, not {raw!r}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse

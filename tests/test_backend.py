@@ -7,7 +7,6 @@ import json
 import logging
 import threading
 import time
-from dataclasses import replace
 from unittest import mock
 from urllib.parse import quote, quote_plus
 
@@ -18,6 +17,7 @@ from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend, compat, values
 from redshift_secrets.errors import CannotServeError, SettingsError

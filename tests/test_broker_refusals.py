@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from redshift_secrets.errors import AwsError, CannotServeError
 from tests.fakes import Clock, cluster, denied, workgroup

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import fields, replace
 
 import pytest
+from msgspec.structs import fields, replace
 
 from redshift_secrets import specs
 from redshift_secrets.credentials import Credentials

@@ -167,6 +167,7 @@ def test_pure_modules_import_nothing_that_could_do_io(module: str):
         "datetime",
         "difflib",
         "json",
+        "msgspec",
         "re",
         "string",
         "typing",
@@ -204,7 +205,7 @@ def test_the_backend_loads_neither_the_door_nor_a_client_nor_airflows_configurat
     assert f"{PRODUCT}.settings" in loaded
     assert not any(floor_of(name) in ("aws", "local") for name in loaded if name in FILES)
     others = {name for name in loaded if top(name) not in {PRODUCT, *sys.stdlib_module_names}}
-    assert others <= {"airflow.secrets", "cachetools", "cryptography.fernet"}
+    assert others <= {"airflow.secrets", "cachetools", "cryptography.fernet", "msgspec", "msgspec.structs"}
 
 
 # --- in a process of its own

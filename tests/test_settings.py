@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import fields
+from collections.abc import Callable
 
 import pytest
+from msgspec.structs import fields
+from rich.pretty import pretty_repr
 
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.settings import Account, Cache, Fallback, Settings
@@ -306,10 +308,13 @@ def test_nothing_secret_is_in_the_message(kwargs: dict[str, object]):
         {"accounts": [{"role_arn": ROLE, "external_id": "hunter2"}]},
         {"extra": {"sslpassword": "hunter2"}},
         {"config": {"proxies": {"https": "http://me:hunter2@proxy"}}},
+        {"cache": {"redis_url": "redis://:hunter2@fleet"}},
+        {"fallback": [{"class": "a.Backend", "kwargs": {"token": "hunter2"}}]},
     ],
 )
-def test_nothing_secret_is_in_the_repr(kwargs: dict[str, object]):
-    text = repr(Settings.from_kwargs(kwargs))
+@pytest.mark.parametrize("show", [repr, pretty_repr], ids=["repr", "rich"])
+def test_nothing_secret_is_in_the_repr(kwargs: dict[str, object], show: Callable[[object], str]):
+    text = show(Settings.from_kwargs(kwargs))
     assert "hunter2" not in text
     assert "tag_prefix='airflow:'" in text
 

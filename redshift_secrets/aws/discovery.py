@@ -9,8 +9,9 @@ asked for its tags. https://docs.aws.amazon.com/redshift-serverless/latest/APIRe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from redshift_secrets.aws.failures import DENIED, translated
 from redshift_secrets.errors import AwsError

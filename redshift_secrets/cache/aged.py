@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cachetools import TLRUCache, TTLCache
+from msgspec import Struct
 
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.deadline import Deadline
@@ -24,8 +24,7 @@ RETRY_AFTER_SECONDS = 10.0
 """How long a failed renewal is not tried again; until then its error answers at once where nothing usable is left."""
 
 
-@dataclass(frozen=True)
-class Aged(Generic[V]):
+class Aged(Struct, Generic[V], frozen=True):
     """A value and its ages, in seconds since the epoch: fresh until, then usable until, then dead."""
 
     value: V

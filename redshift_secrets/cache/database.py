@@ -15,8 +15,9 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _VERSION = 1
 _PAGE_BYTES = 8192
@@ -108,8 +109,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(version)
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """Rows of a group by name, and which `replace` wrote the group last; in a damaged database they need not be bytes."""
 
     generation: object

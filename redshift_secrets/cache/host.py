@@ -8,9 +8,10 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from redshift_secrets.cache import database
 from redshift_secrets.cache.places import check_private, host_folder, is_memory_backed, make_private
@@ -43,8 +44,7 @@ _HEAD = struct.Struct(">d8s")
 group, so that no row of an older one gets among the new ones."""
 
 
-@dataclass(frozen=True)
-class HostStoreInfo:
+class HostStoreInfo(Struct, frozen=True):
     """What `redshift-secrets cache` shows: the file's size in bytes, groups and rows that have not ended."""
 
     folder: Path
@@ -55,8 +55,7 @@ class HostStoreInfo:
     memory_backed: bool
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(Struct, frozen=True):
     """Tells a database file from the next one at the same path, and from itself after a change."""
 
     device: int

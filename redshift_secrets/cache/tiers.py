@@ -11,8 +11,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from redshift_secrets.cache.aged import RETRY_AFTER_SECONDS, Aged
 from redshift_secrets.cache.deadline import Deadline
@@ -34,8 +36,7 @@ _BUSY_SECONDS = 1.0
 _AGES, _FAILURE = "ages", "failure"
 
 
-@dataclass(frozen=True)
-class Group(Generic[V]):
+class Group(Struct, Generic[V], frozen=True):
     """One value in the shared tiers. `name` is its key there; `what` is what logs and errors call it.
 
     `names` are the rows that `decode` needs; it returns `None` for rows it does not understand. `all_names` returns the
@@ -49,16 +50,14 @@ class Group(Generic[V]):
     all_names: Callable[[], Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Renewed(Generic[V]):
+class Renewed(Struct, Generic[V], frozen=True):
     """A value with its ages, and a way to get the rows that carry it to others."""
 
     aged: Aged[V]
     rows: Callable[[], Rows]
 
 
-@dataclass(frozen=True)
-class _Wish(Generic[V]):
+class _Wish(Struct, Generic[V], frozen=True):
     """What a caller of `obtain` would take."""
 
     group: Group[V]
