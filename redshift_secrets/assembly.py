@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from redshift_secrets import asker
 from redshift_secrets.broker import AwsDoor, Broker
-from redshift_secrets.cache import SharedStore, Tiers
+from redshift_secrets.cache import SharedStore, Tiers, forks
 from redshift_secrets.cache.bound import BoundStore
 from redshift_secrets.cache.host import HostStore
 from redshift_secrets.cache.places import host_folder, make_private
@@ -50,7 +50,9 @@ class AwsOnDemand:
     def _aws(self) -> Aws:
         asker_now = self.asker()
         if self._opened is None or self._opened[0] != asker_now:
-            from redshift_secrets.aws.door import Aws
+            # In a child that is forked in the middle of it, boto3 would stay half loaded.
+            with forks.uncut:
+                from redshift_secrets.aws.door import Aws
 
             # Two threads that come here at once make one door too many, which costs nothing but a client.
             self._opened = asker_now, Aws(self._settings, clock=self._clock)

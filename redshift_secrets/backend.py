@@ -110,7 +110,10 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     @property
     def broker(self) -> Broker:
         """What answers the lookups; made at the first one."""
-        with self._lock:
+        if self._broker is not None:  # nearly always, and without a lock
+            return self._broker
+        # A fork waits: what is loaded of Airflow and of us to make it must not be half there in the child.
+        with forks.uncut, self._lock:
             if self._broker is None:
                 aws = AwsOnDemand(self.settings)
                 self._broker = broker_of(

@@ -10,7 +10,6 @@ How it is opened was measured, on tmpfs and on ext4, with two rows read by a pro
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
+
+from redshift_secrets.cache import forks
 
 _VERSION = 1
 _PAGE_BYTES = 8192
@@ -40,10 +41,9 @@ _SCHEMA = (
     f"PRAGMA user_version = {_VERSION}",
 )
 
-# A fork in the middle of a call would leave sqlite3's own locks taken in the child, for good. So a fork waits for the
-# calls under way. An RLock, because a signal handler may fork in the thread that is in a call.
-_in_call = threading.RLock()
-os.register_at_fork(before=_in_call.acquire, after_in_parent=_in_call.release, after_in_child=_in_call.release)
+_one_at_a_time = threading.RLock()
+"""Threads of a process queue here, in order, instead of in sqlite3, where of 64 some would wait too long and lose a write.
+No fork finds it taken by another thread: whoever takes it is in `forks.uncut` already."""
 
 
 class WrongVersionError(sqlite3.DatabaseError):
@@ -97,7 +97,12 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _connection(path: Path, wait: float) -> Iterator[sqlite3.Connection]:
     uri = f"{path.as_uri()}?mode=rw"  # never makes a file: sqlite3 would let others read it
-    with _in_call, closing(sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None)) as connection:
+    # A fork in the middle of a call would leave sqlite3's own locks taken in the child, for good.
+    with (
+        forks.uncut,
+        _one_at_a_time,
+        closing(sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None)) as connection,
+    ):
         yield connection
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit
 
+from redshift_secrets.cache import forks
+
 ALLOWED = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS, unix://[user:password@]/path[?db=0], "
     "redis+sentinel://[user:password@]host[:port][,host...]/service[/db] (or rediss+sentinel://), "
@@ -139,7 +141,8 @@ class Connections:
 
 def redis_py() -> Any:
     """Return the package `redis`, which takes a tenth of a second to load; `ModuleNotFoundError` where it is missing."""
-    return importlib.import_module("redis")
+    with forks.uncut:
+        return importlib.import_module("redis")
 
 
 def _split(scheme: str, url: str) -> tuple[SplitResult, dict[str, list[str]]]:

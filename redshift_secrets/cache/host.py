@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from redshift_secrets.cache import database
+from redshift_secrets.cache import database, forks
 from redshift_secrets.cache.places import check_private, host_folder, is_memory_backed, make_private
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.cache.store import Claim
@@ -210,7 +210,8 @@ class HostStore:
             lock.release()
 
     def _lock(self, name: str, wait: float = 0.0) -> Claim | None:
-        import filelock  # most processes never need it
+        with forks.uncut:
+            import filelock  # most processes never need it
 
         # A new object each time: two of them exclude each other, in one thread too.
         lock = filelock.FileLock(self._folder / name, timeout=wait, mode=0o600, thread_local=False)
