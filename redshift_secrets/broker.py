@@ -33,12 +33,14 @@ class AwsDoor(Lister, Minter, Protocol):
 
 
 class _Answer(Struct, frozen=True):
-    """What a lookup was answered, and until when (seconds since the epoch) the next one may be answered the same."""
+    """What a lookup was answered, and until when the next one may be answered the same: in seconds since the epoch, and
+    on a clock that never jumps, since the other one may be set back."""
 
     fields: ConnectionFields | None
     good_until: float
     tier: str = "process"
     minted_at: float | None = None
+    steadily_until: float = 0.0
 
 
 class Broker:
@@ -106,9 +108,11 @@ class Broker:
         asked = (conn_id, team_name, dag)
         answer = self._answers.get(asked)
         tier = "process"
-        if answer is None or self._clock() >= answer.good_until:
+        if answer is None or not self._holds(answer):
             try:
                 answer = self._answer(*asked)
+                left = answer.good_until - self._clock()
+                answer = replace(answer, steadily_until=self._monotonic() + left)
             except CannotServeError:
                 self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": "aws"})
                 raise
@@ -124,7 +128,10 @@ class Broker:
     def remembers(self, conn_id: str, team_name: str | None = None, dag: Dag | None = None) -> bool:
         """Whether `connection` would answer at this moment from the memory of this process, without any I/O."""
         answer = self._answers.get((conn_id, team_name, dag))
-        return answer is not None and self._clock() < answer.good_until
+        return answer is not None and self._holds(answer)
+
+    def _holds(self, answer: _Answer) -> bool:
+        return self._clock() < answer.good_until and self._monotonic() < answer.steadily_until
 
     def _count(self, answer: _Answer, tier: str) -> None:
         outcome = "missed" if answer.fields is None else "found"

@@ -16,7 +16,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from redshift_secrets import snapshots, specs
-from redshift_secrets.cache import Aged, AgedCache, Deadline, Group, Renewed, Rows, Tiers
+from redshift_secrets.cache import CLOCKS_DIFFER_SECONDS, Aged, AgedCache, Deadline, Group, Kept, Renewed, Rows, Tiers
 from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsError
 from redshift_secrets.metrics import CATALOG_REFRESHES, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
@@ -81,10 +81,18 @@ class Catalog:
         self._clock = clock
         self._monotonic = monotonic
         self._rand = rand
-        self._heads: AgedCache[str, Head] = AgedCache(lambda _key: _WHAT, clock=clock, maxsize=1)
-        self._looks: AgedCache[str, Warehouse] = AgedCache(lambda arn: f"the state of {arn}", clock=clock)
-        self._own: Aged[Snapshot] | None = None
+        self._heads: AgedCache[str, Head] = AgedCache(lambda _key: _WHAT, clock=clock, monotonic=monotonic, maxsize=1)
+        self._looks: AgedCache[str, Warehouse] = AgedCache(
+            lambda arn: f"the state of {arn}", clock=clock, monotonic=monotonic
+        )
+        self._kept: Kept[Snapshot] | None = None
         self._miss_failed_at = float("-inf")
+
+    @property
+    def _own(self) -> Aged[Snapshot] | None:
+        """What this process itself took last, however old."""
+        kept = self._kept
+        return kept.now() if kept is not None else None
 
     def find(self, conn_id: str, deadline: Deadline) -> Aged[Claims]:
         """Return what is known of `conn_id`; lists everything first where nothing usable is.
@@ -124,8 +132,9 @@ class Catalog:
             self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
         elif self._clock() >= own.fresh_until:
             self._heads.renew_behind(_ALL, functools.partial(self._renew, self._fresh, behind=True))
-        if self._own is not None:
-            return self._own.value
+        own = self._own
+        if own is not None:
+            return own.value
         found = self._tiers.recall(self._listings_group(), anywhere=True)
         return snapshots.take(found.value if found else (), self._clock(), self._settings)
 
@@ -183,10 +192,14 @@ class Catalog:
         return self._clock() < head.fresh_until
 
     def _recent(self, head: Aged[Head]) -> bool:
-        return self._clock() < head.value.taken_at + MISS_REFRESH_SECONDS
+        return self._is_recent(head.value.taken_at)
 
     def _may_list_for_miss(self, head: Head) -> bool:
-        return self._clock() >= max(head.taken_at, self._miss_failed_at) + MISS_REFRESH_SECONDS
+        return not self._is_recent(head.taken_at) and not self._is_recent(self._miss_failed_at)
+
+    def _is_recent(self, moment: float) -> bool:
+        # Also where it lies ahead by less: hosts do not agree on the time. By more, the clock was set back since.
+        return abs(self._clock() - moment) < MISS_REFRESH_SECONDS
 
     def _renew(self, good: Callable[[Aged[Head]], bool], *, behind: bool = False, at_once: bool = False) -> Aged[Head]:
         """Take a head that another process put into the shared tiers, or list for all of them."""
@@ -206,7 +219,9 @@ class Catalog:
         """List what is due (with `at_once`, all that is not in back-off) and take a new snapshot of all that is known."""
         now = self._clock()
         known = {listing.scope: listing for listing in self._known_listings()}
-        listings = [self._kept(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())]
+        listings = [
+            self._remembered(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())
+        ]
         due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
         # Half of the time of a lookup: the other half is for minting, also while one region does not answer. Where
         # nobody waits, and where nothing is known yet, what takes longer is waited for: who asks next will find it.
@@ -231,12 +246,13 @@ class Catalog:
         oldest = min(x.listed_at for x in listings if x.listed_at is not None)
         fresh_until = min(listing.due_at for listing in listings)
         usable_until = oldest + self._settings.catalog_max_stale_seconds
-        self._own = Aged(snapshot, fresh_until, usable_until)
+        self._kept = Kept(Aged(snapshot, fresh_until, usable_until), self._clock, self._monotonic)
         return Renewed(Aged(snapshot.head, fresh_until, usable_until), lambda: snapshots.rows_of(snapshot))
 
     def _known_listings(self) -> tuple[Listing, ...]:
         """What this process or another one listed before, whichever is newer."""
-        own = self._own.value if self._own else None
+        kept = self._own
+        own = kept.value if kept else None
         shared = self._shared_head()
         if shared is not None and (own is None or shared.value.taken_at > own.head.taken_at):
             found = self._tiers.recall(self._listings_group())
@@ -266,11 +282,19 @@ class Catalog:
 
         return Group(self._group, _WHAT, (snapshots.HEAD, name), decode, snapshots.all_names)
 
-    def _kept(self, listing: Listing, now: float) -> Listing:
+    def _remembered(self, listing: Listing, now: float) -> Listing:
         """The listing, without what was last known of it where that is too old to be served."""
+        latest = now + self._longest_pause() + CLOCKS_DIFFER_SECONDS
+        if (listing.listed_at or 0) > now + CLOCKS_DIFFER_SECONDS or listing.due_at > latest:
+            # Nothing was listed after now, and nothing is put off for so long: the clock was set back since.
+            listed_at = min(listing.listed_at, now) if listing.listed_at is not None else None
+            listing = replace(listing, listed_at=listed_at, due_at=now, failures=0)
         if listing.listed_at is None or now < listing.listed_at + self._settings.catalog_max_stale_seconds:
             return listing
         return replace(listing, warehouses=(), listed_at=None)
+
+    def _longest_pause(self) -> float:
+        return max(self._settings.catalog_ttl_seconds, _FIRST_RETRY_SECONDS)
 
     def _updated(self, before: Listing, answer: Sequence[Warehouse] | Exception | None, deadline: Deadline) -> Listing:
         now = self._clock()
@@ -283,7 +307,7 @@ class Catalog:
         error = f"no answer within {deadline.seconds:g} s" if answer is None else str(answer)
         # A region that is denied for good must not cost a call every ten seconds: the pause doubles.
         failures = before.failures + 1
-        pause = min(_FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10), max(ttl, _FIRST_RETRY_SECONDS))
+        pause = min(_FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10), self._longest_pause())
         kept = "nothing is known of it" if before.listed_at is None else "what was last known of it is kept"
         log.warning("%s could not be listed, %s: %s", before.scope, kept, error)
         return replace(before, error=error, failures=failures, due_at=now + pause)

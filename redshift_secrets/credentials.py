@@ -59,14 +59,11 @@ class Credentials:
         self._clock = clock
         self._monotonic = monotonic
         self._rand = rand
-        self._cache: AgedCache[MintRequest, Credential] = AgedCache(_what, clock=clock)
-
-    def get(self, request: MintRequest, deadline: Deadline) -> Aged[Credential]:
-        """Return a living credential; raises what minting raises when there is none, `DeadlineError` when it is late."""
-        return self.found(request, deadline)[0]
+        self._cache: AgedCache[MintRequest, Credential] = AgedCache(_what, clock=clock, monotonic=monotonic)
 
     def found(self, request: MintRequest, deadline: Deadline) -> tuple[Aged[Credential], str]:
-        """Like `get`, with the tier that had it: `process`, the name of the nearest shared one, or `aws` for a renewal."""
+        """Return a living credential, and the tier that had it: `process`, the name of the nearest shared one, or `aws` for
+        a renewal. Raises what minting raises when there is none, `DeadlineError` when it is late."""
         group = self._group(request)
         before = self._cache.peek(request)
         recalled: list[Aged[Credential]] = []

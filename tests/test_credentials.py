@@ -60,7 +60,7 @@ def keeper(aws, *, min_validity=300, rand=0.0, on_secret=lambda _secret: None):
 
 def password(credentials, request=REQUEST):
     """The password a lookup gets, once what it set off has landed."""
-    credential = credentials.get(request, WatchedDeadline()).value
+    credential = credentials.found(request, WatchedDeadline())[0].value
     all_landed()
     return credential.password
 
@@ -131,7 +131,7 @@ class TestSingleFlight:
     def test_64_threads_asking_for_a_dead_credential_cause_one_mint(self, aws):
         credentials, deadline = keeper(aws), WatchedDeadline()
         aws.hold = threading.Event()
-        crowd = Crowd(64, lambda: credentials.get(REQUEST, deadline).value.password)
+        crowd = Crowd(64, lambda: credentials.found(REQUEST, deadline)[0].value.password)
         deadline.await_waiting(64)
         aws.hold.set()
         assert crowd.outcomes() == ["password-1"] * 64
@@ -142,7 +142,9 @@ class TestSingleFlight:
         password(credentials)
         clock.pass_(1800)
         aws.hold = threading.Event()
-        assert Crowd(64, lambda: credentials.get(REQUEST, deadline).value.password).outcomes() == ["password-1"] * 64
+        assert (
+            Crowd(64, lambda: credentials.found(REQUEST, deadline)[0].value.password).outcomes() == ["password-1"] * 64
+        )
         assert deadline.waits == 0
         aws.hold.set()
         all_landed()
@@ -155,7 +157,7 @@ class TestSingleFlight:
         with pytest.raises(
             DeadlineError, match=r"the credential of user etl on cluster prod \(123456789012, eu-west-1\)"
         ):
-            credentials.get(REQUEST, spent())
+            credentials.found(REQUEST, spent())
         aws.hold.set()
         all_landed()
         assert password(credentials) == "password-1"
@@ -206,15 +208,15 @@ class TestSecrecy:
             told.append(secret)
 
         credentials = keeper(aws, on_secret=on_secret)
-        crowd = Crowd(4, lambda: (credentials.get(REQUEST, WatchedDeadline()).value.password, list(told)))
+        crowd = Crowd(4, lambda: (credentials.found(REQUEST, WatchedDeadline())[0].value.password, list(told)))
         assert telling.wait(30)
         with pytest.raises(DeadlineError):
-            credentials.get(REQUEST, spent())
+            credentials.found(REQUEST, spent())
         go_on.set()
         all_landed()
         answers = [outcome for outcome in crowd.outcomes() if not isinstance(outcome, DeadlineError)]
         assert all(outcome == ("password-1", ["password-1"]) for outcome in answers)
-        assert credentials.get(REQUEST, WatchedDeadline()).value.password == "password-1"
+        assert credentials.found(REQUEST, WatchedDeadline())[0].value.password == "password-1"
 
     def test_each_new_password_is_told_once(self, aws, clock):
         told = []
@@ -244,4 +246,4 @@ class TestSecrecy:
         assert "minted a credential" in caplog.text
         assert "could not be renewed" in caplog.text
         assert "password-1" not in caplog.text
-        assert "password-1" not in repr(credentials.get(REQUEST, WatchedDeadline()).value)
+        assert "password-1" not in repr(credentials.found(REQUEST, WatchedDeadline())[0].value)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-from cachetools import TLRUCache, TTLCache
+from cachetools import LRUCache
 from msgspec import Struct
 
 from redshift_secrets.cache import forks
@@ -19,9 +19,13 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T")
 
 RETRY_AFTER_SECONDS = 10.0
 """How long a failed renewal is not tried again; until then its error answers at once where nothing usable is left."""
+
+_SET_BACK_SECONDS = 1.0
+"""Less is no clock that was set back, but one that is kept in step."""
 
 
 class Aged(Struct, Generic[V], frozen=True):
@@ -32,18 +36,45 @@ class Aged(Struct, Generic[V], frozen=True):
     usable_until: float
 
 
+class Kept(Generic[V]):
+    """A value that was obtained at this moment. When the time of day is set back, it lives no longer for that.
+
+    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
+    """
+
+    def __init__(self, aged: Aged[V], clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._aged = aged
+        self._clock = clock
+        self._monotonic = monotonic
+        self._ahead = clock() - monotonic()
+
+    def now(self) -> Aged[V]:
+        """Return the value, with its ages in what is the time of day now. A clock that is set ahead ends them early."""
+        set_back = self._ahead - (self._clock() - self._monotonic())
+        if set_back < _SET_BACK_SECONDS:
+            return self._aged
+        aged = self._aged
+        return Aged(aged.value, aged.fresh_until - set_back, aged.usable_until - set_back)
+
+
 class AgedCache(Generic[K, V]):
     """Values by key under the rule of the three ages. Safe among threads, and in the child of a fork.
 
-    `what` says in logs and errors what a value is; `clock` returns seconds since the epoch. At most `maxsize` values
-    are kept, the least recently used go first.
+    `what` says in logs and errors what a value is; `clock` returns seconds since the epoch, `monotonic` seconds on a clock
+    that never jumps. At most `maxsize` values are kept, the least recently used go first.
     """
 
     def __init__(
-        self, what: Callable[[K], str], *, clock: Callable[[], float] = time.time, maxsize: int = 4096
+        self,
+        what: Callable[[K], str],
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        maxsize: int = 4096,
     ) -> None:
         self._what = what
         self._clock = clock
+        self._monotonic = monotonic
         self._maxsize = maxsize
         self._forget()
         forks.reset_in_child(self)
@@ -51,10 +82,8 @@ class AgedCache(Generic[K, V]):
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[K, Flight[Aged[V]]] = {}
-        self._entries: TLRUCache[K, Aged[V]] = TLRUCache(
-            self._maxsize, ttu=lambda _key, aged, _now: aged.usable_until, timer=self._clock
-        )
-        self._failures: TTLCache[K, Exception] = TTLCache(self._maxsize, RETRY_AFTER_SECONDS, timer=self._clock)
+        self._entries: LRUCache[K, Kept[V]] = LRUCache(self._maxsize)
+        self._failures: LRUCache[K, Kept[Exception]] = LRUCache(self._maxsize)
 
     def reset_after_fork(self) -> None:
         """Called in the child: the threads that flew are not here, and a lock may have been held by one of them."""
@@ -81,30 +110,29 @@ class AgedCache(Generic[K, V]):
     ) -> Aged[V]:
         """Like `get`, with the ages of the value. What is not fresh here is first looked for with `recall`, at once and
         in this thread."""
-        with self._lock:
-            aged = self._entries.get(key)
+        aged = self.peek(key)
         if aged is None or self._clock() >= aged.fresh_until:
             recalled = recall()
             if recalled is not None and (aged is None or recalled.fresh_until > aged.fresh_until):
                 self.put(key, recalled)
         with self._lock:
-            aged = self._entries.get(key)
+            aged = self._alive(self._entries, key)
             if aged is not None and self._clock() < aged.fresh_until:
                 return aged
-            failure = self._failures.get(key)
+            failure = self._alive(self._failures, key)
             if aged is not None:
                 if failure is None:
                     self._fly_behind(key, renew)
                 return aged
             if failure is not None:
-                raise again(failure)
+                raise again(failure.value)
             flight = self._fly(key, renew)
         return self._wait(key, flight, deadline)
 
     def renew_behind(self, key: K, renew: Callable[[], Aged[V]]) -> None:
         """Start a renewal if none is under way and none failed a moment ago, and do not wait for it."""
         with self._lock:
-            if key not in self._failures:
+            if self._alive(self._failures, key) is None:
                 self._fly_behind(key, renew)
 
     def renewed(self, key: K, renew: Callable[[], Aged[V]], deadline: Deadline) -> V:
@@ -116,13 +144,29 @@ class AgedCache(Generic[K, V]):
     def put(self, key: K, aged: Aged[V]) -> None:
         """Keep a value that was obtained elsewhere."""
         with self._lock:
-            self._entries[key] = aged
-            self._failures.pop(key, None)
+            self._keep(key, aged)
 
     def peek(self, key: K) -> Aged[V] | None:
         """Return what is kept of `key` if it is fresh or usable, without any work."""
         with self._lock:
-            return self._entries.get(key)
+            return self._alive(self._entries, key)
+
+    def _keep(self, key: K, aged: Aged[V]) -> None:
+        self._entries[key] = Kept(aged, self._clock, self._monotonic)
+        self._failures.pop(key, None)
+
+    def _fail(self, key: K, error: Exception) -> None:
+        until = self._clock() + RETRY_AFTER_SECONDS
+        self._failures[key] = Kept(Aged(error, until, until), self._clock, self._monotonic)
+
+    def _alive(self, kept: LRUCache[K, Kept[T]], key: K) -> Aged[T] | None:
+        """What is kept of `key` unless it is dead; then it is forgotten. The caller holds the lock."""
+        found = kept.get(key)
+        aged = found.now() if found is not None else None
+        if aged is not None and self._clock() < aged.usable_until:
+            return aged
+        kept.pop(key, None)
+        return None
 
     def _wait(self, key: K, flight: Flight[Aged[V]], deadline: Deadline) -> Aged[V]:
         try:
@@ -131,14 +175,14 @@ class AgedCache(Generic[K, V]):
             with self._lock:
                 # Late is a failure too: the next lookup is answered at once instead of waiting as long again.
                 if self._flights.get(key) is flight:
-                    self._failures[key] = error
+                    self._fail(key, error)
             raise
 
     def _fly_behind(self, key: K, renew: Callable[[], Aged[V]]) -> None:
         try:
             self._fly(key, renew)
         except RuntimeError as error:
-            self._failures[key] = error
+            self._fail(key, error)
             log.warning("%s; what is kept still works", error)
 
     def _fly(self, key: K, renew: Callable[[], Aged[V]]) -> Flight[Aged[V]]:
@@ -159,10 +203,9 @@ class AgedCache(Generic[K, V]):
             if self._flights.get(key) is flight:
                 del self._flights[key]
             if flight.error is None and flight.value is not None:
-                self._entries[key] = flight.value
-                self._failures.pop(key, None)
+                self._keep(key, flight.value)
             elif flight.error is not None:
-                self._failures[key] = flight.error
-            level = logging.WARNING if key in self._entries else logging.ERROR
+                self._fail(key, flight.error)
+            level = logging.WARNING if self._alive(self._entries, key) is not None else logging.ERROR
         if flight.error is not None:
             log.log(level, "%s could not be renewed: %s", self._what(key), flight.error)

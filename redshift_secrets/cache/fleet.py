@@ -5,7 +5,8 @@ the key beside it, `<prefix>{<group>}:claim`. The braces keep both in one slot o
 
 The end of a group is kept twice, so that no clock has to agree with another. The server counts down the time that was
 left by the clock of the writer, which takes the server's own idea of the time out of it; and each row carries the moment
-itself under the seal, which every reader holds against its own clock. The earlier of both counts.
+itself under the seal, which every reader holds against its own clock. The earlier of both counts. With it goes the moment
+of writing: what seems to come from the future is left to those whose clock agrees.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from redshift_secrets.cache.fleet_address import FleetAddress, redis_py
 from redshift_secrets.cache.fleet_server import FleetServer
 from redshift_secrets.cache.fleet_trouble import reason_of
+from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 
 if TYPE_CHECKING:
     from redshift_secrets.cache.sealing import Seal
@@ -31,13 +33,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_END = struct.Struct(">d")
+_TIMES = struct.Struct(">dd")
+"""When a row was written, and its end."""
+
 _FIELDS_A_COMMAND = 500
 _SWEEP_SECONDS = 60.0
 """How long a flush of everything may go through the keys of a server that others use too."""
 
 
 class _Row(NamedTuple):
+    written_at: float
     usable_until: float
     payload: bytes
 
@@ -102,7 +107,7 @@ class FleetStore:
         self._clock = clock
         self._prefix = prefix
         self._lease = lease_seconds
-        self._told_of_foreign_rows = False
+        self._told: set[str] = set()
 
     @staticmethod
     def check_url(url: str) -> None:
@@ -123,13 +128,18 @@ class FleetStore:
         if len(opened) < len(sealed):
             self._tell_of_foreign_rows()
         now = self._clock()
+        early = max((row.written_at - now for row in opened.values()), default=0.0)
+        if early > CLOCKS_DIFFER_SECONDS:
+            self._tell_of_clocks(early)
+            return {}
         return {name: row.payload for name, row in opened.items() if now < row.usable_until}
 
     def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
         """See `SharedStore.replace`; one MULTI, which readers see as a whole or not at all."""
-        end = _END.pack(usable_until)
-        sealed = {name: self._seal.seal(group, name, end + payload) for name, payload in rows.items()}
-        left_ms = int((usable_until - self._clock()) * 1000)
+        now = self._clock()
+        times = _TIMES.pack(now, usable_until)
+        sealed = {name: self._seal.seal(group, name, times + payload) for name, payload in rows.items()}
+        left_ms = int((usable_until - now) * 1000)
 
         def write(client: Any) -> bool:
             pipeline = client.pipeline(transaction=True)
@@ -208,13 +218,24 @@ class FleetStore:
 
     def _opened(self, group: str, name: str, sealed: bytes) -> _Row | None:
         plain = self._seal.open(group, name, sealed)
-        if plain is None or len(plain) < _END.size:
+        if plain is None or len(plain) < _TIMES.size:
             return None
-        return _Row(_END.unpack_from(plain)[0], plain[_END.size :])
+        written_at, usable_until = _TIMES.unpack_from(plain)
+        return _Row(written_at, usable_until, plain[_TIMES.size :])
+
+    def _tell_of_clocks(self, seconds: float) -> None:
+        if "clocks" not in self._told:
+            self._told.add("clocks")
+            log.warning(
+                "fleet tier %s has rows that were written %.0f s from now: the clock of this host or of another one is "
+                "wrong. They are not used",
+                self._server.shown,
+                seconds,
+            )
 
     def _tell_of_foreign_rows(self) -> None:
-        if not self._told_of_foreign_rows:
-            self._told_of_foreign_rows = True
+        if "foreign rows" not in self._told:
+            self._told.add("foreign rows")
             log.warning(
                 "fleet tier %s has rows that the key %s does not open: another host seals with another key, or "
                 "somebody else wrote them. They are not used",

@@ -39,9 +39,12 @@ _ATTEMPTS = 3
 _REMOVAL_WAIT_SECONDS = 1.0
 """How long `clear` waits for another process that is removing the database."""
 
-_HEAD = struct.Struct(">d8s")
-"""In front of each row, and sealed with it: its end, so that nobody can lengthen its life, and the generation of its
-group, so that no row of an older one gets among the new ones."""
+_HEAD = struct.Struct(">dd8s")
+"""In front of each row, and sealed with it: when it was written and its end, so that nobody can lengthen its life, and the
+generation of its group, so that no row of an older one gets among the new ones."""
+
+_STEP_SECONDS = 2.0
+"""How far a clock may be set back without everything that was written before being forgotten."""
 
 
 class HostStoreInfo(Struct, frozen=True):
@@ -113,7 +116,7 @@ class HostStore:
         """See `SharedStore`. What has ended in other groups is removed as well."""
         now = self._clock()
         generation = os.urandom(8)
-        head = _HEAD.pack(usable_until, generation)
+        head = _HEAD.pack(now, usable_until, generation)
         # Sealed before the store is locked: 10,000 rows take longer to seal than to write.
         sealed = {name: self._seal.seal(group, name, head + row) for name, row in rows.items() if usable_until > now}
         new = database.Rows(generation, sealed)
@@ -157,8 +160,13 @@ class HostStore:
         opened = self._seal.open(group, name, sealed) if isinstance(sealed, bytes) else None
         if opened is None or len(opened) < _HEAD.size:
             return None
-        end, own_generation = _HEAD.unpack_from(opened)
-        return opened[_HEAD.size :] if own_generation == generation and now < end else None
+        written_at, end, own_generation = _HEAD.unpack_from(opened)
+        if own_generation != generation or now >= end:
+            return None
+        if now < written_at - _STEP_SECONDS:
+            self._say("clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back")
+            return None
+        return opened[_HEAD.size :]
 
     def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
         """Return what `work` does with the database; `None` where there is none, or none that can be used."""

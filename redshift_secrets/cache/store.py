@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+CLOCKS_DIFFER_SECONDS = 300.0
+"""By how much the clocks of two hosts may differ: AWS takes no request of a host whose clock is farther off."""
+
 
 class Claim(Protocol):
     """The right to renew one group, held by one process of the tier. It ends with the process that holds it."""
@@ -29,7 +32,10 @@ class SharedStore(Protocol):
         """Whether a read answers at once. A lookup does not read a store that is not; a renewal may."""
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
-        """Return those of the named rows that are there and not past their end, and that nobody has changed or moved."""
+        """Return those of the named rows that are there and not past their end, and that nobody has changed or moved.
+
+        What was written later than now is not there: the clock was set back since, and nobody can tell how old it is.
+        """
 
     def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
         """Make `rows` all that the group has, at once for every reader, until `usable_until` (seconds since the epoch)."""
