@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redshift_secrets.backend import RedshiftSecretsBackend
+    from redshift_secrets.long_tasks import renewing
 
-__all__ = ["RedshiftSecretsBackend"]
+__all__ = ["RedshiftSecretsBackend", "renewing"]
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> object:
         from redshift_secrets.backend import RedshiftSecretsBackend
 
         return RedshiftSecretsBackend
+    if name == "renewing":
+        from redshift_secrets.long_tasks import renewing
+
+        return renewing
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-b
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.secrets import BaseSecretsBackend
 
-from redshift_secrets import compat
+from redshift_secrets import compat, renewal
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
 from redshift_secrets.connections import application_name
 from redshift_secrets.db_users import Dag, dag_of, is_template
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
 from redshift_secrets.fallback import Fallbacks
+from redshift_secrets.renewal import Renewal
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.matches(conn_id):
             fields = self._fields(conn_id, team_name)
             if fields is not None:
-                return self._connection(fields)
+                return self._connection(fields, team_name)
         connection_class = getattr(self, "_connection_class", None)
         return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
 
@@ -80,15 +82,29 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             self._not_set_up(conn_id, error)
             return None
 
+    def _still_ours(self, conn_id: str, team_name: str | None) -> ConnectionFields:
+        fields = self._fields(conn_id, team_name)
+        if fields is None:
+            raise _authoritative(
+                CannotServeError(
+                    f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
+                    " let the task look it up again"
+                )
+            )
+        return fields
+
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
-        """Return and raise as `get_connection`, for Airflow's triggers: what needs I/O is looked up off the event loop."""
+        """Return and raise as `get_connection`, for Airflow's triggers: what needs I/O is looked up off the event loop.
+
+        What it returns stays as it is: reading an attribute must not keep an event loop waiting for AWS.
+        """
         if not self.settings.fallback:
             in_memory = self._broker is not None and self._broker.remembers(conn_id, team_name, self._dag(team_name))
             if in_memory or not self.settings.matches(conn_id):
-                return self.get_connection(conn_id, team_name)
+                return renewal.at_rest(self.get_connection(conn_id, team_name))
         import asyncio  # most processes never come here
 
-        return await asyncio.to_thread(self.get_connection, conn_id, team_name)
+        return renewal.at_rest(await asyncio.to_thread(self.get_connection, conn_id, team_name))
 
     def _dag(self, team_name: str | None) -> Dag | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
@@ -133,13 +149,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.connections_lookup_pattern is not None:
             raise _authoritative(CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}")) from None
 
-    def _connection(self, fields: ConnectionFields) -> Any:
+    def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.
         connection_class = getattr(self, "_connection_class", None) or compat.connection_class()
         # Who asks is different from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
         name = application_name(os.environ)
         extra = fields.extra if name is None else {"application_name": name, **fields.extra}
-        return connection_class(
+        connection = connection_class(
             conn_id=fields.conn_id,
             conn_type=fields.conn_type,
             description=fields.description,
@@ -150,6 +166,10 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             password=fields.password,
             extra=json.dumps(extra) if extra else None,
         )
+        if fields.good_until is not None and renewal.can_renew(connection_class):
+            ask = functools.partial(self._still_ours, fields.conn_id, team_name)
+            renewal.attach(connection, Renewal(ask, self.broker.now, fields.good_until))
+        return connection
 
 
 def _as_json(connection: Any) -> dict[str, Any]:

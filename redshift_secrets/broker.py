@@ -133,6 +133,10 @@ class Broker:
     def _holds(self, answer: _Answer) -> bool:
         return self._clock() < answer.good_until and self._monotonic() < answer.steadily_until
 
+    def now(self) -> float:
+        """Seconds since the epoch, on the clock that tells what is still good."""
+        return self._clock()
+
     def _count(self, answer: _Answer, tier: str) -> None:
         outcome = "missed" if answer.fields is None else "found"
         self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
@@ -212,7 +216,7 @@ class Broker:
         if ready.auth == "connector":
             return _Answer(connections.for_connector(ready, address, self._settings.profile_name), known_until)
         credential, tier = self._credential(ready, deadline)
-        fields = connections.with_credential(ready, address, credential.value)
+        fields = connections.with_credential(ready, address, credential.value, credential.usable_until)
         return _Answer(fields, min(known_until, credential.fresh_until), tier, credential.value.minted_at)
 
     def _ready(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:

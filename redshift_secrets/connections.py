@@ -10,8 +10,10 @@ from typing import Any
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential
 
 
-def with_credential(spec: ConnectionSpec, address: tuple[str, int], credential: Credential) -> ConnectionFields:
-    """Return a connection that logs in with a credential of ours.
+def with_credential(
+    spec: ConnectionSpec, address: tuple[str, int], credential: Credential, good_until: float | None = None
+) -> ConnectionFields:
+    """Return a connection that logs in with a credential of ours, which is handed out until `good_until`.
 
     `extra` has only what tags and settings asked for: each client passes it to its driver word for word, and a key
     that one driver takes stops another.
@@ -29,6 +31,7 @@ def with_credential(spec: ConnectionSpec, address: tuple[str, int], credential: 
             f"{spec.warehouse}: user {credential.user}, minted by {credential.minted_by} at"
             f" {_utc(credential.minted_at)}, dies at {_utc(credential.expires_at)}"
         ),
+        good_until=good_until,
     )
 
 

@@ -127,7 +127,7 @@ class TestConnection:
     @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
     def test_it_is_of_the_class_that_airflow_set_with_every_field_of_the_contract(self, connection_class):
         connection = backend_of(Aws(), connection_class, extra={"sslmode": "verify-full"}).get_connection("analytics")
-        assert type(connection) is connection_class
+        assert isinstance(connection, connection_class)
         assert [getattr(connection, name) for name in FIELDS] == [
             "analytics", "redshift", "prod.abc.eu-west-1.redshift.amazonaws.com", 5439, "dev", "IAM:etl", AWKWARD,
             {"sslmode": "verify-full"},

@@ -1,0 +1,111 @@
+"""The Connection of a task that keeps it for hours: before its password dies, it looks up the next one.
+
+Airflow's hooks look their Connection up once, and log in with it each time they connect. So what a task gets is a
+Connection of the class Airflow asked for, in which `login` and `password` are looked up again when they are read and what
+is there is no longer good. Nothing else of it ever changes. Whatever leaves the process (a pickle, a URI, JSON, a deep
+copy) is a plain Connection with the credential of that moment.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from redshift_secrets.model import ConnectionFields
+
+HEAD_START_SECONDS = 60
+"""`login` is renewed that much earlier than `password`. Every client reads `login` first and `password` right after it, so
+both come from one credential, however late the first was read."""
+
+
+class Renewal(NamedTuple):
+    """How the next credential is had: `ask` looks the fields up or raises, `now` tells seconds since the epoch.
+
+    `good_until` is when it has to be, in seconds since the epoch; `None` where nothing dies.
+    """
+
+    ask: Callable[[], ConnectionFields]
+    now: Callable[[], float]
+    good_until: float | None
+
+    def is_due(self, head_start: float) -> bool:
+        """Whether the moment `head_start` seconds before `good_until` has come."""
+        return self.good_until is not None and self.now() >= self.good_until - head_start
+
+
+def can_renew(connection_class: type[Any]) -> bool:
+    """Whether a Connection of this class can renew itself: the one of tasks can, and is a class of `attrs`.
+
+    The one of the server is a table of SQLAlchemy, and so would be a subclass of it.
+    """
+    return hasattr(connection_class, "__attrs_attrs__")
+
+
+def attach(connection: Any, renewal: Renewal) -> None:
+    """Let a Connection whose class `can_renew` renew itself from now on."""
+    connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
+    connection.__dict__["_renewal"] = renewal
+
+
+def at_rest(connection: Any) -> Any:
+    """Return `connection`, which stays as it is from now on; anything else as it is."""
+    if isinstance(getattr(connection, "_renewal", None), Renewal):
+        connection.__dict__["_renewal"] = None
+    return connection
+
+
+@functools.cache
+def _renewing_class(base: type[Any]) -> type[Any]:
+    class Renewing(base):  # type: ignore[misc]
+        def _current(self, name: str, head_start: float) -> Any:
+            held = self.__dict__
+            renewal: Renewal | None = held.get("_renewal")
+            if renewal is not None and renewal.is_due(head_start):
+                fields = renewal.ask()
+                held.update(
+                    login=fields.login,
+                    password=fields.password,
+                    description=fields.description,
+                    _renewal=renewal._replace(good_until=fields.good_until),
+                )
+            return held.get(name)
+
+        def _keep(self, name: str, value: str | None) -> None:
+            # Whoever sets a user or a password of their own means it.
+            self.__dict__.update({name: value, "_renewal": None})
+
+        login = property(
+            lambda self: self._current("login", HEAD_START_SECONDS),
+            lambda self, value: self._keep("login", value),
+        )
+        password = property(
+            lambda self: self._current("password", 0),
+            lambda self, value: self._keep("password", value),
+        )
+
+        def _held(self) -> dict[str, Any]:
+            return {name: value for name, value in self.__dict__.items() if name != "_renewal"}
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            self._current("login", HEAD_START_SECONDS)
+            return _plain, (base, self._held())
+
+        def __eq__(self, other: object) -> bool:
+            if not isinstance(other, base):
+                return NotImplemented
+            return self._held() == {name: value for name, value in vars(other).items() if name != "_renewal"}
+
+        __hash__ = None  # type: ignore[assignment]  # as that of `base`, which can be changed
+
+        def __repr__(self) -> str:
+            shown = {name: value for name, value in self._held().items() if name not in ("password", "extra")}
+            return f"Connection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    # Airflow writes down what class a value is of (XCom): it is to read back the one that everybody knows.
+    Renewing.__module__, Renewing.__name__, Renewing.__qualname__ = base.__module__, base.__name__, base.__qualname__
+    return Renewing
+
+
+def _plain(base: type[Any], held: dict[str, Any]) -> Any:
+    return base(**held)
