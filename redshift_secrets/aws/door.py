@@ -73,7 +73,7 @@ class Aws:
             with translated(action, resource, self._sessions.expected_identity(request.role_arn)):
                 user, password, expires_at = way(client, request, now)
         except AwsError as error:
-            if error.code not in DENIED or error.operation == "sts:AssumeRole":
+            if error.code not in DENIED or error.operation.startswith("sts:AssumeRole"):
                 raise
             # Who was refused is what the reader needs most, so here the name is worth one more short call.
             identity = self._sessions.identity(request.region, request.role_arn)

@@ -150,6 +150,14 @@ def test_no_aws_credentials_at_all(make_broker: MakeBroker, stand_in: StandIn, m
     assert "instance profile" in message
 
 
+@pytest.mark.parametrize(("kind", "advice"), [("expired_token", "have expired: renew"), ("clock_skew", "The clock of")])
+def test_an_old_session_and_a_wrong_clock_are_told_apart(
+    make_broker: MakeBroker, stand_in: StandIn, kind: str, advice: str
+) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind=kind)
+    assert advice in refusal(make_broker(), "analytics")
+
+
 def test_a_profile_that_does_not_exist(make_broker: MakeBroker) -> None:
     message = refusal(make_broker(accounts=None, profile_name="nobody", connections_lookup_pattern=".*"), "analytics")
     assert "Misconfigured" in message

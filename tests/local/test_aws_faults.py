@@ -283,3 +283,28 @@ def test_calls_over_http(aws: SimulatedAws) -> None:
     assert (aws.calls.total(), aws.calls.by_operation()) == (0, {})
     assert http_json(aws, "POST", "/_local/calls")[0] == 405
     assert http_json(aws, "GET", "/_local/nothing")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "kind", "code", "status", "said"),
+    [
+        ("redshift", "describe_clusters", "expired_token", "ExpiredToken", 403, "token included .* is expired$"),
+        ("redshift-serverless", "list_workgroups", "expired_token", "ExpiredTokenException", 400, "is expired$"),
+        (
+            "redshift",
+            "describe_clusters",
+            "clock_skew",
+            "SignatureDoesNotMatch",
+            403,
+            r"Signature expired: \d{8}T\d{6}Z",
+        ),
+        ("redshift-serverless", "list_workgroups", "clock_skew", "InvalidSignatureException", 400, r"\(.* - 5 min\.\)"),
+    ],
+)
+def test_old_sessions_and_wrong_clocks_in_the_words_of_aws(
+    aws: SimulatedAws, service: str, operation: str, kind: str, code: str, status: int, said: str
+) -> None:
+    aws.faults.add(f"{service}:*", kind)
+    with pytest.raises(ClientError, match=said) as error:
+        getattr(client(aws, service), operation)()
+    assert refusal(error) == (code, status)

@@ -225,6 +225,18 @@ def test_pause_and_resume(redshift: Any) -> None:
     assert refusal(error) == ("InvalidClusterState", 400)
 
 
+def test_delete(redshift: Any) -> None:
+    with pytest.raises(ClientError) as error:
+        redshift.delete_cluster(ClusterIdentifier="bi")
+    assert refusal(error) == ("InvalidParameterCombination", 400)
+    deleted = redshift.delete_cluster(ClusterIdentifier="bi", SkipFinalClusterSnapshot=True)["Cluster"]
+    assert deleted["ClusterStatus"] == "deleting"
+    for call in (redshift.describe_clusters, redshift.pause_cluster):
+        with pytest.raises(ClientError) as error:
+            call(ClusterIdentifier="bi")
+        assert refusal(error) == ("ClusterNotFound", 404)
+
+
 def test_any_status_can_be_given(aws: SimulatedAws, redshift: Any) -> None:
     aws.set_status(warehouse_arn(BI), "resuming")
     cluster = redshift.describe_clusters(ClusterIdentifier="bi")["Clusters"][0]

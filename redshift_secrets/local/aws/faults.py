@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from redshift_secrets.local.aws.errors import NotSimulatedError
 from redshift_secrets.local.aws.models import service_model
 
-KINDS = ("throttle", "access_denied", "server_error", "delay", "black_hole")
+KINDS = ("throttle", "access_denied", "server_error", "expired_token", "clock_skew", "delay", "black_hole")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from datetime import datetime, timedelta
 from typing import Any
 
 from redshift_secrets.local.aws.errors import AwsError
@@ -12,6 +13,8 @@ from redshift_secrets.local.aws.faults import Fault
 from redshift_secrets.local.aws.identity import Caller
 from redshift_secrets.local.aws.requests import Envelope
 
+EXPIRED = "The security token included in the request is expired"
+_BASIC_ISO = "%Y%m%dT%H%M%SZ"
 _LOOK_EVERY = 0.05
 _JSON = ("json", "rest-json")
 
@@ -33,6 +36,10 @@ def fault_error(fault: Fault, envelope: Envelope, caller: Caller, params: dict[s
         return AwsError("ThrottlingException" if json else "Throttling", "Rate exceeded")
     if fault.kind == "server_error":
         return AwsError("InternalFailure", "The request processing has failed because of an unknown error.")
+    if fault.kind == "expired_token":
+        return AwsError("ExpiredTokenException" if json else "ExpiredToken", EXPIRED)
+    if fault.kind == "clock_skew":
+        return AwsError("InvalidSignatureException" if json else "SignatureDoesNotMatch", _signed_too_early(envelope))
     action = envelope.name.replace("resourcegroupstaggingapi:", "tag:")
     resource = _resource(envelope.name, caller, envelope.region, params)
     message = (
@@ -40,6 +47,14 @@ def fault_error(fault: Fault, envelope: Envelope, caller: Caller, params: dict[s
         f"because no identity-based policy allows the {action} action"
     )
     return AwsError("AccessDeniedException" if json else "AccessDenied", message)
+
+
+def _signed_too_early(envelope: Envelope) -> str:
+    # AWS takes a signature for five minutes. The clock of the caller is made out to be ten minutes behind.
+    signed = envelope.request.headers.get("X-Amz-Date", "")
+    now = datetime.strptime(signed, _BASIC_ISO) + timedelta(minutes=10)
+    earliest = (now - timedelta(minutes=5)).strftime(_BASIC_ISO)
+    return f"Signature expired: {signed} is now earlier than {earliest} ({now.strftime(_BASIC_ISO)} - 5 min.)"
 
 
 def _resource(name: str, caller: Caller, region: str, params: dict[str, Any]) -> str:

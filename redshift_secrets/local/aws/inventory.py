@@ -84,6 +84,11 @@ class Inventory:
         with self._lock:
             self._live[arn] = replace(self._live[arn], status=status)
 
+    def remove(self, arn: str) -> None:
+        """Forget a warehouse; raises `KeyError` for an ARN that is none of ours."""
+        with self._lock:
+            del self._live[arn]
+
     def set_secret(self, arn: str, secret_arn: str) -> None:
         """Note where the managed admin password of a warehouse is kept."""
         with self._lock:

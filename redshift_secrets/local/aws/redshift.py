@@ -37,6 +37,7 @@ class Redshift:
             "DeleteTags": self._delete_tags,
             "PauseCluster": self._pause_cluster,
             "ResumeCluster": self._resume_cluster,
+            "DeleteCluster": self._delete_cluster,
             "GetClusterCredentials": self._get_cluster_credentials,
             "GetClusterCredentialsWithIAM": self._get_cluster_credentials_with_iam,
             "DescribeEndpointAccess": self._describe_endpoint_access,
@@ -125,6 +126,19 @@ class Redshift:
 
     def _resume_cluster(self, call: Call) -> Answer:
         return self._switch(call, needs="paused", becomes="available")
+
+    def _delete_cluster(self, call: Call) -> Answer:
+        # AWS takes some minutes, in which the cluster can be seen to be `deleting`; here it is gone at once.
+        live = self._cluster(call, call.params["ClusterIdentifier"])
+        if not call.params.get("SkipFinalClusterSnapshot") and not call.params.get("FinalClusterSnapshotIdentifier"):
+            raise AwsError(
+                "InvalidParameterCombination",
+                "FinalClusterSnapshotIdentifier is required unless SkipFinalClusterSnapshot is specified.",
+            )
+        self._inventory.set_status(live.arn, "deleting")
+        described = self.describe(self._cluster(call, live.config.identifier))
+        self._inventory.remove(live.arn)
+        return {"Cluster": described}
 
     def _switch(self, call: Call, *, needs: str, becomes: str) -> Answer:
         live = self._cluster(call, call.params["ClusterIdentifier"])
