@@ -16,8 +16,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow.secrets import BaseSecretsBackend
+from msgspec.structs import replace
 
-from redshift_secrets import compat, renewal
+from redshift_secrets import compat, refusals, renewal
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
 from redshift_secrets.connections import application_name
@@ -62,12 +63,17 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return the Airflow Connection for `conn_id`; for what is not ours that of a fallback, or `None`.
 
-        Raises `AirflowSecretsBackendAccessDenied` (where this Airflow has it, else `CannotServeError`) for what is ours
-        and cannot be served, so that nobody goes on to an old password elsewhere.
+        Raises `AirflowSecretsBackendAccessDenied` for what is ours and cannot be served, so that nobody goes on to an old
+        password elsewhere. An Airflow that has no such thing gets what raises `CannotServeError` when it is used.
         """
+        if conn_id.startswith(refusals.TOLD):
+            return self._told(conn_id, team_name)
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
-            fields = self._fields(conn_id, team_name)
+            try:
+                fields = self._fields(conn_id, team_name)
+            except CannotServeError as error:
+                return _refused(conn_id, error)
             if fields is not None:
                 return self._connection(fields, team_name)
         connection_class = getattr(self, "_connection_class", None)
@@ -76,21 +82,35 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
         try:
             return self.broker.connection(conn_id, team_name, self._dag(team_name))
-        except CannotServeError as error:
-            raise _authoritative(error) from None
+        except CannotServeError:
+            raise
         except Exception as error:
             self._not_set_up(conn_id, error)
             return None
 
+    def _told(self, told_id: str, team_name: str | None) -> Any:
+        """Answer a worker's `ServerSideBackend`, which wants a refusal as words and not as an error."""
+        conn_id = told_id.removeprefix(refusals.TOLD)
+        if not self.settings.matches(conn_id):
+            return None
+        try:
+            fields = self._fields(conn_id, team_name)
+        except CannotServeError as error:
+            log.error("%s", error)
+            return refusals.as_connection(told_id, str(error), self._connection_class_now())
+        return None if fields is None else self._connection(replace(fields, conn_id=told_id), team_name)
+
     def _still_ours(self, conn_id: str, team_name: str | None) -> ConnectionFields:
-        fields = self._fields(conn_id, team_name)
-        if fields is None:
-            raise _authoritative(
-                CannotServeError(
+        """Return the fields for a Connection that renews itself; raises what a lookup would."""
+        try:
+            fields = self._fields(conn_id, team_name)
+            if fields is None:
+                raise CannotServeError(
                     f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
                     " let the task look it up again"
                 )
-            )
+        except CannotServeError as error:
+            raise compat.final_refusal(str(error)) or error from None
         return fields
 
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
@@ -147,11 +167,14 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         told = str(error) if isinstance(error, RedshiftSecretsError) else f"an unexpected {type(error).__name__}"
         log.error("redshift-secrets cannot look anything up: %s", told)
         if self.settings.connections_lookup_pattern is not None:
-            raise _authoritative(CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}")) from None
+            raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}") from None
+
+    def _connection_class_now(self) -> Any:
+        # Airflow 3.2 and newer set the class that fits the process, task or server.
+        return getattr(self, "_connection_class", None) or compat.connection_class()
 
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
-        # Airflow 3.2 and newer set the class that fits the process, task or server.
-        connection_class = getattr(self, "_connection_class", None) or compat.connection_class()
+        connection_class = self._connection_class_now()
         # Who asks is different from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
         name = application_name(os.environ)
         extra = fields.extra if name is None else {"application_name": name, **fields.extra}
@@ -177,9 +200,7 @@ def _as_json(connection: Any) -> dict[str, Any]:
     return {**{name: getattr(connection, name) for name in names}, "extra": connection.extra_dejson}
 
 
-def _authoritative(error: CannotServeError) -> Exception:
-    refusal = compat.authoritative_refusal()
-    if refusal is not None:
-        return refusal(str(error))
-    log.error("%s", error)  # older Airflows swallow what we raise, so this is where it can be read
-    return error
+def _refused(conn_id: str, error: CannotServeError) -> Any:
+    if compat.refusals_are_lost():
+        log.error("%s", error)
+    return refusals.refused(conn_id, str(error))

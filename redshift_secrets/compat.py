@@ -47,6 +47,38 @@ def authoritative_refusal() -> Callable[[str], Exception] | None:
     return None
 
 
+def final_refusal(message: str) -> Exception | None:
+    """Return the exception that ends Airflow's search for a connection, or `None` where this Airflow knows none.
+
+    In a process that serves HTTP it is a 403 as well: of any other exception Airflow's Execution API makes a 500, for
+    which a task asks again and again for half a minute.
+    """
+    refusal = authoritative_refusal()
+    if refusal is None:
+        return None
+    http = sys.modules.get("starlette.exceptions")
+    return refusal(message) if http is None else _as_forbidden(refusal, http.HTTPException)(message)
+
+
+def refusals_are_lost() -> bool:
+    """Whether the text of a final refusal may never be seen by who asked, so that it has to be logged."""
+    return authoritative_refusal() is None or "starlette.exceptions" in sys.modules
+
+
+def _as_forbidden(refusal: Any, http_exception: Any) -> Callable[[str], Exception]:
+    def init(self: Any, message: str) -> None:
+        self.status_code, self.detail, self.headers = 403, message, None
+
+    # It is shown by its name in logs, and is known to other processes by that of Airflow's own.
+    members = {
+        "__init__": init,
+        "__str__": lambda self: str(self.detail),
+        "__reduce__": lambda self: (refusal, (self.detail,)),
+    }
+    made: Callable[[str], Exception] = type(refusal.__name__, (refusal, http_exception), members)
+    return made
+
+
 def connection_class() -> Any:
     """Return the Connection of Airflow's server code, for versions that do not tell a backend which class to build."""
     return importlib.import_module("airflow.models").Connection

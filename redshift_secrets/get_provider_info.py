@@ -12,5 +12,8 @@ def get_provider_info() -> dict[str, object]:
         "package-name": "redshift-secrets",
         "name": "redshift-secrets",
         "description": "Connections for Amazon Redshift that nobody defined: tag a warehouse, run a DAG.",
-        "secrets-backends": ["redshift_secrets.backend.RedshiftSecretsBackend"],
+        "secrets-backends": [
+            "redshift_secrets.backend.RedshiftSecretsBackend",
+            "redshift_secrets.server_side.ServerSideBackend",
+        ],
     }

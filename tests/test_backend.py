@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend, compat, values
-from redshift_secrets.errors import CannotServeError, SettingsError
+from redshift_secrets.errors import SettingsError
 from tests.fakes import Clock, FakeAws, cluster, denied, workgroup
 from tests.helpers import all_landed, in_child
 
@@ -209,14 +209,6 @@ class TestRefusals:
     def test_what_is_ours_and_cannot_be_served_is_what_airflow_takes_for_final(self, backend, method):
         with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"cluster prod .* is paused\. Resume it"):
             getattr(backend, method)("analytics")
-
-    def test_an_older_airflow_gets_a_logged_error_and_an_exception(self, backend, monkeypatch, caplog):
-        monkeypatch.setattr(compat, "authoritative_refusal", lambda: None)
-        with pytest.raises(CannotServeError, match="is paused") as caught:
-            backend.get_connection("analytics")
-        assert [(r.name, r.getMessage()) for r in caplog.records if r.levelno == logging.ERROR] == [
-            ("redshift_secrets.backend", str(caught.value))
-        ]
 
     def test_a_masker_that_is_missing_means_no_password_for_anyone(self, monkeypatch):
         monkeypatch.setattr(compat, "_MASKERS", ())
