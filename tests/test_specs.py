@@ -252,7 +252,8 @@ def test_a_duration_does_not_matter_where_the_driver_mints():
 @pytest.mark.parametrize("tag", ["db-user", "db-groups", "auto-create"])
 @pytest.mark.parametrize(("kind", "auth"), [("cluster", "iam"), ("workgroup", "iam"), ("workgroup", "connector")])
 def test_a_tag_without_effect_is_a_warning(tag: str, kind: str, auth: str):
-    spec = build({"auth": auth, tag: "true"}, kind=kind)
+    value = {"db-user": "etl", "db-groups": "loaders", "auto-create": "true"}[tag]
+    spec = build({"auth": auth, tag: value}, kind=kind)
     (warning,) = spec.warnings
     assert warning.startswith(f"tag {P}{tag} has no effect: auth is {auth}")
     assert spec.errors == ()
