@@ -32,6 +32,8 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
 """Every field a tag can set, by its name after the prefix, with the reader of its value. `extra.<key>` comes on top."""
 
 _EXTRA = "extra."
+_TEAM = "team"
+_IGNORED = "; the tag is ignored"
 
 
 class TagValue(Struct, frozen=True):
@@ -72,19 +74,25 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
     """Return what `tags` say of `conn_id`, which the marker must claim.
 
     A field for this conn_id alone beats the field for all. A malformed value is an error for each connection it
-    touches; an unknown tag is a warning with the nearest known name.
+    touches; an unknown tag is a warning with the nearest known name, and an error where that is `team`.
     """
     conn_ids, _ = claimed(tags, prefix)
     general: dict[str, TagValue] = {}
     own: dict[str, TagValue] = {}
     errors: dict[str, str] = {}
+    misspelt: list[str] = []
     warnings: list[str] = []
     for key in sorted(tags):
         if not key.startswith(prefix) or key == prefix + MARKER:
             continue
         name, slash, target = key.removeprefix(prefix).partition("/")
         unknown = _unknown(name, target if slash else None, conn_ids, prefix)
-        if unknown:
+        if unknown and _was_to_restrict(name, target if slash else None, conn_id, conn_ids):
+            # Ignored, it would leave to every team what was meant for one.
+            misspelt.append(
+                f"tag {key}: {unknown.removesuffix(_IGNORED)}, and it may say which team alone: mend or remove it"
+            )
+        elif unknown:
             warnings.append(f"tag {key}: {unknown}")
         elif not slash or target == conn_id:
             fields = own if slash else general
@@ -99,7 +107,7 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
         conn_id=conn_id,
         fields={name: value for name, value in merged.items() if not name.startswith(_EXTRA)},
         extra={name.removeprefix(_EXTRA): value for name, value in merged.items() if name.startswith(_EXTRA)},
-        errors=tuple(errors[value.key] for value in merged.values() if value.key in errors),
+        errors=(*misspelt, *(errors[value.key] for value in merged.values() if value.key in errors)),
         warnings=tuple(warnings),
     )
 
@@ -115,14 +123,21 @@ def _reader(name: str) -> Callable[[object], object]:
     return read_extra
 
 
+def _was_to_restrict(name: str, target: str | None, conn_id: str, conn_ids: tuple[str, ...]) -> bool:
+    """Whether a key that is none of ours looks like one that would give `conn_id` to one team alone."""
+    if name != _TEAM and values.nearest_name(name, [*FIELDS, MARKER]) != _TEAM:
+        return False
+    return not target or conn_id == values.nearest_name(target, conn_ids)
+
+
 def _unknown(name: str, target: str | None, conn_ids: tuple[str, ...], prefix: str) -> str | None:
     """Say why a key is none of ours, or `None` where it is."""
     if name == MARKER:
-        return f"{prefix}{MARKER} lists all conn_ids itself and takes none after a slash; the tag is ignored"
+        return f"{prefix}{MARKER} lists all conn_ids itself and takes none after a slash{_IGNORED}"
     if name == _EXTRA or (name not in FIELDS and not name.startswith(_EXTRA)):
         hint = values.nearest(name, [*FIELDS, MARKER, "extra.<key>"])
-        return f"unknown field {name!r}{hint}; the tag is ignored"
+        return f"unknown field {name!r}{hint}{_IGNORED}"
     if target is not None and target not in conn_ids:
         hint = values.nearest(target, conn_ids)
-        return f"{target!r} is not among the conn_ids of {prefix}{MARKER}{hint}; the tag is ignored"
+        return f"{target!r} is not among the conn_ids of {prefix}{MARKER}{hint}{_IGNORED}"
     return None

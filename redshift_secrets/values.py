@@ -31,11 +31,17 @@ _ROLE_ARN = r"arn:aws[a-z-]*:iam::\d{12}:role/.+"
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name that is most like `name`, else an empty string."""
+    found = nearest_name(name, known)
+    return f" (did you mean {found!r}?)" if found else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like `name`, `None` where none is like it."""
     import difflib  # only mistakes need it
 
     spelled = {each.lower(): each for each in known}
     found = difflib.get_close_matches(name.lower(), list(spelled), n=1, cutoff=0.6)
-    return f" (did you mean {spelled[found[0]]!r}?)" if found else ""
+    return spelled[found[0]] if found else None
 
 
 def text(raw: object) -> str:

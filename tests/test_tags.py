@@ -166,7 +166,7 @@ def typos(name: str) -> list[str]:
     return sorted({*left_out, *doubled, *swapped, name.replace("-", "_"), name.upper()} - {name})
 
 
-@pytest.mark.parametrize("known", [*tags.FIELDS, "conn-id"])
+@pytest.mark.parametrize("known", sorted({*tags.FIELDS, "conn-id"} - {"team"}))
 def test_a_misspelt_field_is_reported_with_the_nearest_known_name(known: str):
     for typo in typos(known):
         tagged = read({P + typo: "x"})
@@ -174,6 +174,30 @@ def test_a_misspelt_field_is_reported_with_the_nearest_known_name(known: str):
             f"tag {P}{typo}: unknown field {typo!r} (did you mean {known!r}?); the tag is ignored",
         )
         assert (tagged.fields, tagged.errors) == ({}, ())
+
+
+@pytest.mark.parametrize("typo", [*typos("team"), "teams", "team-name", "Team"])
+def test_a_misspelt_team_leaves_nothing_open_to_every_team(typo: str):
+    tagged = read({P + typo: "finance", P + "db-user": "etl"})
+    (error,) = tagged.errors
+    assert error.startswith(f"tag {P}{typo}: unknown field {typo!r} (did you mean 'team'?), and it may say which team")
+    assert (list(tagged.fields), tagged.warnings) == (["db-user"], ())
+
+
+@pytest.mark.parametrize(
+    ("key", "failing"),
+    [
+        ("teams/analytics", {"analytics"}),
+        ("team/analytcs", {"analytics"}),
+        ("team/Reporting", {"reporting"}),
+        ("team/", {"analytics", "reporting"}),
+        ("team/retired", set()),
+    ],
+)
+def test_a_team_for_a_misspelt_conn_id_fails_the_one_it_may_be_for(key: str, failing: set[str]):
+    for conn_id in ("analytics", "reporting"):
+        tagged = read({P + key: "finance"}, conn_id)
+        assert (len(tagged.errors), len(tagged.warnings)) == ((1, 0) if conn_id in failing else (0, 1))
 
 
 @pytest.mark.parametrize(
@@ -296,6 +320,8 @@ def test_no_tag_under_the_prefix_passes_in_silence(found: dict[str, str]):
         for key in found:
             if not key.startswith(P) or key == P + "conn-id":
                 assert key not in used
-            elif key not in used and not any(said.startswith(f"tag {key}: ") for said in tagged.warnings):
+            elif key not in used and not any(
+                said.startswith(f"tag {key}: ") for said in (*tagged.warnings, *tagged.errors)
+            ):
                 # What is left is for the other connection, or beaten by a tag for this one alone.
                 assert key.endswith(other) or f"{key}/{conn_id}" in used
