@@ -106,7 +106,7 @@ def _named(pattern: str, rule: str) -> Callable[[object], str]:
     return read
 
 
-_RESERVED = frozenset(
+RESERVED = frozenset(
     "public aes128 aes256 all allowoverwrite analyse analyze and any array as asc authorization az64 backup between binary"
     " blanksasnull both bytedict bzip2 case cast check collate column constraint create credentials cross current_date"
     " current_time current_timestamp current_user current_user_id default deferrable deflate defrag delta delta32k desc"
@@ -132,7 +132,7 @@ def db_user(raw: object) -> str:
     if isinstance(raw, str) and raw.strip().upper().startswith(("IAM:", "IAMA:", "IAMR:")):
         raise ValueError(f"must be the bare database user, AWS adds the prefix: write {raw.strip().split(':', 1)[1]!r}")
     name = _any_db_user(raw)
-    if name.lower() in _RESERVED:
+    if name.lower() in RESERVED:
         raise ValueError(f"must not be {name.upper()}, which AWS reserves")
     return name
 
