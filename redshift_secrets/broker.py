@@ -82,8 +82,9 @@ class Broker:
             rand=rand,
         )
         self._credentials = Credentials(
-            max(settings.min_validity_seconds, answers_kept_seconds),
+            settings.min_validity_seconds,
             aws,
+            answers_kept_seconds=answers_kept_seconds,
             on_secret=on_secret,
             tiers=tiers,
             group_of=group_of,

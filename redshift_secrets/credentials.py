@@ -28,8 +28,10 @@ class Minter(Protocol):
 
 
 class Credentials:
-    """Hands out credentials that live at least `min_validity_seconds` more.
+    """Hands out credentials that live at least `min_validity_seconds` more, and `answers_kept_seconds` where the asker
+    keeps them that long.
 
+    The latter is this process's own: what it keeps in the shared tiers has the ages that every process goes by.
     `on_secret` is told each password the moment it exists, so that logs can be kept clean of it. `clock` gives seconds
     since the epoch, `monotonic` seconds on a clock that never jumps, `rand` numbers from 0 to 1 to spread renewals.
     In the shared tiers a credential is kept under the name that `group_of` gives its request.
@@ -40,6 +42,7 @@ class Credentials:
         min_validity_seconds: int,
         aws: Minter,
         *,
+        answers_kept_seconds: int = 0,
         on_secret: Callable[[str], None],
         tiers: Tiers | None = None,
         group_of: Callable[[MintRequest], str] = repr,
@@ -50,6 +53,7 @@ class Credentials:
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._min_validity_seconds = min_validity_seconds
+        self._answers_kept_seconds = answers_kept_seconds
         self._aws = aws
         self._on_secret = on_secret
         self._tiers = tiers if tiers is not None else Tiers(clock=clock)
@@ -69,8 +73,11 @@ class Credentials:
         recalled: list[Aged[Credential]] = []
 
         def recall() -> Aged[Credential] | None:
-            found = self._tiers.recall(group)
-            recalled.extend([found] if found else [])
+            shared = self._tiers.recall(group)
+            found = self._here(shared) if shared else None
+            if found is None or self._clock() >= found.usable_until:
+                return None
+            recalled.append(found)
             return found
 
         aged = self._cache.aged(request, lambda: self._renew(request, group), deadline, recall)
@@ -85,13 +92,19 @@ class Credentials:
     def _renew(self, request: MintRequest, group: Group[Credential]) -> Aged[Credential]:
         """Take what another process minted, or mint for all of them."""
         served = self._cache.peek(request)
-        return self._tiers.obtain(
+
+        def good(aged: Aged[Credential]) -> bool:
+            here = self._here(aged)
+            return self._clock() < (here.usable_until if served is None else here.fresh_until)
+
+        obtained = self._tiers.obtain(
             group,
             lambda: self._mint(request),
-            good=lambda aged: served is None or self._clock() < aged.fresh_until,
+            good=good,
             meanwhile=served,
             deadline=Deadline(self._timeout_seconds, self._monotonic),
         )
+        return self._here(obtained)
 
     def _mint(self, request: MintRequest) -> Renewed[Credential]:
         try:
@@ -120,13 +133,22 @@ class Credentials:
 
     def _aged(self, credential: Credential) -> Aged[Credential]:
         half = self._life(credential) / 2
-        usable_until = credential.expires_at - self._min_validity_seconds
-        if usable_until <= credential.minted_at:
-            # Airflow's own cache may ask for more validity than a short-lived credential ever has. Half of its life is
-            # usable then, otherwise each lookup would be a mint.
-            usable_until = credential.minted_at + half
+        usable_until = self._usable_until(credential, self._min_validity_seconds)
         fresh_until = credential.minted_at + half * (1 - _SPREAD * self._rand())
         return Aged(credential, fresh_until=min(fresh_until, usable_until), usable_until=usable_until)
+
+    def _here(self, aged: Aged[Credential]) -> Aged[Credential]:
+        """Return the ages that hold in this process, whose asker may keep an answer longer than others' do."""
+        usable_until = min(aged.usable_until, self._usable_until(aged.value, self._answers_kept_seconds))
+        return Aged(aged.value, fresh_until=min(aged.fresh_until, usable_until), usable_until=usable_until)
+
+    def _usable_until(self, credential: Credential, validity_seconds: int) -> float:
+        usable_until = credential.expires_at - validity_seconds
+        if usable_until > credential.minted_at:
+            return usable_until
+        # Airflow's own cache may ask for more validity than a short-lived credential ever has. Half of its life is
+        # usable then, otherwise each lookup would be a mint.
+        return credential.minted_at + self._life(credential) / 2
 
 
 def _what(request: MintRequest) -> str:

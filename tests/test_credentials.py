@@ -8,12 +8,14 @@ import pytest
 from msgspec.structs import fields, replace
 
 from redshift_secrets import specs
+from redshift_secrets.cache import Tiers
 from redshift_secrets.credentials import Credentials
 from redshift_secrets.errors import AwsError, DeadlineError
 from redshift_secrets.model import MintRequest
 from redshift_secrets.settings import Settings
 from tests.fakes import FakeAws, cluster, denied, workgroup
 from tests.helpers import Crowd, WatchedDeadline, all_landed, spent
+from tests.test_tiers import Memory
 
 REQUEST = MintRequest(
     auth="db-user",
@@ -54,8 +56,8 @@ def aws(clock):
     return FakeAws(clock)
 
 
-def keeper(aws, *, min_validity=300, rand=0.0, on_secret=lambda _secret: None):
-    return Credentials(min_validity, aws, on_secret=on_secret, clock=aws.clock, rand=lambda: rand)
+def keeper(aws, *, min_validity=300, rand=0.0, on_secret=lambda _secret: None, **more):
+    return Credentials(min_validity, aws, on_secret=on_secret, clock=aws.clock, rand=lambda: rand, **more)
 
 
 def password(credentials, request=REQUEST):
@@ -247,3 +249,38 @@ class TestSecrecy:
         assert "could not be renewed" in caplog.text
         assert "password-1" not in caplog.text
         assert "password-1" not in repr(credentials.found(REQUEST, WatchedDeadline())[0].value)
+
+
+class TestProcessesWhoseAskersKeepAnswers:
+    """Airflow's DAG processor keeps what it was answered, its tasks do not; both share a host."""
+
+    @pytest.fixture
+    def tiers(self, clock):
+        return Tiers([Memory(clock)], clock=clock)
+
+    def test_what_another_process_minted_is_passed_over_when_it_dies_too_soon(self, aws, clock, tiers):
+        assert password(keeper(aws, tiers=tiers)) == "password-1"
+        clock.pass_(2400)
+        keeps = keeper(aws, tiers=tiers, answers_kept_seconds=1200)
+        assert password(keeps) == "password-2"
+        assert password(keeper(aws, tiers=tiers)) == "password-2"
+        assert aws.calls["mint"] == 2
+
+    def test_what_lives_long_enough_is_taken(self, aws, clock, tiers):
+        password(keeper(aws, tiers=tiers))
+        clock.pass_(1799)
+        assert password(keeper(aws, tiers=tiers, answers_kept_seconds=1200)) == "password-1"
+
+    def test_the_others_go_by_their_own_ages(self, aws, clock, tiers):
+        assert password(keeper(aws, tiers=tiers, answers_kept_seconds=3590)) == "password-1"
+        clock.pass_(1799)
+        assert password(keeper(aws, tiers=tiers)) == "password-1"
+        assert aws.calls["mint"] == 1
+
+    def test_more_than_a_life_is_half_of_it(self, aws, clock, tiers):
+        keeps = keeper(aws, tiers=tiers, answers_kept_seconds=4000)
+        assert password(keeps) == "password-1"
+        clock.pass_(1799)
+        assert password(keeps) == "password-1"
+        clock.pass_(1)
+        assert password(keeps) == "password-2"
