@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 # Two makes at once must not build one environment together; flock is on every Linux.
 LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test integration bench lint format clean
 
 help:
 	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
 	@echo "make test    the test suite"
+	@echo "make integration   a real Airflow in each topology, also what takes minutes"
 	@echo "make bench   measures us against the peers (about ten minutes)"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove what these made"
@@ -20,7 +21,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not heavy"
+
+integration: $(STAMP)
+	@echo "==> Running the tests with a real Airflow, those that take minutes too"
+	@$(BIN)/python -m pytest tests/integration --durations 0
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench --write docs/performance.md

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -110,7 +110,7 @@ class AirflowSite:
             **environment,
         }
         self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._runs = 0
 
     def _settings(self, dags: Path, database_url: str) -> dict[str, str]:
@@ -163,22 +163,23 @@ class AirflowSite:
 
     # --- processes
 
-    def start(self, *names: str, changes: Changes | None = None) -> None:
-        """Start processes by name: `api-server`, `scheduler`, `dag-processor`, `triggerer`, `celery-worker`. One that
-        this Airflow does not have, because another process does its work, is passed over. Returns at once."""
+    def start(self, *names: str, arguments: Sequence[str] = (), changes: Changes | None = None) -> None:
+        """Start processes by name: `api-server`, `scheduler`, `dag-processor`, `triggerer`, `celery-worker`, which may
+        be started more than once. One that this Airflow does not have is passed over. Returns at once."""
         for name in names:
             if name in self._kinds or name not in kinds_of_processes((3, 0)):
-                self._start(name, self._kinds[name].arguments, changes or {})
+                self._start(name, (*self._kinds[name].arguments, *arguments), changes or {})
 
-    def _start(self, name: str, arguments: tuple[str, ...], changes: Changes) -> None:
+    def _start(self, name: str, arguments: Sequence[str], changes: Changes) -> None:
         with (self.home / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
+            process = subprocess.Popen(
                 [tool("airflow"), *arguments],
                 env=self.environment_with(changes),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self._processes.append((name, process))
 
     def environment_with(self, changes: Changes) -> dict[str, str]:
         """Return the environment of a process with these changes."""
@@ -186,13 +187,14 @@ class AirflowSite:
 
     def stop(self, *names: str) -> None:
         """End these processes, all when none is named, with everything that they started. May be repeated."""
-        ending = {name: self._processes.pop(name) for name in names or list(self._processes)}
-        sessions = {process.pid: _session(process.pid) for process in ending.values()}
-        for process in ending.values():
+        ending = [process for name, process in self._processes if not names or name in names]
+        self._processes = [(name, process) for name, process in self._processes if process not in ending]
+        sessions = {process.pid: _session(process.pid) for process in ending}
+        for process in ending:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
         end = time.monotonic() + _STOP_SECONDS
-        for process in ending.values():
+        for process in ending:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, end - time.monotonic()))
         # A task's process has a group of its own and may outlive who started it; it is still of the same session.
@@ -201,12 +203,12 @@ class AirflowSite:
             with contextlib.suppress(psutil.Error):
                 each.kill()
         psutil.wait_procs(left, _STOP_SECONDS)
-        for process in ending.values():
+        for process in ending:
             process.wait()
 
     def wait_until_ready(self) -> None:
         """Return when all that was started works: servers answer, the others have written their heartbeats."""
-        for name in self._processes:
+        for name, _ in self._processes:
             if name == "api-server":
                 self.wait_for(f"{name} to answer", self._answers)
             elif self._kinds[name].job_type is not None:
@@ -227,7 +229,7 @@ class AirflowSite:
         """Return when `happened` answers something true; a process that ends before is an error too."""
         end = time.monotonic() + self._patience
         while not happened():
-            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            ended = [name for name, process in self._processes if process.poll() is not None]
             if ended:
                 raise AirflowSiteError(f"{', '.join(ended)} ended by itself\n{self.last_lines()}")
             if time.monotonic() > end:

@@ -6,15 +6,15 @@ import configparser
 import importlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from airflow.secrets import BaseSecretsBackend
 
-from redshift_secrets.backend import RedshiftSecretsBackend
 from redshift_secrets.settings import Settings
+from tests.integration.site import WORKERS_ASK_THE_SERVER
 
 PAGE = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -30,53 +30,42 @@ class Compose(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def configured(language: str, block: str) -> list[tuple[str, str | None]]:
-    """Return each backend that a block configures, with its kwargs as Airflow would read them."""
-    return list(_from_ini(block) if language == "ini" else _from_environment(_variables(language, block)))
-
-
-def _from_ini(block: str) -> Iterator[tuple[str, str | None]]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(block)
-    for section, key in (("secrets", "backend"), ("workers", "secrets_backend")):
-        if parser.has_option(section, key):
-            yield parser.get(section, key), parser.get(section, f"{key}_kwargs", fallback=None)
-
-
-def _from_environment(variables: list[dict[str, str]]) -> Iterator[tuple[str, str | None]]:
-    for environment in variables:
-        yield environment["AIRFLOW__SECRETS__BACKEND"], environment.get("AIRFLOW__SECRETS__BACKEND_KWARGS")
-
-
-def _variables(language: str, block: str) -> list[dict[str, str]]:
-    if language == "json":
-        options = json.loads(block)
-        return [{f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in options.items()}]
+def settings_of(language: str, block: str) -> dict[str, str]:
+    """Return what a block sets, by the name of the environment variable that would set it too."""
+    if language == "ini":
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(block)
+        return _variables({section: dict(parser.items(section)) for section in parser.sections()})
+    if language == "json":  # the options of MWAA
+        return {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in json.loads(block).items()}
     if language == "yaml":
         found = yaml.load(block, Compose)
-        services = found.get("services", found)
-        environments = [
-            part.get("environment", part.get("env")) if isinstance(part, dict) else part for part in services.values()
-        ]
-        return [
-            {each["name"]: each["value"] for each in environment} if isinstance(environment, list) else environment
-            for environment in environments
-        ]
-    return [dict(line.split("=", 1) for line in block.splitlines())]
+        compose = found.get("x-airflow-common", {}).get("environment")
+        return dict(compose) if compose else _variables(found["config"])  # the chart's values
+    return dict(line.split("=", 1) for line in block.splitlines())
+
+
+def _variables(config: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {
+        f"AIRFLOW__{section}__{key}".upper(): value
+        for section, options in config.items()
+        for key, value in options.items()
+    }
 
 
 @pytest.mark.parametrize(("language", "block"), BLOCKS, ids=[str(number) for number in range(len(BLOCKS))])
-def test_a_block_configures_what_airflow_and_we_take(language: str, block: str) -> None:
-    backends = configured(language, block)
-    assert backends
-    for path, kwargs in backends:
-        module, _, name = path.rpartition(".")
-        backend = getattr(importlib.import_module(module), name)
-        if backend is RedshiftSecretsBackend:
-            assert kwargs is not None
-            assert Settings.from_kwargs(json.loads(kwargs)).db_user == "airflow_etl"
-        else:
-            assert kwargs is None
+def test_a_block_sets_what_airflow_and_we_take(language: str, block: str) -> None:
+    found = settings_of(language, block)
+    assert found.pop("AIRFLOW__SECRETS__BACKEND") == "redshift_secrets.RedshiftSecretsBackend"
+    assert Settings.from_kwargs(json.loads(found.pop("AIRFLOW__SECRETS__BACKEND_KWARGS"))).db_user == "airflow_etl"
+    assert found in ({}, WORKERS_ASK_THE_SERVER)
+
+
+def test_what_the_workers_are_given_is_what_the_integration_tests_run_with() -> None:
+    (path,) = WORKERS_ASK_THE_SERVER.values()
+    module, _, name = path.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), name), BaseSecretsBackend)
+    assert sum(WORKERS_ASK_THE_SERVER.items() <= settings_of(*each).items() for each in BLOCKS) == 3
 
 
 def test_every_topology_has_its_section_with_a_block() -> None:

@@ -1,18 +1,19 @@
 """A real Airflow in front of the stand-in, whose metadata database is a real PostgreSQL; who has which AWS rights.
 
     with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in) as airflow:
-        airflow.start("api-server", changes={**RESOLVES, **rights_of(stand_in, "server")})
+        airflow.start("api-server", changes={**resolves(), **rights_of(stand_in, "server")})
         airflow.start("scheduler", "dag-processor")
         run_id = airflow.trigger("some_dag")
         assert airflow.wait_for_run("some_dag", run_id) == "success"
 
-What is started without `RESOLVES` does not know us, and without `rights_of` it has no AWS credentials at all.
+What is started without `resolves` does not know us, and without `rights_of` it has no AWS credentials at all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from redshift_secrets.local.config import DEFAULT_ACCOUNT, Database
 from redshift_secrets.local.postgres import PostgresServer
 from redshift_secrets.local.stand_in import StandIn
 
+ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"
 MINT = "redshift:GetClusterCredentials"
 MINT_WITH_IAM = "redshift:GetClusterCredentialsWithIAM"
@@ -40,7 +42,10 @@ def resolves(**settings: Any) -> dict[str, str]:
     }
 
 
-RESOLVES = resolves()
+WORKERS_ASK_THE_SERVER = {
+    "AIRFLOW__WORKERS__SECRETS_BACKEND": "airflow.secrets.environment_variables.EnvironmentVariablesBackend"
+}
+"""What a configuration for all processes has besides us where only servers have AWS rights; see docs/deploy.md."""
 
 
 def rights_of(stand_in: StandIn, role: str) -> dict[str, str]:
@@ -52,10 +57,11 @@ def rights_of(stand_in: StandIn, role: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def airflow_site(stand_in: StandIn, dags: Path = DAGS, **environment: str) -> Iterator[AirflowSite]:
+def airflow_site(stand_in: StandIn, dags: Path = DAGS, /, **environment: str) -> Iterator[AirflowSite]:
     """Make an Airflow of which nothing runs yet. None of its processes has AWS credentials or us, unless `environment`
     or `start` says so."""
     shared = {name: value for name, value in stand_in.environment().items() if "_KEY" not in name}
+    shared["PYTHONPATH"] = str(ROOT)  # for the triggerer, which does not look into the folder of DAGs
     with tempfile.TemporaryDirectory(prefix="redshift-secrets-metadata-") as folder:
         server = PostgresServer("the metadata database", Database("airflow"), "airflow", Path(folder))
         try:
@@ -66,6 +72,11 @@ def airflow_site(stand_in: StandIn, dags: Path = DAGS, **environment: str) -> It
                 yield airflow
         finally:
             server.stop()
+
+
+def forget(airflow: AirflowSite) -> None:
+    """Take away what is kept on the site's host, as if it had just been started."""
+    shutil.rmtree(airflow.home / "run" / "redshift-secrets", ignore_errors=True)
 
 
 def run(airflow: AirflowSite, dag_id: str, **conf: Any) -> tuple[str, str]:

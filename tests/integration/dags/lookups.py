@@ -7,7 +7,6 @@ from datetime import datetime
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.common.compat.sdk import dag, task
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.providers.standard.operators.python import PythonOperator
 
 
 def who(conn_id: str) -> str:
@@ -20,8 +19,8 @@ def lookups() -> None:
     task(task_id="hook")(who)("analytics")
     task(task_id="by_iam")(who)("by-iam")
     # Rendered by Airflow before the task begins.
-    fields = "{{ conn.analytics.login }} {{ conn.analytics.schema }} {{ conn.analytics.conn_type }}"
-    PythonOperator(task_id="template", python_callable=lambda text: text, op_args=[fields])
+    fields = "{{ conn.analytics.login }} {{ conn.analytics.schema }} {{ conn.analytics.conn_type }} {{ conn.analytics.host }}"
+    task(task_id="template")(lambda text: text)(fields)
 
 
 lookups()

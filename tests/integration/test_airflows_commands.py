@@ -1,0 +1,84 @@
+"""Airflow's own commands, with and without a metadata database that can be reached."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+
+from examples.airflow_site import airflow_version
+from redshift_secrets.local.stand_in import StandIn
+from tests.integration.site import MINT_WITH_IAM, airflow_site, resolves, rights_of
+
+DATABASES = {
+    "reachable": {},
+    "unreachable": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://airflow@127.0.0.1:1/airflow"},
+}
+COMMANDS = {
+    "get": ("connections", "get", "by-iam", "-o", "plain"),
+    "test": ("connections", "test", "by-iam"),
+    "secrets": ("providers", "secrets", "-o", "plain"),
+    "config": ("config", "list", "--section", "secrets"),
+}
+if airflow_version() >= (3, 2):  # before that, values were shown without
+    COMMANDS["config"] += ("--show-values",)
+
+databases = pytest.mark.parametrize("database", DATABASES)
+
+
+class Outcomes(NamedTuple):
+    """What each command did with each database, each on a host of its own; and what AWS was asked."""
+
+    done: dict[tuple[str, str], subprocess.CompletedProcess[str]]
+    calls: dict[str, int]
+
+    def printed(self, command: str, database: str) -> str:
+        done = self.done[command, database]
+        assert done.returncode == 0, done
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outcomes(stand_in: StandIn) -> Iterator[Outcomes]:
+    environment = {**resolves(), "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    with airflow_site(stand_in, **environment) as airflow, ThreadPoolExecutor(2) as both_cores:
+
+        def completed(which: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+            command, database = which
+            host = airflow.home / f"{command}-{database}"
+            host.mkdir(mode=0o700)
+            changes = {**DATABASES[database], **rights_of(stand_in, host.name), "XDG_RUNTIME_DIR": str(host)}
+            return airflow.completed("airflow", *COMMANDS[command], changes=changes)
+
+        each = [(command, database) for command in COMMANDS for database in DATABASES]
+        done = dict(zip(each, both_cores.map(completed, each), strict=True))
+        yield Outcomes(done, stand_in.aws.calls.by_operation())
+
+
+@databases
+def test_connections_get(outcomes: Outcomes, database: str) -> None:
+    assert f"IAMR:get-{database}" in outcomes.printed("get", database).split()
+
+
+@databases
+def test_connections_test(outcomes: Outcomes, database: str) -> None:
+    assert "Connection success!" in outcomes.printed("test", database)
+
+
+@databases
+def test_providers_secrets(outcomes: Outcomes, database: str) -> None:
+    assert "redshift_secrets.backend.RedshiftSecretsBackend" in outcomes.printed("secrets", database).split()
+
+
+@databases
+def test_config_list(outcomes: Outcomes, database: str) -> None:
+    assert "backend = redshift_secrets.RedshiftSecretsBackend" in outcomes.printed("config", database)
+
+
+def test_only_what_looks_a_connection_up_asks_aws(outcomes: Outcomes) -> None:
+    looked_up = len(DATABASES) * len(("get", "test"))
+    assert outcomes.calls[MINT_WITH_IAM] == looked_up
+    assert outcomes.calls["redshift:DescribeClusters"] == looked_up

@@ -1,0 +1,63 @@
+"""A trigger that looks a connection up as triggers do, in a module that the triggerer can import."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from redshift_secrets import RedshiftSecretsBackend
+
+ASKED_IN_THE_LOOP: list[bool] = []
+"""For each lookup that `NotingBackend` was asked for in this process, whether it ran in the main thread, the loop's."""
+
+
+_ASYNCHRONOUS = hasattr(BaseHook, "aget_connection")
+
+
+class NotingBackend(RedshiftSecretsBackend):
+    """Our backend, which notes where it is asked."""
+
+    def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+        ASKED_IN_THE_LOOP.append(threading.current_thread() is threading.main_thread())
+        return super().get_connection(conn_id, team_name)
+
+
+class LookUp(BaseTrigger):
+    """Looks `conn_id` up `times` times and says who it would log in as, where we were asked, and how often the event
+    loop came round during the first lookup."""
+
+    def __init__(self, conn_id: str, times: int) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self.times = times
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "tests.integration.triggers.LookUp", {"conn_id": self.conn_id, "times": self.times}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        ASKED_IN_THE_LOOP.clear()
+        first = asyncio.create_task(_connection(self.conn_id))
+        rounds = 0
+        while not first.done():
+            rounds += 1
+            await asyncio.sleep(0.01)
+        logins = [first.result().login, *[(await _connection(self.conn_id)).login for _ in range(1, self.times)]]
+        found = {
+            "logins": logins,
+            "in_the_loop": list(ASKED_IN_THE_LOOP),
+            "rounds": rounds,
+            "asynchronous": _ASYNCHRONOUS,
+        }
+        yield TriggerEvent(found)
+
+
+async def _connection(conn_id: str) -> Any:
+    if _ASYNCHRONOUS:
+        return await BaseHook.aget_connection(conn_id)
+    return await sync_to_async(BaseHook.get_connection)(conn_id)  # as hooks do in older Airflows
