@@ -6,12 +6,13 @@ STAMP := $(VENV)/.installed
 # Two makes at once must not build one environment together; flock is on every Linux.
 LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
-.PHONY: help demo test integration bench lint format clean
+.PHONY: help demo test integration docs bench lint format clean
 
 help:
 	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
 	@echo "make test    the test suite"
 	@echo "make integration   a real Airflow in each topology, also what takes minutes"
+	@echo "make docs    writes the tables of docs/ that tests make"
 	@echo "make bench   measures us against the peers (about ten minutes)"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove what these made"
@@ -26,6 +27,9 @@ test: $(STAMP)
 integration: $(STAMP)
 	@echo "==> Running the tests with a real Airflow, those that take minutes too"
 	@$(BIN)/python -m pytest tests/integration --durations 0
+
+docs: $(STAMP)
+	@$(BIN)/python -m pytest --write-tables tests/e2e/clients
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench --write docs/performance.md
@@ -54,7 +58,10 @@ $(STAMP): pyproject.toml Makefile
 		echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; \
 	echo "==> Installing Airflow and what we need into $(VENV) (one to five minutes)"; \
 	$(BIN)/python -m pip install --quiet --upgrade pip; \
-	$(BIN)/python -m pip install --quiet --editable '.[local,redis]' --group test --group lint; \
+	$(BIN)/python -m pip install --quiet --editable '.[local,redis]' --group test --group clients --group lint; \
+	$(PYTHON) -m venv --clear $(VENV)/dbt; \
+	$(VENV)/dbt/bin/python -m pip install --quiet --upgrade pip; \
+	$(VENV)/dbt/bin/python -m pip install --quiet --group dbt; \
 	touch $(STAMP)
 
 clean:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import tables
 from tests.fakes import Clock
 from tests.helpers import Site
 
@@ -67,3 +68,16 @@ def host_store(monkeypatch):
     with tempfile.TemporaryDirectory(dir=_HOME) as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield Path(folder) / "redshift-secrets"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-tables", action="store_true", help="write what was found into the tables of docs/")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "client(name): a test that makes the row of a client in docs/clients.md")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("--write-tables") and exitstatus == 0:
+        tables.write_all()

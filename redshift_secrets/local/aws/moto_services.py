@@ -30,7 +30,7 @@ _FOREIGN_KEYS = (
     "sts:GetSessionToken",
     "iam:CreateAccessKey",
 )
-_RESET_AT_START = ("secretsmanager", "iam", "sts")
+_RESET_AT_START = ("secretsmanager", "iam", "sts", "redshift-data")
 
 _running_lock = threading.Lock()
 _running: set[int] = set()

@@ -1,0 +1,138 @@
+"""Airflow's operators and sensors."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pytest
+import redshift_connector
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from airflow.providers.amazon.aws.transfers.redshift_to_s3 import RedshiftToS3Operator
+from airflow.providers.amazon.aws.transfers.s3_to_redshift import S3ToRedshiftOperator
+from airflow.providers.common.sql.operators.sql import SQLColumnCheckOperator, SQLExecuteQueryOperator
+from airflow.providers.common.sql.sensors.sql import SqlSensor
+from airflow.sdk.definitions.connection import Connection
+from airflow.sdk.exceptions import AirflowException
+
+from tests.e2e.clients.rows import WHO, Row, client
+
+CONTEXT: Any = {}
+
+
+@pytest.mark.parametrize("conn_id", ["analytics", "as-postgres"])
+def test_sql_execute_query_operator_takes_either_connection_type(conn_id: str) -> None:
+    operator = SQLExecuteQueryOperator(task_id="ask", conn_id=conn_id, sql=WHO, do_xcom_push=True)
+    assert [row[0] for row in operator.execute(CONTEXT)] == ["etl"]
+
+
+@client("`SQLExecuteQueryOperator`")
+def test_sql_execute_query_operator(row: Row) -> None:
+    ask = SQLExecuteQueryOperator(task_id="ask", conn_id="analytics", sql=WHO, do_xcom_push=True)
+    row.who(ask.execute(CONTEXT)[0])
+    row.ran("a query")
+    several = SQLExecuteQueryOperator(
+        task_id="several",
+        conn_id="analytics",
+        sql="CREATE TABLE IF NOT EXISTS operated (n int); DELETE FROM operated; INSERT INTO operated VALUES (7)",
+        split_statements=True,
+    )
+    several.execute(CONTEXT)
+    assert RedshiftSQLHook("analytics").get_first("SELECT n FROM operated")[0] == 7
+    row.ran("several statements; of connection type `redshift` and `postgres`")
+    row.extra(Connection.get("analytics"))
+
+
+@client("`SQLColumnCheckOperator`")
+def test_sql_column_check_operator(row: Row) -> None:
+    RedshiftSQLHook("analytics").run(["DROP TABLE IF EXISTS checked", "CREATE TABLE checked AS SELECT 1 AS n"])
+    mapping = {"n": {"null_check": {"equal_to": 0}, "max": {"leq_to": 1}}}
+    SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping).execute(
+        CONTEXT
+    )
+    row.ran("checks that hold")
+    mapping["n"]["max"] = {"leq_to": 0}
+    failing = SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping)
+    with pytest.raises(AirflowException, match="have failed"):
+        failing.execute(CONTEXT)
+    row.ran("one that fails")
+    row.who(failing.get_db_hook().get_first(WHO))
+    row.extra(Connection.get("analytics"))
+
+
+@client("`SqlSensor`")
+def test_sql_sensor(row: Row) -> None:
+    def pokes(sql: str) -> bool:
+        return bool(SqlSensor(task_id="wait", conn_id="analytics", sql=sql).poke(CONTEXT))
+
+    assert pokes("SELECT 1")
+    assert not pokes("SELECT 0")
+    row.ran("`poke`, which looks the connection up each time")
+    row.who(SqlSensor(task_id="wait", conn_id="analytics", sql="SELECT 1")._get_hook().get_first(WHO))
+    row.extra(Connection.get("analytics"))
+
+
+def statement_of(operator: Any) -> str:
+    """The SQL that an operator sends, which PostgreSQL refuses as it knows no S3."""
+    sent: list[str] = []
+    execute = redshift_connector.Cursor.execute
+
+    def noting(cursor: Any, sql: str, *rest: Any) -> Any:
+        sent.append(" ".join(sql.split()))
+        return execute(cursor, sql, *rest)
+
+    with (
+        mock.patch.object(redshift_connector.Cursor, "execute", noting),
+        pytest.raises(redshift_connector.ProgrammingError, match="syntax error"),
+    ):
+        operator.execute(CONTEXT)
+    return sent[-1]
+
+
+@pytest.fixture
+def aws_conn(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The AWS connection that names the role Redshift itself reads and writes S3 as."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_COPY_ROLE", '{"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/copy"}}'
+    )
+    return "copy_role"
+
+
+@client("`S3ToRedshiftOperator`")
+def test_s3_to_redshift(row: Row, aws_conn: str) -> None:
+    operator = S3ToRedshiftOperator(
+        task_id="load",
+        redshift_conn_id="analytics",
+        aws_conn_id=aws_conn,
+        schema="public",
+        table="sales",
+        s3_bucket="lake",
+        s3_key="sales.csv",
+        copy_options=["csv"],
+    )
+    assert statement_of(operator) == (
+        "COPY public.sales FROM 's3://lake/sales.csv' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' csv;"
+    )
+    row.ran("logs in and sends its `COPY`; S3 is read as the role of `aws_conn_id`")
+    row.who(RedshiftSQLHook("analytics").get_first(WHO))
+    row.extra(Connection.get("analytics"))
+    row.cannot("`COPY` from S3: PostgreSQL refuses its syntax")
+
+
+@client("`RedshiftToS3Operator`")
+def test_redshift_to_s3(row: Row, aws_conn: str) -> None:
+    operator = RedshiftToS3Operator(
+        task_id="unload",
+        redshift_conn_id="analytics",
+        aws_conn_id=aws_conn,
+        select_query="SELECT 1",
+        s3_bucket="lake",
+        s3_key="sales",
+    )
+    assert statement_of(operator) == (
+        "UNLOAD ($$SELECT 1$$) TO 's3://lake/sales' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' ;"
+    )
+    row.ran("logs in and sends its `UNLOAD`; S3 is written as the role of `aws_conn_id`")
+    row.who(RedshiftSQLHook("analytics").get_first(WHO))
+    row.extra(Connection.get("analytics"))
+    row.cannot("`UNLOAD` to S3: PostgreSQL refuses its syntax")
