@@ -89,7 +89,8 @@ def _renewing_class(base: type[Any]) -> type[Any]:
 
         def __reduce__(self) -> tuple[Any, ...]:
             self._current("login", HEAD_START_SECONDS)
-            return _plain, (base, self._held())
+            # Who reads it need not have this package.
+            return functools.partial(base, **self._held()), ()  # type: ignore[misc]
 
         def __eq__(self, other: object) -> bool:
             if not isinstance(other, base):
@@ -105,7 +106,3 @@ def _renewing_class(base: type[Any]) -> type[Any]:
     # Airflow writes down what class a value is of (XCom): it is to read back the one that everybody knows.
     Renewing.__module__, Renewing.__name__, Renewing.__qualname__ = base.__module__, base.__name__, base.__qualname__
     return Renewing
-
-
-def _plain(base: type[Any], held: dict[str, Any]) -> Any:
-    return base(**held)

@@ -63,6 +63,10 @@ def test_what_leaves_the_process_is_a_plain_connection_with_a_living_credential(
     assert (left.login, left.password) == ("IAM:etl", "password-2")
 
 
+def test_who_reads_its_pickle_need_not_have_this_package(connection):
+    assert b"redshift_secrets" not in pickle.dumps(connection)
+
+
 def test_all_its_texts_are_those_of_a_plain_one(connection, plain):
     assert connection.get_uri() == plain.get_uri()
     assert connection.as_json() == plain.as_json()
