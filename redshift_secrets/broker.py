@@ -234,8 +234,8 @@ class Broker:
         if spec.errors:
             raise _refusal(spec, "; ".join(spec.errors))
         if not spec.warehouse.can_serve:
-            advice = "Resume it" if spec.warehouse.status.startswith("paus") else "Wait until it is available"
-            raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}, or move the tag to another warehouse")
+            advice = _advice_on_state(spec.warehouse.status)
+            raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}")
         return spec
 
     def _credential(self, spec: ConnectionSpec, deadline: Deadline) -> tuple[Aged[Credential], str]:
@@ -245,7 +245,7 @@ class Broker:
         except DeadlineError as error:
             role = spec.warehouse.role_arn or self._settings.role_arn
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
-            raise _refusal(spec, f"{error}, as {role or 'the identity Airflow runs as'}. {advice}") from None
+            raise _refusal(spec, f"{error}; asked for as {role or 'the identity Airflow runs as'}. {advice}") from None
         except Exception as error:
             raise _refusal(spec, _known(error)) from None
 
@@ -307,6 +307,16 @@ def _with_db_user_of(dag: Dag, spec: ConnectionSpec) -> ConnectionSpec:
         return replace(spec, db_user=db_users.rendered(str(spec.db_user), dag))
     except ValueError as error:
         raise _refusal(spec, f"{spec.sources['db_user']} {error}") from None
+
+
+def _advice_on_state(status: str) -> str:
+    move = "move the tag to another warehouse"
+    if status.startswith("paus"):
+        return f"Resume it, or {move}"
+    # https://docs.aws.amazon.com/redshift/latest/mgmt/rs-mgmt-cluster-status.html
+    if status.lower() in ("deleting", "final-snapshot"):
+        return move.capitalize()
+    return f"Wait until it is available, or {move}"
 
 
 def _state(spec: ConnectionSpec) -> str:

@@ -50,19 +50,25 @@ def authoritative_refusal() -> Callable[[str], Exception] | None:
 def final_refusal(message: str) -> Exception | None:
     """Return the exception that ends Airflow's search for a connection, or `None` where this Airflow knows none.
 
-    In a process that serves HTTP it is a 403 as well: of any other exception Airflow's Execution API makes a 500, for
-    which a task asks again and again for half a minute.
+    Where an API server may be asking, it is a 403 as well: of any other exception Airflow's Execution API makes a 500,
+    for which a task asks again and again for half a minute.
     """
     refusal = authoritative_refusal()
     if refusal is None:
         return None
-    http = sys.modules.get("starlette.exceptions")
+    http = _http_exceptions()
     return refusal(message) if http is None else _as_forbidden(refusal, http.HTTPException)(message)
 
 
 def refusals_are_lost() -> bool:
     """Whether the text of a final refusal may never be seen by who asked, so that it has to be logged."""
-    return authoritative_refusal() is None or "starlette.exceptions" in sys.modules
+    return authoritative_refusal() is None or _http_exceptions() is not None
+
+
+def _http_exceptions() -> Any:
+    """The exceptions of a process that may serve HTTP; `None` in a task's, which may have been forked from one."""
+    in_task = hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
+    return None if in_task else sys.modules.get("starlette.exceptions")
 
 
 def _as_forbidden(refusal: Any, http_exception: Any) -> Callable[[str], Exception]:

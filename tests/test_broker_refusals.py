@@ -38,7 +38,10 @@ class TestPoint5States:
         here = site(tagged(status=status))
         message = here.refusal()
         assert f"'analytics' cannot be served: cluster prod (account 123456789012, eu-west-1) is {status}" in message
-        assert ("Resume it" if status.startswith("paus") else "Wait until it is available") in message
+        advice = {"paused": "Resume it, or m", "pausing": "Resume it, or m", "deleting": "M", "final-snapshot": "M"}
+        assert message.endswith(
+            f". {advice.get(status, 'Wait until it is available, or m')}ove the tag to another warehouse"
+        )
         assert here.aws.calls["mint"] == 0
 
     @pytest.mark.parametrize("status", ["available", "modifying", "resizing", "rebooting", "maintenance"])

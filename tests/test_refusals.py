@@ -67,16 +67,19 @@ class TestInAProcessThatServesHttp:
 
 
 class TestInAnyOtherProcess:
-    @pytest.fixture(autouse=True)
-    def without_http(self, monkeypatch):
-        monkeypatch.delitem(sys.modules, "starlette.exceptions")
+    @pytest.fixture(autouse=True, params=["without HTTP", "a task's, forked from one that has it"])
+    def process(self, monkeypatch, request):
+        if request.param == "without HTTP":
+            monkeypatch.delitem(sys.modules, "starlette.exceptions")
+        else:
+            monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
 
     def test_it_is_nothing_but_final_and_logged_by_nobody_but_who_asked(self, aws, caplog):
         with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
             backend_of(aws).get_connection("analytics")
         assert type(caught.value) is AirflowSecretsBackendAccessDenied
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         assert not [r for r in caplog.records if r.levelno == logging.ERROR]
-        assert "starlette.exceptions" not in sys.modules
 
 
 @pytest.mark.usefixtures("older_airflow")

@@ -1,0 +1,178 @@
+"""What the log of a task says when its connection is refused, and what is never used instead.
+
+In the metadata database each of the connections has a row with an old password, whose host is a listener of the test's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import boto3
+import pytest
+
+from examples.airflow_site import AirflowSite
+from redshift_secrets.local import config
+from redshift_secrets.local.stand_in import StandIn
+from tests import pages
+from tests.integration.site import airflow_site, from_airflow_3, resolves, rights_of, run
+from tests.integration.ways_to_fail import SETTINGS, WAREHOUSES, WAYS, break_it, normalised
+
+STALE = "stale-password"
+ASKS_SERVER = {"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.server_side.ServerSideBackend"}
+_SENTENCE = re.compile(r"(?:AirflowSecretsBackendAccessDenied|CannotServeError): (connection 'dw-.*)")
+
+
+class Log(NamedTuple):
+    """The log of a task: as a whole, and the refusal that it failed with, `None` where it did not."""
+
+    text: str
+    sentence: str | None
+
+
+class OldHost(socketserver.TCPServer):
+    """Where the old passwords lead; hangs up on everyone, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.connections = 0
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        self.connections += 1
+        return False
+
+
+class Site:
+    """An Airflow whose metadata database has an old password for each connection, all on one host; whoever follows
+    them can be seen."""
+
+    def __init__(self, airflow: AirflowSite, stand_in: StandIn, old_host: OldHost) -> None:
+        self.airflow = airflow
+        self.old_host = old_host
+        self._stand_in = stand_in
+        host, port = old_host.server_address
+        row = {"conn_type": "redshift", "host": host, "port": port, "login": "me", "password": STALE}
+        file = airflow.home / "connections.json"
+        file.write_text(json.dumps({way.conn_id: row for way in WAYS}))
+        airflow.airflow("connections", "import", str(file))
+
+    def rights(self, dag_id: str) -> dict[str, str]:
+        """The environment of a process that resolves for this DAG."""
+        rights = {} if dag_id == "nobody" else rights_of(self._stand_in, "airflow")
+        return {**resolves(**SETTINGS[dag_id]), **rights}
+
+    def delete_after_listing(self, rights: dict[str, str]) -> None:
+        """Have everything listed on this host, and delete a cluster then."""
+        done = self.airflow.completed("airflow", "connections", "get", "dw-paused", changes=rights)
+        assert "cluster paused (account 123456789012, eu-west-1) is paused" in done.stdout + done.stderr
+        redshift = boto3.client(
+            "redshift",
+            region_name="eu-west-1",
+            endpoint_url=self._stand_in.aws.url,
+            aws_access_key_id=rights["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=rights["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=rights["AWS_SESSION_TOKEN"],
+        )
+        redshift.delete_cluster(ClusterIdentifier="gone", SkipFinalClusterSnapshot=True)
+
+    def logs_of(self, dag_id: str) -> dict[str, Log]:
+        """Run a DAG, which has to fail; return the log of each of its tasks by conn_id."""
+        run_id, state = run(self.airflow, dag_id)
+        assert state == "failed"
+        found = {}
+        for task_id, _ in self.airflow.states(dag_id, run_id):
+            text = self.airflow.log(dag_id, run_id, task_id)
+            sentence = _SENTENCE.search(text)
+            found[f"dw-{task_id}"] = Log(text, None if sentence is None else normalised(sentence[1]))
+        return found
+
+    def every_log(self, resolver: str) -> dict[str, Log]:
+        """Run every DAG, with the process that has us and the AWS rights made anew for each."""
+        logs: dict[str, Log] = {}
+        for dag_id in SETTINGS:
+            rights = self.rights(dag_id)
+            if dag_id == "refused":
+                self.delete_after_listing(rights)
+            self.airflow.start(resolver, changes=rights)
+            self.airflow.wait_until_ready()
+            logs |= self.logs_of(dag_id)
+            self.airflow.stop(resolver)
+        return logs
+
+
+@contextlib.contextmanager
+def site() -> Iterator[Site]:
+    with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in) as airflow, OldHost() as old_host:
+        thread = threading.Thread(target=old_host.serve_forever, daemon=True)
+        thread.start()
+        break_it(stand_in.aws)
+        try:
+            yield Site(airflow, stand_in, old_host)
+        finally:
+            old_host.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def by_worker() -> dict[str, Log]:
+    """The logs where each worker resolves."""
+    with site() as refusing:
+        refusing.airflow.start("api-server", "dag-processor")
+        logs = refusing.every_log("scheduler")
+        assert refusing.old_host.connections == 0
+    return logs
+
+
+@pytest.fixture(scope="module")
+def by_server() -> dict[str, Log]:
+    """The logs where the API server resolves, and the workers ask it through our backend."""
+    with site() as refusing:
+        refusing.airflow.start("scheduler", "dag-processor", changes=ASKS_SERVER)
+        logs = refusing.every_log("api-server")
+        assert refusing.old_host.connections == 0
+    return logs
+
+
+def missing(logs: dict[str, Log]) -> dict[str, str]:
+    """Whole logs in which the refusal is not what the task failed with."""
+    return {way.conn_id: logs[way.conn_id].text for way in WAYS if logs[way.conn_id].sentence is None}
+
+
+def test_a_worker_that_resolves_tells_why_it_refuses(by_worker: dict[str, Log]) -> None:
+    assert missing(by_worker) == {}
+
+
+@from_airflow_3
+def test_a_worker_that_asks_the_server_tells_why_the_server_refuses(by_server: dict[str, Log]) -> None:
+    assert missing(by_server) == {}
+
+
+@from_airflow_3
+def test_a_worker_without_us_is_told_at_once_that_it_was_denied() -> None:
+    with site() as refusing:
+        refusing.airflow.start("scheduler", "dag-processor")
+        refusing.airflow.start("api-server", changes=refusing.rights("refused"))
+        refusing.airflow.wait_until_ready()
+        log = refusing.logs_of("one")["dw-paused"]
+        assert refusing.old_host.connections == 0
+        assert "cluster paused (account 123456789012, eu-west-1) is paused" in refusing.airflow.last_lines()
+    if refusing.airflow.version >= (3, 2):
+        assert "Access denied for connection 'dw-paused' by Execution API" in log.text
+        assert "isn't defined" not in log.text
+
+
+@from_airflow_3
+def test_the_page_says_what_was_found(by_worker: dict[str, Log], by_server: dict[str, Log], write_docs: bool) -> None:
+    rows = []
+    for way in WAYS:
+        worker, server = by_worker[way.conn_id].sentence, by_server[way.conn_id].sentence
+        assert worker == server
+        rows.append([way.title, str(worker)])
+    pages.check(
+        "docs/errors.md", "refusals", pages.table(["what is wrong", "what the task's log says"], rows), write=write_docs
+    )

@@ -1,0 +1,76 @@
+"""Two teams of one Airflow, whose tasks ask the API server; it knows of which team a task is.
+
+https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/multi-team.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.airflow_site import AirflowSite, TaskKey, airflow_version
+from redshift_secrets.local import config
+from redshift_secrets.local.stand_in import StandIn
+from tests.integration.site import airflow_site, resolves, rights_of, run
+from tests.spellings import CONN_ID, SPELLINGS, TEAM
+
+pytestmark = pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2")
+
+TEAMS = Path(__file__).parent / "teams"
+WAREHOUSES = {
+    "clusters": [
+        {
+            "identifier": "prod",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {
+                "airflow:conn-id": f"{CONN_ID} shared",
+                "airflow:db-user": "etl",
+                f"airflow:team/{CONN_ID}": TEAM,
+            },
+        }
+    ]
+}
+
+
+def bundle_of(team: str) -> dict[str, object]:
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": team, "classpath": local, "kwargs": {"path": str(TEAMS / team)}, "team_name": team}
+
+
+@pytest.fixture(scope="module", params=["a worker without us", "a worker that resolves too"])
+def airflow(request: pytest.FixtureRequest) -> Iterator[AirflowSite]:
+    bundles = json.dumps([bundle_of(TEAM), bundle_of("marketing")])
+    environment = {
+        "AIRFLOW__CORE__MULTI_TEAM": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundles,
+    }
+    with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in, **environment) as site:
+        for team in (TEAM, "marketing"):
+            site.airflow("teams", "create", team)
+        resolver = {**resolves(), **rights_of(stand_in, "airflow")}
+        site.start("api-server", changes=resolver)
+        site.start("dag-processor")
+        site.start("scheduler", changes=resolver if "resolves" in request.param else {})
+        site.wait_until_ready()
+        yield site
+
+
+def asked(airflow: AirflowSite, team: str) -> dict[str, str | None]:
+    """What a task of the team gets for each spelling: who it would log in as, or the kind of error."""
+    # PostgreSQL keeps no NUL, not even in what a run is started with.
+    conn_ids = [each for each in SPELLINGS if "\x00" not in each]
+    run_id, state = run(airflow, f"of_{team}", conn_ids=[*conn_ids, "shared"])
+    assert state == "success", airflow.last_lines()
+    found: dict[str, str | None] = airflow.results(f"of_{team}", run_id)[TaskKey("ask")]
+    return found
+
+
+def test_a_teams_connection_is_for_its_tasks_alone_however_it_is_spelt(airflow: AirflowSite) -> None:
+    theirs, others = asked(airflow, TEAM), asked(airflow, "marketing")
+    assert {conn_id for conn_id, login in others.items() if login == "IAM:etl"} == {"shared"}
+    assert {conn_id for conn_id, login in theirs.items() if login == "IAM:etl"} == {
+        CONN_ID, f"redshift-secrets.told.{CONN_ID}", "shared",
+    }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Every way in which a connection of ours cannot be served: the warehouses for it, and what is done to AWS."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from redshift_secrets.local.aws.simulated import SimulatedAws
+from redshift_secrets.local.config import DEFAULT_ACCOUNT
+
+LIST = "redshift:DescribeClusters"
+MINT = "redshift:GetClusterCredentials"
+NO_ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/nobody-may-assume-it"
+
+
+class Way(NamedTuple):
+    """One way to fail. `conn_id` is the connection that fails so, `dag_id` the DAG with the task that asks for it."""
+
+    conn_id: str
+    title: str
+    dag_id: str = "refused"
+
+
+# Each has a region of its own where that is what a fault is for.
+FAULTY_REGIONS = {
+    "dw-denied": ("us-east-1", MINT, "access_denied"),
+    "dw-throttled": ("us-east-2", MINT, "throttle"),
+    "dw-expired": ("us-west-1", MINT, "expired_token"),
+    "dw-skewed": ("us-west-2", MINT, "clock_skew"),
+    "dw-broken": ("eu-north-1", MINT, "server_error"),
+    "dw-silent": ("eu-west-3", MINT, "black_hole"),
+    "dw-unlisted": ("eu-central-1", LIST, "access_denied"),
+}
+STATES = {"dw-paused": "paused", "dw-resuming": "resuming", "dw-deleting": "deleting", "dw-creating": "creating"}
+
+WAYS = (
+    Way("dw-twice", "two warehouses claim the conn_id"),
+    Way("dw-mistyped", "a tag has a value that cannot be read"),
+    Way("dw-paused", "the warehouse is paused"),
+    Way("dw-resuming", "it is resuming"),
+    Way("dw-deleting", "it is being deleted"),
+    Way("dw-creating", "it has no endpoint yet"),
+    Way("dw-gone", "it was deleted after it was listed"),
+    Way("dw-denied", "AWS denies the credential"),
+    Way("dw-throttled", "AWS throttles, for longer than a lookup waits"),
+    Way("dw-broken", "AWS has trouble of its own"),
+    Way("dw-silent", "AWS does not answer"),
+    Way("dw-expired", "the session of the AWS identity has expired"),
+    Way("dw-skewed", "the clock is wrong"),
+    Way("dw-unlisted", "AWS denies the listing", "unlisted"),
+    Way("dw-nobody", "there are no AWS credentials at all", "nobody"),
+    Way("dw-no-role", "the role cannot be assumed", "no_role"),
+)
+
+# The first settings serve the DAG `refused`; for each of the others all that is asked fails, so it is asked alone.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "refused": {
+        "regions": ["eu-west-1", *(where for where, operation, _ in FAULTY_REGIONS.values() if operation == MINT)]
+    },
+    "unlisted": {"regions": ["eu-central-1"]},
+    "nobody": {"regions": ["eu-west-1"]},
+    "no_role": {"regions": ["eu-west-1"], "role_arn": NO_ROLE},
+}
+for _settings in SETTINGS.values():
+    _settings.update(db_user="etl", connections_lookup_pattern="^dw-", aws_timeout_seconds=4)
+
+
+def _cluster(conn_id: str, identifier: str | None = None, region: str = "eu-west-1", **tags: str) -> dict[str, Any]:
+    return {
+        "identifier": identifier or conn_id.removeprefix("dw-"),
+        "region": region,
+        "status": STATES.get(conn_id, "available"),
+        "tags": {"airflow:conn-id": conn_id, **tags},
+    }
+
+
+WAREHOUSES = {
+    "clusters": [
+        _cluster("dw-twice", "first"),
+        _cluster("dw-twice", "second"),
+        _cluster("dw-mistyped", **{"airflow:duration": "fast"}),
+        *(_cluster(conn_id) for conn_id in (*STATES, "dw-gone", "dw-nobody", "dw-no-role")),
+        *(_cluster(conn_id, region=region) for conn_id, (region, _, _) in FAULTY_REGIONS.items()),
+    ]
+}
+
+
+def break_it(aws: SimulatedAws) -> None:
+    """Switch on every fault."""
+    for region, operation, kind in FAULTY_REGIONS.values():
+        aws.faults.add(operation, kind, region=region)
+
+
+def normalised(sentence: str) -> str:
+    """Return a sentence without what differs from run to run."""
+    sentence = re.sub(r"\d{8}T\d{6}Z", "<time>", sentence)
+    return re.sub(r"http://127\.0\.0\.1:\d+\S*?(?=[.,]? |\.?$)", "<AWS>", sentence)
