@@ -10,6 +10,7 @@ import sys
 import textwrap
 
 import pytest
+from airflow.models import Connection as CoreConnection
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 
@@ -140,6 +141,39 @@ def test_a_final_no_of_one_is_passed_on(aws):
 def test_the_team_is_told_to_those_that_take_it(aws):
     assert backend_of(aws, fallback=entry(WithTeams)).get_connection("x", team_name="red").host == "team red"
     assert backend_of(aws, fallback=entry(Site)).get_connection("site", team_name="red").host == "site"
+
+
+def test_airflows_own_local_files_in_order_and_one_whose_file_is_missing(aws, tmp_path, caplog):
+    def files(name: str, connections: dict, variables: dict | None = None) -> dict:
+        kwargs = {}
+        for kind, content in (("connections", connections), ("variables", variables)):
+            if content is not None:
+                file = tmp_path / f"{name}-{kind}.json"
+                file.write_text(json.dumps(content))
+                kwargs[f"{kind}_file_path"] = str(file)
+        return {"class": "airflow.secrets.local_filesystem.LocalFilesystemBackend", "kwargs": kwargs}
+
+    missing = files("missing", {})
+    (tmp_path / "missing-connections.json").unlink()
+    first = files("first", {"mail": "smtp://first.internal", "analytics": "redshift://me:old-password@old.internal"})
+    second = files(
+        "second", {"mail": "smtp://second.internal", "orders": "http://orders.internal"}, {"bucket": "s3://b"}
+    )
+    backend = backend_of(aws, CoreConnection, fallback=[missing, first, second])
+    hosts = {conn_id: backend.get_connection(conn_id).host for conn_id in ("mail", "orders")}
+    assert hosts == {"mail": "first.internal", "orders": "orders.internal"}
+    assert backend.get_connection("analytics").login == "IAMR:airflow"
+    assert (backend.get_variable("bucket"), backend.get_connection("nobodys")) == ("s3://b", None)
+    reports = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(reports) == 1
+    assert "LocalFilesystemBackend could not look up a connection" in reports[0]
+
+
+def test_another_teams_conn_id_goes_on_to_them_as_in_airflow_itself(aws):
+    aws.warehouses[:] = [cluster(tags={"airflow:conn-id": "site", "airflow:team": "red"})]
+    backend = backend_of(aws, fallback=[entry(Site)])
+    assert backend.get_connection("site", team_name="red").conn_type == "redshift"
+    assert backend.get_connection("site", team_name="blue").host == "site"
 
 
 def test_kwargs_are_in_no_repr_and_do_not_change_who_asks():
