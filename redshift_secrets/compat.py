@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import threading
@@ -71,6 +72,7 @@ def _http_exceptions() -> Any:
     return None if in_task else sys.modules.get("starlette.exceptions")
 
 
+@functools.cache
 def _as_forbidden(refusal: Any, http_exception: Any) -> Callable[[str], Exception]:
     def init(self: Any, message: str) -> None:
         self.status_code, self.detail, self.headers = 403, message, None
