@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import copy
+import importlib
 import json
 import logging
 import pickle
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -203,3 +206,13 @@ class TestAWorkerThatAsksTheServer:
         backend = backend_of(aws, connections_lookup_pattern="^rs_")
         assert backend.get_connection("redshift-secrets.told.analytics") is None
         assert not aws.calls
+
+
+def test_the_configuration_on_the_page_is_one_that_airflow_takes():
+    page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text(encoding="utf-8")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(page.split("```ini\n")[1].split("```")[0])
+    module, _, name = parser["workers"]["secrets_backend"].rpartition(".")
+    backend = getattr(importlib.import_module(module), name)
+    assert backend is ServerSideBackend
+    assert backend(**json.loads(parser["workers"]["secrets_backend_kwargs"])).get_connection("nobodys") is None

@@ -9,7 +9,7 @@ from airflow.sdk import Connection, dag, get_current_context, task
 
 @dag(dag_id="of_finance", schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
 def lookups() -> None:
-    @task
+    @task(multiple_outputs=False)
     def ask() -> dict[str, str | None]:
         found: dict[str, str | None] = {}
         for conn_id in get_current_context()["dag_run"].conf["conn_ids"]:
