@@ -47,16 +47,6 @@ os.environ.update(
 )
 
 
-def pytest_addoption(parser):
-    parser.addoption("--write-docs", action="store_true", help="write what tests find into the pages of docs/")
-
-
-@pytest.fixture(scope="session")
-def write_docs(request):
-    """Whether the tables of `docs/` are to be written and not compared; see `tests/pages.py`."""
-    return request.config.getoption("--write-docs")
-
-
 # A busy machine is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
