@@ -70,44 +70,47 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             return self._told(conn_id, team_name)
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
-            fields = self._fields(conn_id, team_name)
-            if isinstance(fields, CannotServeError):
-                return _refused(conn_id, fields)
+            try:
+                fields = self._fields(conn_id, team_name)
+            except CannotServeError as error:
+                return _refused(conn_id, error)
             if fields is not None:
                 return self._connection(fields, team_name)
         connection_class = getattr(self, "_connection_class", None)
         return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
 
-    def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | CannotServeError | None:
-        # A refusal is returned and not raised, so that what the reader gets has no other error in its history.
+    def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
         try:
             return self.broker.connection(conn_id, team_name, self._dag(team_name))
-        except CannotServeError as refusal:
-            return refusal
+        except CannotServeError:
+            raise
         except Exception as error:
-            return self._not_set_up(conn_id, error)
+            self._not_set_up(conn_id, error)
+            return None
 
     def _told(self, told_id: str, team_name: str | None) -> Any:
         """Answer a worker's `ServerSideBackend`, which wants a refusal as words and not as an error."""
         conn_id = told_id.removeprefix(refusals.TOLD)
         if not self.settings.matches(conn_id):
             return None
-        fields = self._fields(conn_id, team_name)
-        if isinstance(fields, CannotServeError):
-            log.error("%s", fields)
-            return refusals.as_connection(told_id, str(fields), self._connection_class_now())
+        try:
+            fields = self._fields(conn_id, team_name)
+        except CannotServeError as error:
+            log.error("%s", error)
+            return refusals.as_connection(told_id, str(error), self._connection_class_now())
         return None if fields is None else self._connection(replace(fields, conn_id=told_id), team_name)
 
     def _still_ours(self, conn_id: str, team_name: str | None) -> ConnectionFields:
         """Return the fields for a Connection that renews itself; raises what a lookup would."""
-        fields = self._fields(conn_id, team_name)
-        if fields is None:
-            fields = CannotServeError(
-                f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
-                " let the task look it up again"
-            )
-        if isinstance(fields, CannotServeError):
-            raise compat.final_refusal(str(fields)) or fields
+        try:
+            fields = self._fields(conn_id, team_name)
+            if fields is None:
+                raise CannotServeError(
+                    f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
+                    " let the task look it up again"
+                )
+        except CannotServeError as error:
+            raise compat.final_refusal(str(error)) or error from None
         return fields
 
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
@@ -159,13 +162,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 )
             return self._broker
 
-    def _not_set_up(self, conn_id: str, error: Exception) -> CannotServeError | None:
+    def _not_set_up(self, conn_id: str, error: Exception) -> None:
         """Nothing can be looked up at all. What the site's own pattern calls ours must not be looked for elsewhere."""
         told = str(error) if isinstance(error, RedshiftSecretsError) else f"an unexpected {type(error).__name__}"
         log.error("redshift-secrets cannot look anything up: %s", told)
-        if self.settings.connections_lookup_pattern is None:
-            return None
-        return CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}")
+        if self.settings.connections_lookup_pattern is not None:
+            raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {told}") from None
 
     def _connection_class_now(self) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.

@@ -51,7 +51,7 @@ def refused(conn_id: str, refusal: str) -> RefusedConnection:
     """Raise what this Airflow takes for a final no; on one that knows none, return what is as good."""
     final = compat.final_refusal(refusal)
     if final is not None:
-        raise final
+        raise final from None
     return RefusedConnection(conn_id, refusal)
 
 

@@ -81,7 +81,7 @@ class TestInAnyOtherProcess:
         with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
             backend_of(aws).get_connection("analytics")
         assert type(caught.value) is AirflowSecretsBackendAccessDenied
-        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
         assert not [r for r in caplog.records if r.levelno == logging.ERROR]
 
 

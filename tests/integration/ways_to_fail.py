@@ -62,7 +62,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no_role": {"regions": ["eu-west-1"], "role_arn": NO_ROLE},
 }
 for _settings in SETTINGS.values():
-    _settings.update(db_user="etl", connections_lookup_pattern="^dw-", aws_timeout_seconds=4)
+    _settings.update(db_user="etl", connections_lookup_pattern="^dw-", aws_timeout_seconds=20)
 
 
 def _cluster(conn_id: str, identifier: str | None = None, region: str = "eu-west-1", **tags: str) -> dict[str, Any]:
