@@ -6,12 +6,12 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from redshift_secrets import refusals
+from redshift_secrets import refusals, values
+from redshift_secrets.errors import SettingsError
 
 
 class ServerSideBackend(EnvironmentVariablesBackend):
@@ -22,11 +22,15 @@ class ServerSideBackend(EnvironmentVariablesBackend):
 
     It needs no AWS rights and no other setting. With `connections_lookup_pattern`, as of the server, all other conn_ids
     are left to Airflow and cost no further call of the API server; without it, one for each that is not ours.
+    Raises `SettingsError` for a pattern that is none.
     """
 
-    def __init__(self, connections_lookup_pattern: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._pattern = None if connections_lookup_pattern is None else re.compile(connections_lookup_pattern)
+    def __init__(self, connections_lookup_pattern: str | None = None) -> None:
+        super().__init__()
+        try:
+            self._pattern = None if connections_lookup_pattern is None else values.pattern(connections_lookup_pattern)
+        except ValueError as error:
+            raise SettingsError([f"connections_lookup_pattern {error}"]) from None
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return the Connection, or `None` where Airflow is to go on.

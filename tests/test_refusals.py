@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from redshift_secrets import compat
-from redshift_secrets.errors import CannotServeError
+from redshift_secrets.errors import CannotServeError, SettingsError
 from redshift_secrets.server_side import ServerSideBackend
 from tests.fakes import Clock, FakeAws, cluster
 from tests.test_backend import backend_of
@@ -191,6 +191,10 @@ class TestAWorkerThatAsksTheServer:
         worker = ServerSideBackend(connections_lookup_pattern="^analytics$")
         assert worker.get_connection("nobodys") is None
         assert supervisor.asked == []
+
+    def test_a_pattern_that_is_none_stops_airflow_with_the_reason(self):
+        with pytest.raises(SettingsError, match="connections_lookup_pattern must be a regular expression"):
+            ServerSideBackend(connections_lookup_pattern="(")
 
     @pytest.mark.parametrize("comms", [None, SimpleNamespace(send=lambda _message: 1 / 0)])
     def test_without_a_supervisor_that_answers_it_is_left_to_airflow(self, worker, monkeypatch, comms):
