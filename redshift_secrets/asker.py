@@ -43,7 +43,8 @@ def host_fingerprint(environ: Mapping[str, str], read: Callable[[Path], bytes] =
             files[name] = hashlib.sha256(read(Path(place).expanduser())).hexdigest()
         except OSError:
             files[name] = ""
-    variables = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    # By name: `os.environ` decodes each value that it is asked for.
+    variables = {name: environ[name] for name in environ if name.startswith("AWS_")}
     return _digest([variables, files])
 
 

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from redshift_secrets import compat, refusals, renewal
 from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.cache import forks
+from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.connections import application_name
 from redshift_secrets.db_users import Dag, dag_of, is_template
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
@@ -55,6 +56,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._broker: Broker | None = None
         self._lock = threading.Lock()
         forks.reset_in_child(self)
+        load_algorithms()
 
     def reset_after_fork(self) -> None:
         """Called in the child of a fork, where the lock may be held by a thread that is not there."""

@@ -76,7 +76,6 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
     A field for this conn_id alone beats the field for all. A malformed value is an error for each connection it
     touches; an unknown tag is a warning with the nearest known name, and an error where that is `team`.
     """
-    conn_ids, _ = claimed(tags, prefix)
     general: dict[str, TagValue] = {}
     own: dict[str, TagValue] = {}
     errors: dict[str, str] = {}
@@ -86,8 +85,8 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
         if not key.startswith(prefix) or key == prefix + MARKER:
             continue
         name, slash, target = key.removeprefix(prefix).partition("/")
-        unknown = _unknown(name, target if slash else None, conn_ids, prefix)
-        if unknown and _was_to_restrict(name, target if slash else None, conn_id, conn_ids):
+        unknown = _unknown(name, target if slash else None, tags, prefix)
+        if unknown and _was_to_restrict(name, target if slash else None, conn_id, tags, prefix):
             # Ignored, it would leave to every team what was meant for one.
             misspelt.append(
                 f"tag {key}: {unknown.removesuffix(_IGNORED)}, and it may say which team alone: mend or remove it"
@@ -123,21 +122,21 @@ def _reader(name: str) -> Callable[[object], object]:
     return read_extra
 
 
-def _was_to_restrict(name: str, target: str | None, conn_id: str, conn_ids: tuple[str, ...]) -> bool:
+def _was_to_restrict(name: str, target: str | None, conn_id: str, tags: Mapping[str, str], prefix: str) -> bool:
     """Whether a key that is none of ours looks like one that would give `conn_id` to one team alone."""
     if name != _TEAM and values.nearest_name(name, [*FIELDS, MARKER]) != _TEAM:
         return False
-    return not target or conn_id == values.nearest_name(target, conn_ids)
+    return not target or conn_id == values.nearest_name(target, claimed(tags, prefix)[0])
 
 
-def _unknown(name: str, target: str | None, conn_ids: tuple[str, ...], prefix: str) -> str | None:
+def _unknown(name: str, target: str | None, tags: Mapping[str, str], prefix: str) -> str | None:
     """Say why a key is none of ours, or `None` where it is."""
     if name == MARKER:
         return f"{prefix}{MARKER} lists all conn_ids itself and takes none after a slash{_IGNORED}"
     if name == _EXTRA or (name not in FIELDS and not name.startswith(_EXTRA)):
         hint = values.nearest(name, [*FIELDS, MARKER, "extra.<key>"])
         return f"unknown field {name!r}{hint}{_IGNORED}"
-    if target is not None and target not in conn_ids:
+    if target is not None and target not in (conn_ids := claimed(tags, prefix)[0]):
         hint = values.nearest(target, conn_ids)
         return f"{target!r} is not among the conn_ids of {prefix}{MARKER}{hint}{_IGNORED}"
     return None

@@ -18,6 +18,7 @@ T = TypeVar("T")
 AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
 """`auto` is resolved when a connection spec is built; the other four are the ways of section 5 of the design."""
 
+# Compiled when one is first used: a process needs few of them.
 _DB_NAME = r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}"
 _DB_GROUP = r"[a-z][a-z0-9_+.@-]{0,63}"
 _CONN_ID = r"[\w\-.:/]{1,250}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import stat
@@ -21,6 +22,14 @@ _KEY_LENGTH = 44
 _HOW_TO_MAKE_A_KEY = (
     "Make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 )
+
+
+@functools.cache
+def load_algorithms() -> None:
+    """Have OpenSSL look up its algorithms, which takes it a millisecond at their first use: once for all processes that
+    are forked from this one."""
+    fernet = Fernet(base64.urlsafe_b64encode(bytes(32)))
+    fernet.decrypt(fernet.encrypt(b""))
 
 
 class Seal:
