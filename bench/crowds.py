@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.fernet import Fernet
 
-from bench import loopback, processes
+from bench import loopback, machine, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread, seconds, times
 from bench.loopback import LISTINGS, MINT, OURS, Loopback
 from bench.redis_server import redis_server
@@ -23,9 +24,11 @@ _SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class _Crowd:
-    """What came of one crowd: how long the slowest took in seconds, how many were answered, and the calls to AWS."""
+    """What came of one crowd: how long the slowest took and the processor time of each process, both in seconds, how many
+    were answered, and the calls to AWS."""
 
     slowest: float
+    cpu_seconds: tuple[float, ...]
     answered: int
     errors: tuple[str, ...]
     calls: dict[str, int]
@@ -41,18 +44,35 @@ class _Crowd:
 
 
 def one_host(effort: Effort) -> Sequence[Line]:
-    """A process that has loaded Airflow and our module forks 200 children, as LocalExecutor does, which wait at a pipe. When
-    all have said that they are there the pipe is closed, and each constructs the backend and looks `analytics` up in
-    two regions, on a host whose store does not exist yet. Times are from closing the pipe to the answer. "One process alone"
-    is the same with a single child on another cold host; the two take turns. The AWS that answers runs on the same cores.
-    Listings are counted for each kind of warehouse (clusters, workgroups), where one call is one page.
+    """A process that has loaded Airflow, with us as `[secrets] backend`, forks 200 children, as LocalExecutor does, which wait
+    at a pipe. When all have said that they are there the pipe is closed, and each constructs a backend of its own and looks
+    `analytics` up in two regions, on a host whose store does not exist yet. Times are from closing the pipe to the answer.
+    "One process alone" is the same with a single child on another cold host; the two take turns. The AWS that answers runs
+    on the same cores. What a crowd is made of is below it: the processor time of all its processes, which no order of theirs
+    makes less, shared by the cores; the same crowd once more, when its host is warm and nobody waits for anybody; and
+    200 processes that wake up and say so. Listings are counted for each kind of warehouse (clusters, workgroups), where one
+    call is one page.
     """
     with _site() as site:
-        alone, together = [], []
+        alone, together, warm, idle = [], [], [], []
         for _ in range(effort.rounds(5)):
             alone.append(_crowd(site, 1, [site.new_host()], {}))
-            together.append(_crowd(site, _PROCESSES, [site.new_host()], {}))
-    return [_slowest(alone, together), *_counts(f"{_PROCESSES} processes started together on a cold host", together)]
+            host = site.new_host()
+            together.append(_crowd(site, _PROCESSES, [host], {}))
+            warm.append(_crowd(site, _PROCESSES, [host], {}))
+            idle.append(_crowd(site, _PROCESSES, [host], None))
+    cores = machine.cores()
+    return [
+        _slowest(alone, together),
+        Line(
+            f"- processor time of all of them on {cores} cores",
+            ours=Spread.of([sum(crowd.cpu_seconds) / cores for crowd in together]).show(seconds),
+            peer=Spread.of([sum(crowd.cpu_seconds) / cores for crowd in alone]).show(seconds),
+        ),
+        Line("- the slowest when the host is warm", _of_slowest(warm).show(seconds)),
+        Line("- the slowest when they look nothing up", _of_slowest(idle).show(seconds)),
+        *_counts(f"{_PROCESSES} processes started together on a cold host", together),
+    ]
 
 
 def one_fleet(effort: Effort) -> Sequence[Line]:
@@ -67,8 +87,7 @@ def one_fleet(effort: Effort) -> Sequence[Line]:
                 cache = {"redis_url": url, "key": Fernet.generate_key().decode()}
                 crowds.append(_crowd(site, _PROCESSES, hosts, {"cache": cache}))
     work = f"{_HOSTS} hosts of {_PROCESSES // _HOSTS} processes each, cold, one Redis"
-    slowest = Spread.of([crowd.slowest for crowd in crowds])
-    return [*_counts(work, crowds), Line("- the slowest of them", slowest.show(seconds))]
+    return [*_counts(work, crowds), Line("- the slowest of them", _of_slowest(crowds).show(seconds))]
 
 
 @contextlib.contextmanager
@@ -79,25 +98,32 @@ def _site() -> Iterator[Loopback]:
         yield site
 
 
-def _crowd(site: Loopback, size: int, hosts: Sequence[dict[str, str]], settings: dict[str, Any]) -> _Crowd:
+def _crowd(
+    site: Loopback, size: int, hosts: Sequence[dict[str, str]], settings: Mapping[str, Any] | None = None
+) -> _Crowd:
+    """Let a crowd look up with these settings, or with `None` not at all."""
     site.calls()
-    request = {
-        "backend": OURS,
-        "kwargs": {"regions": _REGIONS, **settings},
-        "conn_id": _CONN_ID,
-        "processes": size,
-        "hosts": hosts,
-    }
-    report = processes.ask("crowd", request, site.environment(hosts[0]))
+    kwargs = {"regions": _REGIONS, **(settings or {})}
+    configured = {"AIRFLOW__SECRETS__BACKEND": OURS, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs)}
+    request: dict[str, Any] = {"processes": size, "hosts": hosts}
+    if settings is not None:
+        request |= {"backend": OURS, "kwargs": kwargs, "conn_id": _CONN_ID}
+    report = processes.ask("crowd", request, site.environment(hosts[0], configured))
     if any(error.startswith("SettingsError") for error in report["errors"]):
         raise NotMeasuredError(" ".join(report["errors"][0].split()))
     if len(report["seconds"]) != size:
         raise NotMeasuredError(f"only {len(report['seconds'])} of {size} processes reported")
-    return _Crowd(max(report["seconds"]), report["answered"], tuple(report["errors"]), site.calls())
+    return _Crowd(
+        max(report["seconds"]), tuple(report["cpu_seconds"]), report["answered"], tuple(report["errors"]), site.calls()
+    )
+
+
+def _of_slowest(crowds: Sequence[_Crowd]) -> Spread:
+    return Spread.of([crowd.slowest for crowd in crowds])
 
 
 def _slowest(alone: Sequence[_Crowd], together: Sequence[_Crowd]) -> Line:
-    ours, peer = (Spread.of([crowd.slowest for crowd in crowds]) for crowds in (together, alone))
+    ours, peer = _of_slowest(together), _of_slowest(alone)
     return Line(
         f"{_PROCESSES} processes started together on a cold host: the slowest, against one process alone",
         ours=ours.show(seconds),

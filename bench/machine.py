@@ -24,7 +24,7 @@ def describe() -> Sequence[tuple[str, str]]:
     """Return names and values: processor, cores, memory, system, Python, and the versions of what takes part."""
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "") if _has_os_release() else platform.system()
     return (
-        ("processor", f"{_processor()}, {_cores()} cores to use"),
+        ("processor", f"{_processor()}, {cores()} cores to use"),
         ("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"),
         ("system", f"{system}, {platform.system()} {platform.release()} on {platform.machine()}"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
@@ -40,7 +40,8 @@ def _has_os_release() -> bool:
     return True
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -13,10 +14,15 @@ from bench.children.reporting import answer
 
 
 def crowd(request: dict[str, Any]) -> dict[str, Any]:
-    """Fork `processes` children onto the hosts (each an environment), let them go together, and collect what they say."""
-    importlib.import_module("airflow.configuration")
-    importlib.import_module("redshift_secrets.backend")
+    """Fork `processes` children onto the hosts (each an environment), let them go together, and collect what they say.
+
+    Without a `backend` in the request the children do nothing but say so.
+    """
+    importlib.import_module(
+        "airflow.configuration"
+    )  # which constructs a backend for this process, if it is told of one
     connection_class = airflow_parts.task_connection_class()
+    gc.freeze()  # as LocalExecutor does before it forks
     gate, open_gate = os.pipe()
     reports, say = os.pipe()
     children = []
@@ -39,6 +45,7 @@ def crowd(request: dict[str, Any]) -> dict[str, Any]:
         os.waitpid(child, 0)
     return {
         "seconds": [each["at"] - released for each in answers],
+        "cpu_seconds": [each["cpu_seconds"] for each in answers],
         "answered": sum(each["answered"] for each in answers),
         "errors": sorted({each["error"] for each in answers if each["error"]}),
     }
@@ -49,16 +56,18 @@ def _task(request: dict[str, Any], number: int, connection_class: Any, gate: int
     os.environ.update(request["hosts"][number % len(request["hosts"])])
     os.write(say, b"ready\n")
     os.read(gate, 1)
-    answered, error = False, ""
+    answered, error, before = False, "", time.process_time()
     try:
-        backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
-        connection = backend.get_connection(request["conn_id"])
-        answered = connection is not None and bool(connection.password)
-        error = "" if answered else "it was answered None, as for a conn_id that is not ours"
+        if "backend" in request:
+            backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
+            connection = backend.get_connection(request["conn_id"])
+            answered = connection is not None and bool(connection.password)
+            error = "" if answered else "it was answered None, as for a conn_id that is not ours"
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"[:500]
     finally:
-        line = json.dumps({"at": time.monotonic(), "answered": answered, "error": error})
+        spent = time.process_time() - before
+        line = json.dumps({"at": time.monotonic(), "cpu_seconds": spent, "answered": answered, "error": error})
         os.write(say, line.encode() + b"\n")
         os._exit(0)
 
