@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from bench import loopback, processes
+from bench import loopback, parts, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread, paired, percent, seconds
 from bench.loopback import OURS, Loopback
 
@@ -25,6 +25,12 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
     The peer is the Amazon provider's `SecretsManagerBackend`, whose secret is in the loopback AWS; ours and the peer's
     processes take turns. After the answer the child looks whether boto3 is loaded. Neither side has network time in it. The
     second line also has importing and constructing the backend in it, on both sides.
+
+    The last lines are a profile: further processes of ours, in which the functions that make a part up have a clock around
+    them; a share is of the whole lookup. The code that is not ours is what no lookup can do without: the password must be
+    known to Airflow's maskers before it is handed out, Airflow's configuration has the key, and a store that other processes
+    share, sealed, has to be opened and read. Each of them runs for the first time in its process, which takes several times as
+    long as the next time; what it takes is the least that a first lookup can take.
     """
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
         _put_secret(site)
@@ -35,6 +41,7 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
         for _ in range(effort.rounds(11)):
             for lookup in (ours, peer):
                 lookup.time()
+        profile = ours.parts(effort.rounds(11), Spread.of(peer.seconds()))
     no_boto3 = not any(report["boto3"] for report in ours.reports)
     line = paired(
         "first lookup in a new process on a warm host, against `SecretsManagerBackend`'s",
@@ -50,7 +57,7 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
     loaded = Line(
         "- boto3 imported by the lookup", "no" if no_boto3 else "yes", "no" if not _any_boto3(peer) else "yes"
     )
-    return [line, whole, loaded, Line("- AWS calls of a lookup", ours.calls_each(), peer.calls_each())]
+    return [line, whole, loaded, Line("- AWS calls of a lookup", ours.calls_each(), peer.calls_each()), *profile]
 
 
 def catalog_size(effort: Effort) -> Sequence[Line]:
@@ -83,7 +90,8 @@ def catalog_size(effort: Effort) -> Sequence[Line]:
 def importing(effort: Effort) -> Sequence[Line]:
     """Every time is of a new interpreter. It imports `airflow.configuration` with no secrets backend configured, which is the
     peer's time, and then imports our module and constructs the backend, which is ours: all that Airflow has not loaded
-    by itself is inside. The further lines are whole imports of `airflow.configuration` with us as `[secrets] backend`, in
+    by itself is inside. Below it is what that is made of; constructing has OpenSSL look its algorithms up, which the first
+    lookup of each forked process would have to do otherwise. The further lines are whole imports of `airflow.configuration` with us as `[secrets] backend`, in
     turns with those without, in processor time and by the clock. Their share is the median of each round's own
     difference, and carries the noise of two whole imports.
     """
@@ -110,6 +118,10 @@ def importing(effort: Effort) -> Sequence[Line]:
             ratio=share.show(percent),
             limit=percent(_MOST_ADDED),
             met=share.median <= _MOST_ADDED,
+        ),
+        *(
+            Line(f"- {part}", Spread.of([report["parts"][part] for report in reports["without"]]).show(seconds))
+            for part in reports["without"][0]["parts"]
         ),
         _whole_imports("- whole imports with and without us, processor time", reports, "cpu_seconds"),
         _whole_imports("- whole imports with and without us, by the clock", reports, "seconds"),
@@ -147,6 +159,10 @@ class _Lookup:
 
     def seconds(self, with_import: bool = False) -> list[float]:
         return [report["lookup_seconds"] + with_import * report["import_seconds"] for report in self.reports]
+
+    def parts(self, rounds: int, peer: Spread) -> Sequence[Line]:
+        """Take the lookup apart."""
+        return parts.lines(self._request, self._environment, rounds, peer)
 
     def calls_each(self) -> str:
         return f"{self._calls / len(self.reports):g}"

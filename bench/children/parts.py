@@ -1,0 +1,48 @@
+"""One first lookup, taken apart: how long each of its parts takes, in a process that has loaded Airflow."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from time import perf_counter
+from typing import Any
+
+from bench.children import airflow_parts
+from bench.children.reporting import answer
+
+
+def take_apart(request: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of a lookup in each of `parts`: for each name the functions (`module:name`) that make it up, none of which
+    calls another one of them. `whole` is the lookup, the clocks included."""
+    importlib.import_module("airflow.configuration")
+    connection_class = airflow_parts.task_connection_class()
+    backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
+    spent = dict.fromkeys(request["parts"], 0.0)
+    for part, functions in request["parts"].items():
+        for function in functions:
+            _clock(function, part, spent)
+    started = perf_counter()
+    connection = backend.get_connection(request["conn_id"])
+    return {"whole": perf_counter() - started, "parts": spent, "answered": connection is not None}
+
+
+def _clock(function: str, part: str, spent: dict[str, float]) -> None:
+    """Put a function in the place of another one that adds to `spent[part]` how long that takes."""
+    module, _, path = function.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    timed = getattr(owner, name)
+
+    @functools.wraps(timed)
+    def clocked(*args: Any, **kwargs: Any) -> Any:
+        started = perf_counter()
+        try:
+            return timed(*args, **kwargs)
+        finally:
+            spent[part] += perf_counter() - started
+
+    setattr(owner, name, clocked)
+
+
+if __name__ == "__main__":
+    answer(take_apart)

@@ -1,0 +1,59 @@
+"""What a first lookup is made of: the profile below its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench import processes
+from bench.figures import Line, NotMeasuredError, Spread, percent, seconds, times
+
+_OF_OTHERS = {
+    "Airflow's two maskers compile a pattern for each form of the password": ("redshift_secrets.compat:mask",),
+    "sqlite3 is opened and read twice": ("redshift_secrets.cache.database:select",),
+    "Fernet opens five rows": ("redshift_secrets.cache.sealing:Seal.open",),
+    "Airflow's configuration is asked for keys, caching and metrics": (
+        "redshift_secrets.compat:fernet_keys",
+        "redshift_secrets.compat:seconds_airflow_keeps_answers",
+        "redshift_secrets.compat:metrics",
+    ),
+    "Airflow's Connection is made": ("redshift_secrets.backend:RedshiftSecretsBackend._connection",),
+}
+"""Parts that are nearly all code of others, by the functions of ours that call it."""
+
+_OURS = {
+    "the key is read, stores and broker are made": (
+        "redshift_secrets.backend:stores_of",
+        "redshift_secrets.backend:broker_of",
+    ),
+    "who asks is told by environment and AWS files, twice": ("redshift_secrets.asker:host_fingerprint",),
+    "rows become warehouses, tags a spec, spec and credential a connection": (
+        "redshift_secrets.snapshots:claims_from_rows",
+        "redshift_secrets.specs:build",
+        "redshift_secrets.connections:with_credential",
+    ),
+}
+
+_LEFT = "all the rest"
+
+
+def lines(request: dict[str, Any], environment: dict[str, str], rounds: int, peer: Spread) -> Sequence[Line]:
+    """Return a line for each part of a first lookup on a warm host, in median seconds and as a share of the whole."""
+    request = {**request, "parts": {**_OF_OTHERS, **_OURS}}
+    reports = [processes.ask("parts", request, environment) for _ in range(rounds)]
+    if not all(report["answered"] for report in reports):
+        raise NotMeasuredError("the backend did not answer while it was taken apart")
+    whole = Spread.of([report["whole"] for report in reports]).median
+    others = Spread.of([sum(report["parts"][part] for part in _OF_OTHERS) for report in reports])
+    spreads = {part: Spread.of([report["parts"][part] for report in reports]) for part in request["parts"]}
+    spreads[_LEFT] = Spread.of([report["whole"] - sum(report["parts"].values()) for report in reports])
+    floor = Line(
+        "- of that, in code that is not ours",
+        ours=others.show(seconds),
+        peer=peer.show(seconds),
+        ratio=times(others.median / peer.median),
+    )
+    return [
+        floor,
+        *(Line(f"- {part}", each.show(seconds), ratio=percent(each.median / whole)) for part, each in spreads.items()),
+    ]
