@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import select
-import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,8 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.e2e.processes import MINT, SETTINGS, Process, all_at_once, fleet, host, key_of, look_up, mint_under_way
 from tests.fleet_servers import KEY, RedisServer
-
-MINT = "redshift:GetClusterCredentials"
-BOUND = 60.0
 
 WAREHOUSES = {
     "clusters": [
@@ -33,7 +28,6 @@ WAREHOUSES = {
         {"identifier": "other", "region": "us-east-1", "tags": {"airflow:conn-id": "other", "airflow:auth": "iam"}},
     ]
 }
-SETTINGS: dict[str, Any] = {"regions": ["eu-west-1", "us-east-1"]}
 
 
 @pytest.fixture(scope="module")
@@ -49,54 +43,6 @@ def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stan
     running.aws.calls.clear()
     yield running
     running.aws.faults.clear()
-
-
-class Process:
-    """A forked child, as a task of the LocalExecutor is one, that makes one call when it is told to."""
-
-    def __init__(self, call: Callable[[], Any], environment: dict[str, str] | None = None) -> None:
-        start_reader, self._start = os.pipe()
-        self._outcome, outcome_writer = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.environ.update(environment or {})
-            os.close(self._start)
-            os.read(start_reader, 1)
-            try:
-                outcome = call()
-            except BaseException as error:
-                outcome = f"{type(error).__name__}: {error}"
-            os.write(outcome_writer, pickle.dumps(outcome))
-            os._exit(0)
-        os.close(start_reader)
-        os.close(outcome_writer)
-
-    def begin(self) -> None:
-        os.close(self._start)
-
-    def outcome(self) -> Any:
-        """What the call returned, or its error as text; `None` for one that was killed."""
-        ready, _, _ = select.select([self._outcome], [], [], BOUND)
-        assert ready, "the child hangs"
-        content = os.read(self._outcome, 65536)
-        os.close(self._outcome)
-        os.waitpid(self.pid, 0)
-        return pickle.loads(content) if content else None
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def look_up(conn_id: str = "analytics", **changes: Any) -> Any:
-    """A lookup as a fresh task makes it: a backend of its own."""
-    connection = RedshiftSecretsBackend(**{**SETTINGS, **changes}).get_connection(conn_id)
-    return None if connection is None else (connection.login, connection.password)
-
-
-def all_at_once(calls: list[Process]) -> list[Any]:
-    for process in calls:
-        process.begin()
-    return [process.outcome() for process in calls]
 
 
 def test_forty_processes_on_a_cold_host_make_one_mint_and_one_listing_of_each_region(stand_in: StandIn) -> None:
@@ -129,13 +75,6 @@ def test_fifty_children_of_a_process_that_used_the_backend(stand_in: StandIn) ->
     assert stand_in.aws.calls.by_operation()[MINT] == 1
 
 
-def mint_under_way(stand_in: StandIn) -> None:
-    end = BOUND / 0.01
-    while MINT not in stand_in.aws.calls.by_operation():
-        assert (end := end - 1) > 0, "nobody mints"
-        select.select([], [], [], 0.01)
-
-
 def test_a_holder_that_is_killed_in_the_middle_of_a_mint_frees_the_others(stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation=MINT, kind="black_hole", times=1)
     holder = Process(look_up)
@@ -158,11 +97,6 @@ def test_a_refusal_is_asked_for_once_by_all(stand_in: StandIn) -> None:
         "AirflowSecretsBackendAccessDenied: connection 'analytics' cannot be served" in each for each in outcomes
     )
     assert stand_in.aws.calls.by_operation()[MINT] == 1
-
-
-def key_of(stand_in: StandIn, user: str) -> dict[str, str]:
-    key_id, secret, _ = stand_in.aws.add_access_key(f"arn:aws:iam::123456789012:user/{user}")
-    return {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
 
 
 def test_two_identities_on_one_host_are_kept_apart(stand_in: StandIn) -> None:
@@ -207,16 +141,6 @@ def test_nothing_of_a_password_is_in_the_store_in_the_clear(stand_in: StandIn, h
 def redis() -> Iterator[str]:
     with RedisServer() as server:
         yield server.url
-
-
-def host(folder: Path, name: str) -> dict[str, str]:
-    place = folder / name
-    place.mkdir(mode=0o700, exist_ok=True)
-    return {"XDG_RUNTIME_DIR": str(place)}
-
-
-def fleet(redis: str) -> dict[str, str]:
-    return {"redis_url": redis, "key": KEY}
 
 
 def test_four_cold_hosts_of_five_processes_with_one_redis_make_one_mint(

@@ -1,0 +1,96 @@
+"""Real processes that look up as tasks do: forked, told when to begin, killed or stopped where a test wants it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redshift_secrets import RedshiftSecretsBackend, compat
+from redshift_secrets.local.stand_in import StandIn
+from tests.fleet_servers import KEY
+
+MINT = "redshift:GetClusterCredentials"
+BOUND = 60.0
+
+# Loaded here, as in a process that forks tasks, so that no child has to do it again.
+for _module in ("redis", "redshift_secrets.aws.door"):
+    importlib.import_module(_module)
+compat.connection_class()(conn_id="the-first-one-is-slow")
+
+SETTINGS: dict[str, Any] = {"regions": ["eu-west-1", "us-east-1"]}
+
+
+class Process:
+    """A forked child, as a task of the LocalExecutor is one, that makes one call when it is told to."""
+
+    def __init__(self, call: Callable[[], Any], environment: dict[str, str] | None = None) -> None:
+        start_reader, self._start = os.pipe()
+        self._outcome, outcome_writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.update(environment or {})
+            os.close(self._start)
+            os.read(start_reader, 1)
+            try:
+                outcome = call()
+            except BaseException as error:
+                outcome = f"{type(error).__name__}: {error}"
+            os.write(outcome_writer, pickle.dumps(outcome))
+            os._exit(0)
+        os.close(start_reader)
+        os.close(outcome_writer)
+
+    def begin(self) -> None:
+        os.close(self._start)
+
+    def outcome(self) -> Any:
+        """What the call returned, or its error as text; `None` for one that was killed."""
+        ready, _, _ = select.select([self._outcome], [], [], BOUND)
+        assert ready, "the child hangs"
+        content = os.read(self._outcome, 65536)
+        os.close(self._outcome)
+        os.waitpid(self.pid, 0)
+        return pickle.loads(content) if content else None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def look_up(conn_id: str = "analytics", **changes: Any) -> Any:
+    """A lookup as a fresh task makes it: a backend of its own."""
+    connection = RedshiftSecretsBackend(**{**SETTINGS, **changes}).get_connection(conn_id)
+    return None if connection is None else (connection.login, connection.password)
+
+
+def all_at_once(calls: list[Process]) -> list[Any]:
+    for process in calls:
+        process.begin()
+    return [process.outcome() for process in calls]
+
+
+def key_of(stand_in: StandIn, user: str) -> dict[str, str]:
+    key_id, secret, _ = stand_in.aws.add_access_key(f"arn:aws:iam::123456789012:user/{user}")
+    return {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
+
+
+def host(folder: Path, name: str) -> dict[str, str]:
+    place = folder / name
+    place.mkdir(mode=0o700, exist_ok=True)
+    return {"XDG_RUNTIME_DIR": str(place)}
+
+
+def fleet(redis: str) -> dict[str, str]:
+    return {"redis_url": redis, "key": KEY}
+
+
+def mint_under_way(stand_in: StandIn) -> None:
+    end = BOUND / 0.01
+    while MINT not in stand_in.aws.calls.by_operation():
+        assert (end := end - 1) > 0, "nobody mints"
+        select.select([], [], [], 0.01)
