@@ -6,7 +6,8 @@ import functools
 import importlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -20,7 +21,12 @@ _MASKERS = (
     ("airflow.sdk.execution_time.secrets_masker",),  # 3.0
     ("airflow.utils.log.secrets_masker",),  # 2.11
 )
-_STATS = ("airflow.sdk.observability.stats", "airflow.stats")  # 3.3 and newer, older
+_STATS = (
+    # 3.2 and newer: task code and server code have one each, and each process starts one of them
+    "airflow.sdk._shared.observability.metrics.stats",
+    "airflow._shared.observability.metrics.stats",
+)
+_OLD_STATS = "airflow.stats"  # one for all, which starts itself
 _CONFIGURATIONS = ("airflow.sdk.configuration", "airflow.configuration")
 
 
@@ -108,15 +114,45 @@ def metrics() -> Metrics:
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
     for module in _importable(_CONFIGURATIONS):
-        conf = module.conf
-        switches = ("statsd_on", "statsd_datadog_enabled", "otel_on")
-        if not any(conf.getboolean("metrics", switch, fallback=False) for switch in switches):
-            return NoMetrics()
-        break
-    for name in _STATS:
-        for module in _importable((name,)):
-            stats: Metrics = module if hasattr(module, "incr") else module.Stats
-            return stats
+
+        def on(switch: str, conf: Any = module.conf) -> bool:
+            return bool(conf.getboolean("metrics", switch, fallback=False))
+
+        if not any(map(on, ("statsd_datadog_enabled", "statsd_on", "otel_on"))):
+            break
+        has_tags = on("statsd_datadog_enabled") or on("statsd_influxdb_enabled") or not on("statsd_on")
+        return _AirflowStats(tags_in_names=not has_tags)
+    return NoMetrics()
+
+
+class _AirflowStats:
+    """The Stats that this process has started, looked for at each call: it may be started after us, or anew after a fork.
+
+    Plain StatsD has no tags and Airflow drops them, so there their values become parts of the name.
+    """
+
+    def __init__(self, *, tags_in_names: bool) -> None:
+        self._tags_in_names = tags_in_names
+
+    def incr(self, stat: str, *, tags: Mapping[str, str] | None = None) -> None:
+        """See `Metrics`."""
+        if self._tags_in_names:
+            stat, tags = ".".join([stat, *(tags or {}).values()]), None
+        _started_stats().incr(stat, tags=tags)
+
+    def timing(self, stat: str, dt: timedelta) -> None:
+        """See `Metrics`."""
+        _started_stats().timing(stat, dt)
+
+
+def _started_stats() -> Any:
+    for module in (sys.modules[name] for name in _STATS if name in sys.modules):
+        if getattr(module, "_factory", None) is not None:  # 3.3
+            return module
+        if vars(module.Stats).get("factory") is not None:  # 3.2
+            return module.Stats
+    for module in _importable((_OLD_STATS,)) if not any(name in sys.modules for name in _STATS) else ():
+        return module.Stats
     return NoMetrics()
 
 

@@ -7,6 +7,9 @@
 | `redshift_secrets.mint_failures` | counter | `code`: AWS's error code |
 | `redshift_secrets.catalog_refreshes` | counter | |
 | `redshift_secrets.age_at_use` | timer | age of the credential that a lookup was answered with |
+
+Plain StatsD has no tags. There their values are parts of the name: `redshift_secrets.lookups.found.host`,
+`redshift_secrets.mint_failures.AccessDenied`.
 """
 
 from __future__ import annotations
