@@ -130,8 +130,9 @@ def stores_of(
         folder = host_folder(cache.path, environ)
         seal = _host_seal(keys, folder)
         if seal is not None:
-            # With the key: two Airflows of one OS user with different keys would overwrite each other's rows.
-            stores.append(BoundStore(HostStore(folder, seal, clock=clock), lambda: aws.asker() + seal.fingerprint))
+            # By key: two Airflows of one OS user with different keys would overwrite each other's rows.
+            host = HostStore(folder, seal, clock=clock)
+            stores.append(BoundStore(host, aws.asker, names=seal.fingerprints))
     if cache.redis_url is not None:
         from redshift_secrets.cache.fleet import FleetStore
 

@@ -43,6 +43,15 @@ class _Answer(Struct, frozen=True):
     steadily_until: float = 0.0
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """A connection of the catalog with its credential, if there is one, and the name of the group that it is kept in."""
+
+    spec: ConnectionSpec
+    credential: Aged[Credential] | None
+    group: str
+
+
 class Broker:
     """Answers lookups for one configuration. Safe among threads, and in the child of a fork.
 
@@ -179,7 +188,7 @@ class Broker:
         """Return the spec of every warehouse that claims `conn_id`, whatever team it belongs to."""
         return self._catalog.specs(conn_id, snapshot.claims.get(conn_id, ()))
 
-    def recalled(self) -> tuple[Aged[Snapshot] | None, list[tuple[ConnectionSpec, Aged[Credential] | None]]]:
+    def recalled(self) -> tuple[Aged[Snapshot] | None, list[Recalled]]:
         """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
         snapshot = self._catalog.recalled()
         specs = [
@@ -187,7 +196,11 @@ class Broker:
             for conn_id in sorted(snapshot.value.claims if snapshot else ())
             for spec in (self.specs(snapshot.value, conn_id) if snapshot else ())
         ]
-        return snapshot, [(spec, self._credentials.recalled(MintRequest.of(spec))) for spec in specs]
+        requests = [MintRequest.of(spec) for spec in specs]
+        return snapshot, [
+            Recalled(spec, self._credentials.recalled(request), self._group_of(request))
+            for spec, request in zip(specs, requests, strict=True)
+        ]
 
     def forget(self, stores: Sequence[SharedStore], conn_id: str) -> bool:
         """Remove from the stores the credentials of one conn_id; `False` where the nearest tier does not know it.

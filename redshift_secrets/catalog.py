@@ -21,7 +21,7 @@ from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsErro
 from redshift_secrets.metrics import CATALOG_REFRESHES, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
 from redshift_secrets.parallel import run_all
-from redshift_secrets.rows import listings_from_bytes
+from redshift_secrets.rows import listings_from_bytes, warehouses_from_bytes, warehouses_to_bytes
 from redshift_secrets.settings import Settings
 from redshift_secrets.snapshots import Claims, Head, Snapshot
 
@@ -36,7 +36,7 @@ _WHAT = "the catalog of warehouses"
 _THREADS = 16
 _PATIENT_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 10.0
-_LOOK_SECONDS = 5.0
+_LOOK, _LOOK_SECONDS = "warehouse", 5.0
 _SPREAD = 0.1
 
 
@@ -99,7 +99,7 @@ class Catalog:
 
         Raises `CatalogUnavailableError` when nothing could be listed and `DeadlineError` when that took too long.
         """
-        found = self._recall(conn_id)
+        found = self._recall(conn_id, counted=True)
         if found is None:
             self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
             return self._after_renewal(conn_id, deadline)
@@ -151,23 +151,35 @@ class Catalog:
         return tuple(specs.build(warehouse, conn_id, self._settings) for warehouse in claims)
 
     def look(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
-        """Return the spec with its warehouse as it is at this moment, asked of AWS at most once in a few seconds."""
+        """Return the spec with its warehouse as it is at this moment, asked of AWS at most once in a few seconds by all
+        processes together."""
+        seen = spec.warehouse
 
-        def ask() -> Aged[Warehouse]:
-            # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
-            warehouse = replace(self._aws.look(spec.warehouse), tags=spec.warehouse.tags)
+        def ask() -> Renewed[Warehouse]:
+            found = self._aws.look(seen)
             until = self._clock() + _LOOK_SECONDS
-            return Aged(warehouse, until, until)
+            return Renewed(Aged(found, until, until), lambda: {_LOOK: warehouses_to_bytes([found])})
 
-        warehouse = self._looks.get(spec.warehouse.arn, ask, deadline)
-        return specs.build(warehouse, spec.conn_id, self._settings)
+        def decode(rows: Rows) -> Warehouse | None:
+            found = warehouses_from_bytes(rows[_LOOK]) if _LOOK in rows else None
+            return found[0] if found else None
 
-    def _recall(self, conn_id: str, *, anywhere: bool = False) -> Aged[Claims] | None:
+        def renew() -> Aged[Warehouse]:
+            return self._tiers.obtain(
+                group, ask, deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic)
+            )
+
+        group = Group(f"{self._group} {seen.arn}", f"the state of {seen}", (_LOOK,), decode, lambda: (_LOOK,))
+        warehouse = self._looks.aged(seen.arn, renew, deadline, lambda: self._tiers.recall(group)).value
+        # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
+        return specs.build(replace(warehouse, tags=seen.tags), spec.conn_id, self._settings)
+
+    def _recall(self, conn_id: str, *, anywhere: bool = False, counted: bool = False) -> Aged[Claims] | None:
         """What is known of a conn_id without asking AWS: from this process's snapshot, else from the nearest tier."""
         own, now = self._own, self._clock()
         if own is not None and now < own.fresh_until:
             return _claims_of(own, conn_id)
-        shared = self._tiers.recall(self._claims_group(conn_id), anywhere=anywhere)
+        shared = self._tiers.recall(self._claims_group(conn_id), anywhere=anywhere, counted=counted)
         if own is None or now >= own.usable_until or (shared is not None and shared.fresh_until > own.fresh_until):
             return shared
         return _claims_of(own, conn_id)

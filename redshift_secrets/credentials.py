@@ -73,7 +73,7 @@ class Credentials:
         recalled: list[Aged[Credential]] = []
 
         def recall() -> Aged[Credential] | None:
-            shared = self._tiers.recall(group)
+            shared = self._tiers.recall(group, counted=True)
             found = self._here(shared) if shared else None
             if found is None or self._clock() >= found.usable_until:
                 return None

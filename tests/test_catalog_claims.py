@@ -6,13 +6,14 @@ import threading
 
 import pytest
 
-from redshift_secrets.cache import Deadline
+from redshift_secrets.cache import Deadline, Tiers
 from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope
 from redshift_secrets.settings import Settings
 from tests.fakes import EPOCH, FakeAws, cluster, denied, workgroup
 from tests.helpers import BOUND, Crowd, WatchedDeadline, all_landed, catalog_of, spent, taken
+from tests.test_tiers import Memory
 
 CLUSTERS = Scope("cluster", "eu-west-1", None)
 WORKGROUPS = Scope("workgroup", "eu-west-1", None)
@@ -176,3 +177,35 @@ class TestLook:
         aws.warehouses.clear()
         with pytest.raises(AwsError, match="ClusterNotFound"):
             catalog.look(seen, Deadline(BOUND))
+
+    def test_processes_look_once_in_5_s_together(self, aws, clock):
+        host = Memory(clock)
+
+        def look():
+            """As a new process does that has read the catalog from the host's store."""
+            catalog = Catalog(Settings.from_kwargs({}), aws, tiers=Tiers([host], clock=clock), clock=clock)
+            found = catalog.find("analytics", WatchedDeadline()).value
+            (spec,) = catalog.specs("analytics", found.warehouses)
+            state = catalog.look(spec, WatchedDeadline()).warehouse.status
+            all_landed()
+            return state
+
+        aws.warehouses[0] = cluster(status="paused")
+        assert [look() for _ in range(20)] == ["paused"] * 20
+        assert aws.calls["look"] == 1
+        aws.warehouses[0] = cluster()
+        clock.pass_(5)
+        assert [look() for _ in range(20)] == ["available"] * 20
+        assert aws.calls["look"] == 2
+
+    def test_processes_that_look_at_what_is_gone_hear_of_one_failure(self, aws, clock):
+        host = Memory(clock)
+        catalogs = [
+            Catalog(Settings.from_kwargs({}), aws, tiers=Tiers([host], clock=clock), clock=clock) for _ in range(5)
+        ]
+        (spec,) = specs_of(catalogs[0])
+        aws.warehouses.clear()
+        for catalog in catalogs:
+            with pytest.raises(AwsError, match="It is gone"):
+                catalog.look(spec, WatchedDeadline())
+        assert aws.calls["look"] == 1

@@ -27,6 +27,7 @@ class Memory:
         self.groups: dict[str, tuple[dict[str, bytes], float]] = {}
         self.held: set[str] = set()
         self.reads = 0
+        self.counted: list[bool] = []
 
     def read(self, group, names):
         self.reads += 1
@@ -44,6 +45,9 @@ class Memory:
 
     def clear(self, group=None):
         self.groups.clear()
+
+    def count(self, group, found):
+        self.counted.append(found)
 
 
 class Claim:
@@ -163,6 +167,27 @@ def test_a_holder_that_stalls_holds_nobody_past_the_deadline(clock, host, renew)
     host.held.add("g")
     with pytest.raises(DeadlineError, match="the value was not there after 0 s"):
         obtain(Tiers([host], clock=clock, sleep=never), renew, seconds=0)
+    assert renew.count == 0
+
+
+def test_beside_a_holder_that_stalls_one_of_all_that_wait_renews(clock, host, fleet, renew, caplog):
+    host.held.add("g")
+    passed = Clock(0)
+    waiting = Tiers([host, fleet], clock=clock, sleep=passed.pass_)
+    assert waiting.obtain(GROUP, renew, deadline=Deadline(10, passed)).value == "value-1"
+    assert passed() >= 7.5
+    assert renew.count == 1
+    (message,) = caplog.messages
+    assert "who renews the value has not come to an end" in message
+    assert host.held == {"g"}  # still the one who stalls
+    assert obtain(waiting, renew).value == "value-1"  # and nobody else waits
+
+
+def test_who_waits_beside_one_that_already_took_over_does_not_ask_aws_too(clock, host, renew):
+    host.held |= {"g", "g?"}
+    passed = Clock(0)
+    with pytest.raises(DeadlineError):
+        Tiers([host], clock=clock, sleep=passed.pass_).obtain(GROUP, renew, deadline=Deadline(10, passed))
     assert renew.count == 0
 
 

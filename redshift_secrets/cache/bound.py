@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
+from redshift_secrets.cache.hits import Hits
 from redshift_secrets.cache.store import Claim, SharedStore
 
 
@@ -12,16 +13,22 @@ class BoundStore:
     """A `SharedStore` in which every group belongs to the one who asks.
 
     `who` returns a text that only this asker has, or `None` where it cannot be told: then nothing is read, nothing is
-    written, and whoever wants to renew may. It may take its time unless `ready` says that it is known.
+    written, and whoever wants to renew may. It may take its time unless `ready` says that it is known. With `names`, what
+    the first of them writes is kept apart from what others do, and what is missing there is read from the next.
     """
 
     def __init__(
-        self, store: SharedStore, who: Callable[[], str | None], ready: Callable[[], bool] = lambda: True
+        self,
+        store: SharedStore,
+        who: Callable[[], str | None],
+        ready: Callable[[], bool] = lambda: True,
+        names: Sequence[str] = ("",),
     ) -> None:
         self.store = store
         self.name = store.name
         self._who = who
         self._ready = ready
+        self._names = tuple(names)
 
     @property
     def ready(self) -> bool:
@@ -34,8 +41,11 @@ class BoundStore:
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
         """See `SharedStore`."""
-        own = self._own(group)
-        return {} if own is None else self.store.read(own, names)
+        for own in self._all_own(group):
+            rows = self.store.read(own, names)
+            if rows:
+                return rows
+        return {}
 
     def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
         """See `SharedStore`."""
@@ -50,15 +60,35 @@ class BoundStore:
 
     def clear(self, group: str | None = None) -> None:
         """Forget one group of this asker, or everything of everyone."""
-        own = None if group is None else self._own(group)
-        if group is None or own is not None:
+        if group is None:
+            self.store.clear()
+            return
+        for own in self._all_own(group):
             self.store.clear(own)
 
+    def count(self, group: str, found: bool) -> None:
+        """See `SharedStore`."""
+        own = self._own(group)
+        if own is not None:
+            self.store.count(own, found)
+
+    def hits(self) -> Hits:
+        """See `SharedStore`; those of everyone."""
+        return self.store.hits()
+
+    def hits_of(self, group: str) -> int:
+        """Return how often this asker found the group."""
+        own = self._own(group)
+        return 0 if own is None else self.store.hits().of(own)
+
     def _own(self, group: str) -> str | None:
+        return next(iter(self._all_own(group)), None)
+
+    def _all_own(self, group: str) -> list[str]:
         who = self._who()
         if who is None:
-            return None
-        return hashlib.sha256(f"{who}\0{group}".encode()).hexdigest()
+            return []
+        return [hashlib.sha256(f"{who}{name}\0{group}".encode()).hexdigest() for name in self._names]
 
 
 class _FreeClaim:

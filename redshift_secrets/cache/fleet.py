@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from redshift_secrets.cache import hits
 from redshift_secrets.cache.fleet_address import FleetAddress, redis_py
 from redshift_secrets.cache.fleet_server import FleetServer
 from redshift_secrets.cache.fleet_trouble import reason_of
+from redshift_secrets.cache.hits import Hits
 from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ _TIMES = struct.Struct(">dd")
 """When a row was written, and its end."""
 
 _FIELDS_A_COMMAND = 500
+_SINCE, _MISSED = "since", "missed"
+_HITS_SECONDS = 30 * 86_400
+"""How long counts stay on the server after the last lookup."""
 _SWEEP_SECONDS = 60.0
 """How long a flush of everything may go through the keys of a server that others use too."""
 
@@ -180,6 +185,34 @@ class FleetStore:
             self._server.ask(lambda client: client.delete(key), 0)
         else:
             self._server.ask(lambda client: sum(client.delete(key) for key in self._groups(client)), 0, _SWEEP_SECONDS)
+            self._server.ask(lambda client: client.delete(self._hits_key), 0)
+
+    def count(self, group: str, found: bool) -> None:
+        """See `SharedStore.count`; one round trip. Where the server's access rules forbid it, nothing is counted."""
+        field = hits.key(group).hex() if found else _MISSED
+
+        def add(client: Any) -> None:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.hsetnx(self._hits_key, _SINCE, int(self._clock()))
+            pipeline.hincrby(self._hits_key, field, 1)
+            pipeline.expire(self._hits_key, _HITS_SECONDS)
+            try:
+                pipeline.execute()
+            except redis_py().ResponseError:
+                pass
+
+        self._server.ask(add, None)
+
+    def hits(self) -> Hits:
+        """See `SharedStore.hits`."""
+        nothing: dict[bytes, bytes] = {}
+        try:
+            found = self._server.ask(lambda client: client.hgetall(self._hits_key), nothing)
+            counts = {name.decode(): int(count) for name, count in found.items()}
+            since, missed = counts.pop(_SINCE, None), counts.pop(_MISSED, 0)
+            return Hits(since, missed, {bytes.fromhex(name): count for name, count in counts.items()})
+        except ValueError:
+            return Hits()  # somebody else's
 
     def describe(self) -> FleetStoreInfo:
         """Return what there is to say about the store; it is asked even when it was away a moment ago."""
@@ -207,6 +240,10 @@ class FleetStore:
 
     def _key(self, group: str) -> str:
         return f"{self._prefix}{{{group}}}"
+
+    @property
+    def _hits_key(self) -> str:
+        return f"{self._prefix}hits"
 
     def _claim_key(self, group: str) -> str:
         return f"{self._key(group)}:claim"

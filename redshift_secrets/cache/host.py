@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from redshift_secrets.cache import database, forks
+from redshift_secrets.cache.hits import HitFile, Hits
 from redshift_secrets.cache.places import check_private, host_folder, is_memory_backed, make_private
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.cache.store import Claim
@@ -106,6 +107,7 @@ class HostStore:
         self._seal = seal
         self._clock = clock
         self._said: dict[str, float] = {}
+        self._hits = HitFile(self._folder / "hits", clock)
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
         """See `SharedStore`. All rows are of one moment: never some from before a `replace` and some from after."""
@@ -139,16 +141,29 @@ class HostStore:
 
     def clear(self, group: str | None = None) -> None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
-        if not os.path.exists(self._path):
+        if not os.path.exists(self._folder):
             return
         now, none = self._clock(), database.Rows(None, {})
         if group is not None and self._try(lambda: database.replace(self._path, group, none, now, now), writes=True):
             return
         try:
             check_private(self._folder)
+            self._hits.clear()
             self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
+        except FileNotFoundError:
+            pass  # there is nothing to clear
         except OSError as error:
             self._say_unusable(error)
+
+    def count(self, group: str, found: bool) -> None:
+        """See `SharedStore`."""
+        with suppress(OSError):
+            check_private(self._folder)
+            self._hits.add(group, found)
+
+    def hits(self) -> Hits:
+        """See `SharedStore`."""
+        return self._hits.read()
 
     def describe(self) -> HostStoreInfo:
         """Return what is in the store now; zeros where it cannot be used."""

@@ -40,8 +40,8 @@ class Seal:
         if not keys:
             raise ValueError(f"there is no key to seal with. {_HOW_TO_MAKE_A_KEY}")
         self._fernet = MultiFernet([_fernet(key, number) for number, key in enumerate(keys, start=1)])
-        key = base64.urlsafe_b64decode(keys[0])
-        self.fingerprint = hashlib.sha256(b"redshift-secrets key fingerprint\0" + key).hexdigest()[:8]
+        self.fingerprints = tuple(_fingerprint(key) for key in keys)
+        self.fingerprint = self.fingerprints[0]
         """Names the first key without telling it: 8 hexadecimal digits."""
 
     def __repr__(self) -> str:
@@ -70,6 +70,11 @@ def _fernet(key: str, number: int) -> Fernet:
     except ValueError:
         pass  # it may quote what it could not decode
     raise ValueError(f"key number {number} is not a Fernet key (32 bytes in url-safe base64). {_HOW_TO_MAKE_A_KEY}")
+
+
+def _fingerprint(key: str) -> str:
+    content = b"redshift-secrets key fingerprint\0" + base64.urlsafe_b64decode(key)
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _place(group: str, name: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from redshift_secrets.cache.hits import Hits
+
 CLOCKS_DIFFER_SECONDS = 300.0
 """By how much the clocks of two hosts may differ: AWS takes no request of a host whose clock is farther off."""
 
@@ -47,4 +49,10 @@ class SharedStore(Protocol):
         """
 
     def clear(self, group: str | None = None) -> None:
-        """Forget one group, or everything."""
+        """Forget one group, or everything, and then the counts as well."""
+
+    def count(self, group: str, found: bool) -> None:
+        """Count one lookup of the group, which was there or was not, for all processes that use the store."""
+
+    def hits(self) -> Hits:
+        """Return what was counted since the store was made or emptied."""

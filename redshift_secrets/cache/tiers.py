@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from redshift_secrets.cache.aged import RETRY_AFTER_SECONDS, Aged
 from redshift_secrets.cache.deadline import Deadline
-from redshift_secrets.cache.store import SharedStore
+from redshift_secrets.cache.store import Claim, SharedStore
 from redshift_secrets.errors import DeadlineError, RedshiftSecretsError, from_text, to_text
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ Rows = Mapping[str, bytes]
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.4
 """Between looks at what another process is renewing. Each pause is longer than the one before, and none is the same in two
 processes: hundreds that wait together must leave the processor to the one they wait for."""
+_STALLED = 0.75
+"""The part of its deadline after which a process that waits takes the one it waits for as stalled. Then one of all that
+wait asks AWS as well: a holder that was stopped keeps its claim, and may never come back."""
 _BUSY_SECONDS = 1.0
 """How long a process that found another one renewing does not look again."""
 
@@ -65,6 +68,8 @@ class _Wish(Struct, Generic[V], frozen=True):
     good: Callable[[Aged[V]], bool]
     waits: bool
     deadline: Deadline
+    recalled: int
+    """In how many of the stores, from the nearest on, `recall` has looked and counted before."""
 
 
 class _BusyElsewhereError(Exception):
@@ -87,13 +92,17 @@ class Tiers:
         self._sleep = sleep
         self._rand = rand
 
-    def recall(self, group: Group[V], *, anywhere: bool = False) -> Aged[V] | None:
+    def recall(self, group: Group[V], *, anywhere: bool = False, counted: bool = False) -> Aged[V] | None:
         """Return what the nearest store has, fresh or usable, in one read; `None` when it has nothing that lives.
 
-        With `anywhere`, the farther stores are read too.
+        With `anywhere`, the farther stores are read too. What is `counted` is somebody's lookup.
         """
         for store in self.stores if anywhere else self.stores[:1]:
-            found = self._alive(group, store) if store.ready else None
+            if not store.ready:
+                continue
+            found = self._alive(group, store)
+            if counted:
+                store.count(group.name, found is not None)
             if found is not None:
                 return found
         return None
@@ -112,7 +121,8 @@ class Tiers:
         While another process renews, this one goes on with `meanwhile`, or waits where there is none; `DeadlineError`
         when that takes too long. Raises what `renew` raises; others hear of it and do not ask AWS again at once.
         """
-        wish = _Wish(group, renew, good, meanwhile is None, deadline)
+        recalled = 1 if self.stores and self.stores[0].ready else 0
+        wish = _Wish(group, renew, good, meanwhile is None, deadline, recalled)
         try:
             return self._obtain(wish, 0).aged
         except _BusyElsewhereError:
@@ -127,10 +137,10 @@ class Tiers:
         store = self.stores[level]
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            found = self._good(wish, store)
+            found = self._good(wish, level)
             if found is not None:
                 return found
-            claim = store.claim(wish.group.name)
+            claim = store.claim(wish.group.name) or self._deputy(wish, store)
             if claim is not None:
                 try:
                     return self._obtain_for(wish, level)
@@ -142,14 +152,28 @@ class Tiers:
             self._sleep(min(pause * (0.5 + self._rand()), left))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
+    def _deputy(self, wish: _Wish[V], store: SharedStore) -> Claim | None:
+        """The right of the one who renews beside a holder that seems to have stalled."""
+        if not wish.waits or not 0 < wish.deadline.left() <= wish.deadline.seconds * (1 - _STALLED):
+            return None
+        claim = store.claim(_deputy_of(wish.group))
+        if claim is not None:
+            waited = wish.deadline.seconds - wish.deadline.left()
+            log.warning(
+                "who renews %s has not come to an end within %.1f s, so this process does it", wish.group.what, waited
+            )
+        return claim
+
     def _obtain_for(self, wish: _Wish[V], level: int) -> Renewed[V]:
         """Fill the store at `level`, whose claim is held, from the next one."""
         store = self.stores[level]
         # Between the look and the claim, the one who had the claim before may have finished.
-        found = self._good(wish, store)
+        found = self._good(wish, level)
         if found is not None:
             return found
         self._raise_failure(wish.group, store)
+        if level >= wish.recalled:
+            store.count(wish.group.name, False)
         try:
             renewed = self._obtain(wish, level + 1)
         except RedshiftSecretsError as error:
@@ -162,11 +186,13 @@ class Tiers:
         store.replace(wish.group.name, {**rows, _AGES: ages}, aged.usable_until)
         return Renewed(aged, lambda: rows)
 
-    def _good(self, wish: _Wish[V], store: SharedStore) -> Renewed[V] | None:
-        group = wish.group
+    def _good(self, wish: _Wish[V], level: int) -> Renewed[V] | None:
+        group, store = wish.group, self.stores[level]
         aged = self._alive(group, store)
         if aged is None or not wish.good(aged):
             return None
+        if level >= wish.recalled:
+            store.count(group.name, True)
 
         def all_rows() -> Rows:
             return store.read(group.name, group.all_names())
@@ -195,3 +221,7 @@ class Tiers:
 
 def _failure_of(group: Group[V]) -> str:
     return f"{group.name}!"
+
+
+def _deputy_of(group: Group[V]) -> str:
+    return f"{group.name}?"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
-from redshift_secrets.cache import Aged
+from redshift_secrets.broker import Recalled
 from redshift_secrets.cache.bound import BoundStore
 from redshift_secrets.cache.fleet import FleetStore
+from redshift_secrets.cache.hits import Hits
 from redshift_secrets.cache.host import HostStore
 from redshift_secrets.cli.listing import user_of
 from redshift_secrets.cli.site import site_broker, site_stores
 from redshift_secrets.db_users import for_each_dag
-from redshift_secrets.model import ConnectionSpec, Credential
 
-COLUMNS = ("tier", "conn_id", "warehouse", "user", "credential", "renewed_in", "dies_in")
+COLUMNS = ("tier", "conn_id", "warehouse", "user", "credential", "renewed_in", "dies_in", "hits")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,15 @@ def _tier(store: BoundStore) -> Tier:
         catalog = "no catalog"
     else:
         catalog = f"a catalog of {len(snapshot.value.claims)} conn_ids, renewed {_in(snapshot.fresh_until - now)}"
-    return Tier(f"{store.name}: {_where(store)}; {catalog}", [_row(store, *each, now) for each in connections])
+    rows = [_row(store, each, now) for each in connections]
+    return Tier(f"{store.name}: {_where(store)}; {catalog}; {_counted(store.hits())}", rows)
+
+
+def _counted(hits: Hits) -> str:
+    if hits.since is None:
+        return "no lookup counted yet"
+    since = datetime.fromtimestamp(hits.since).astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"{hits.found} hits and {hits.missed} misses since {since}"
 
 
 def _where(store: BoundStore) -> str:
@@ -76,17 +85,20 @@ def _where(store: BoundStore) -> str:
     return store.name
 
 
-def _row(store: BoundStore, spec: ConnectionSpec, kept: Aged[Credential] | None, now: float) -> dict[str, str]:
+def _row(store: BoundStore, recalled: Recalled, now: float) -> dict[str, str]:
+    spec, kept = recalled.spec, recalled.credential
     row = {"tier": store.name, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier, "user": user_of(spec)}
+    hits = str(store.hits_of(recalled.group))
     if kept is None:
         none = "one for each DAG" if for_each_dag(spec) else "none"
-        return {**row, "credential": none, "renewed_in": "", "dies_in": ""}
+        return {**row, "credential": none, "renewed_in": "", "dies_in": "", "hits": hits}
     return {
         **row,
         "user": kept.value.user,
         "credential": f"{now - kept.value.minted_at:.0f} s old",
         "renewed_in": _in(kept.fresh_until - now),
         "dies_in": _in(kept.value.expires_at - now),
+        "hits": hits,
     }
 
 

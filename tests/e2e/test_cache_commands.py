@@ -81,6 +81,7 @@ def test_empty_tiers(stand_in: StandIn) -> None:
     assert "host: " in done.stdout
     assert "fleet: unix://" in done.stdout
     assert done.stdout.count("no catalog") == 2
+    assert done.stdout.count("no lookup counted yet") == 2
     assert stand_in.aws.calls.by_operation().keys() <= {"sts:GetCallerIdentity"}
 
 
@@ -92,7 +93,14 @@ def test_what_is_in_the_tiers_by_conn_id_with_ages(stand_in: StandIn) -> None:
         assert found[tier, "analytics"]["credential"].endswith(" s old")
         assert found[tier, "analytics"]["dies_in"].startswith("in 3")
         assert found[tier, "reporting"]["credential"] == "none"
+        assert found[tier, "reporting"]["hits"] == "0"
+    backend().get_connection("analytics")
+    backend().get_connection("analytics")
+    found = {(row["tier"], row["conn_id"]): row for row in rows()}
+    assert (found["host", "analytics"]["hits"], found["fleet", "analytics"]["hits"]) == ("2", "0")
     table = run("cache")
+    assert "4 hits and 2 misses since 20" in table.stdout  # each lookup asks for the catalog and for the credential
+    assert "0 hits and 2 misses since 20" in table.stdout
     assert "a catalog of 2 conn_ids" in table.stdout
     assert ", key " in table.stdout
     assert connection.password not in table.stdout + table.stderr
