@@ -43,8 +43,7 @@ class _Answer(Struct, frozen=True):
     steadily_until: float = 0.0
 
 
-@dataclass(frozen=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """A connection of the catalog with its credential, if there is one, and the name of the group that it is kept in."""
 
     spec: ConnectionSpec

@@ -14,8 +14,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 _RECORD = struct.Struct(">8sQ")
 _SINCE, _MISSED = b"since...", b"missed.."
@@ -23,13 +24,12 @@ _FOLD_BYTES = 64 * 1024
 """Each time the file has grown by so much, records of one group are put together."""
 
 
-@dataclass(frozen=True)
-class Hits:
+class Hits(Struct, frozen=True):
     """Lookups since a moment (seconds since the epoch; `None` where none was counted yet)."""
 
     since: float | None = None
     missed: int = 0
-    _found: Mapping[bytes, int] = field(default_factory=dict)
+    _found: Mapping[bytes, int] = {}
 
     @property
     def found(self) -> int:
