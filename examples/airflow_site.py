@@ -225,15 +225,16 @@ class AirflowSite:
         except OSError:
             return False
 
-    def wait_for(self, what: str, happened: Callable[[], object]) -> None:
+    def wait_for(self, what: str, happened: Callable[[], object], *, patience_seconds: float | None = None) -> None:
         """Return when `happened` answers something true; a process that ends before is an error too."""
-        end = time.monotonic() + self._patience
+        patience = self._patience if patience_seconds is None else patience_seconds
+        end = time.monotonic() + patience
         while not happened():
             ended = [name for name, process in self._processes if process.poll() is not None]
             if ended:
                 raise AirflowSiteError(f"{', '.join(ended)} ended by itself\n{self.last_lines()}")
             if time.monotonic() > end:
-                raise AirflowSiteError(f"waited {self._patience:.0f} s for {what}\n{self.last_lines()}")
+                raise AirflowSiteError(f"waited {patience:.0f} s for {what}\n{self.last_lines()}")
             time.sleep(0.3)
 
     # --- commands
@@ -276,7 +277,7 @@ class AirflowSite:
         self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
         return run_id
 
-    def wait_for_run(self, dag_id: str, run_id: str) -> str:
+    def wait_for_run(self, dag_id: str, run_id: str, *, patience_seconds: float | None = None) -> str:
         """Wait until a run has ended and return its state, `success` or `failed`."""
         ended = (
             "SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id AND state IN ('success', 'failed')"
@@ -287,7 +288,7 @@ class AirflowSite:
             states[:] = self.query(ended, dag_id=dag_id, run_id=run_id)
             return bool(states)
 
-        self.wait_for(f"{dag_id} {run_id} to end", has_ended)
+        self.wait_for(f"{dag_id} {run_id} to end", has_ended, patience_seconds=patience_seconds)
         return str(states[0][0])
 
     def states(self, dag_id: str, run_id: str) -> dict[TaskKey, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from examples.airflow_site import AirflowSite, TaskKey
+from examples.airflow_site import AirflowSite, TaskKey, airflow_version
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import MINT, MINT_WITH_IAM, airflow_site, forget, resolves, rights_of, run
 
@@ -46,7 +46,10 @@ def test_a_trigger_looks_up_off_the_event_loop_once_and_then_in_it_from_memory(
     assert state == "success", airflow.last_lines()
     found = airflow.results("deferrable", run_id)[TaskKey("defers")]
     assert found["logins"] == ["IAMR:triggerer"] * 3
-    assert found["in_the_loop"] == [False, *[found["asynchronous"]] * 2]
+    # Hooks look up asynchronously since Airflow 3.1, and the triggerer keeps its backend, and with it what that has in
+    # memory, since 3.3: before, each lookup is one of a new backend, and the host's store answers.
+    from_memory = airflow_version() >= (3, 3)
+    assert found["in_the_loop"] == [False, from_memory, from_memory]
     assert found["rounds"] > 1  # the loop went on while AWS took its time
     assert stand_in.aws.calls.by_operation()[MINT_WITH_IAM] == 1
 
@@ -55,7 +58,8 @@ def test_a_trigger_looks_up_off_the_event_loop_once_and_then_in_it_from_memory(
 def test_mapped_tasks_share_one_mint(airflow: AirflowSite, stand_in: StandIn, tasks: int) -> None:
     forget(airflow)
     stand_in.aws.calls.clear()
-    run_id, state = run(airflow, "mapped", tasks=tasks)
+    run_id = airflow.trigger("mapped", {"tasks": tasks})
+    state = airflow.wait_for_run("mapped", run_id, patience_seconds=120 + 15 * tasks)
     assert state == "success", airflow.last_lines()
     logins = [each for task, each in airflow.results("mapped", run_id).items() if task.task_id == "log_in"]
     assert logins == ["etl"] * tasks

@@ -17,9 +17,6 @@ ASKED_IN_THE_LOOP: list[bool] = []
 """For each lookup that `NotingBackend` was asked for in this process, whether it ran in the main thread, the loop's."""
 
 
-_ASYNCHRONOUS = hasattr(BaseHook, "aget_connection")
-
-
 class NotingBackend(RedshiftSecretsBackend):
     """Our backend, which notes where it is asked."""
 
@@ -48,16 +45,10 @@ class LookUp(BaseTrigger):
             rounds += 1
             await asyncio.sleep(0.01)
         logins = [first.result().login, *[(await _connection(self.conn_id)).login for _ in range(1, self.times)]]
-        found = {
-            "logins": logins,
-            "in_the_loop": list(ASKED_IN_THE_LOOP),
-            "rounds": rounds,
-            "asynchronous": _ASYNCHRONOUS,
-        }
-        yield TriggerEvent(found)
+        yield TriggerEvent({"logins": logins, "in_the_loop": list(ASKED_IN_THE_LOOP), "rounds": rounds})
 
 
 async def _connection(conn_id: str) -> Any:
-    if _ASYNCHRONOUS:
+    if hasattr(BaseHook, "aget_connection"):
         return await BaseHook.aget_connection(conn_id)
     return await sync_to_async(BaseHook.get_connection)(conn_id)  # as hooks do in older Airflows
