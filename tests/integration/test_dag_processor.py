@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from examples.airflow_site import AirflowSite, airflow_version
+from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import MINT, airflow_site, forget, resolves, rights_of
+from tests.integration.conftest import WAREHOUSES
+from tests.integration.site import (
+    MINT,
+    WORKERS_ASK_THE_SERVER,
+    airflow_site,
+    forget,
+    from_airflow_3,
+    resolves,
+    rights_of,
+)
 
 DAGS = Path(__file__).parent / "dags_that_look_up_at_parse_time"
 READS_DAGS = "dag-processor" if airflow_version() >= (3, 0) else "scheduler"
@@ -19,9 +29,25 @@ KEPT_SECONDS = 3595
 
 
 @pytest.fixture
-def airflow(stand_in: StandIn) -> Iterator[AirflowSite]:
+def stand_in() -> Iterator[StandIn]:
+    with StandIn(config.parse(WAREHOUSES)) as running:
+        yield running
+
+
+@pytest.fixture(
+    params=[
+        pytest.param({}, id="the file asks us"),
+        pytest.param(
+            WORKERS_ASK_THE_SERVER,
+            id="the DAG processor's own server asks us",
+            marks=[pytest.mark.heavy, from_airflow_3],
+        ),
+    ]
+)
+def airflow(stand_in: StandIn, request: pytest.FixtureRequest) -> Iterator[AirflowSite]:
     environment = {
         **resolves(),
+        **request.param,
         **rights_of(stand_in, "airflow"),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "1",
