@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from redshift_secrets.model import ConnectionFields
 
@@ -19,15 +19,18 @@ HEAD_START_SECONDS = 60
 both come from one credential, however late the first was read."""
 
 
-class Renewal(NamedTuple):
+class Renewal:
     """How the next credential is had: `ask` looks the fields up or raises, `now` tells seconds since the epoch.
 
     `good_until` is when it has to be, in seconds since the epoch; `None` where nothing dies.
     """
 
-    ask: Callable[[], ConnectionFields]
-    now: Callable[[], float]
-    good_until: float | None
+    __slots__ = ("ask", "good_until", "now")
+
+    def __init__(self, ask: Callable[[], ConnectionFields], now: Callable[[], float], good_until: float | None) -> None:
+        self.ask = ask
+        self.now = now
+        self.good_until = good_until
 
     def is_due(self, head_start: float) -> bool:
         """Whether the moment `head_start` seconds before `good_until` has come."""
@@ -67,7 +70,7 @@ def _renewing_class(base: type[Any]) -> type[Any]:
                     login=fields.login,
                     password=fields.password,
                     description=fields.description,
-                    _renewal=renewal._replace(good_until=fields.good_until),
+                    _renewal=Renewal(renewal.ask, renewal.now, fields.good_until),
                 )
             return held.get(name)
 
