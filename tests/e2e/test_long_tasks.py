@@ -122,6 +122,14 @@ def test_a_renewing_hook_stays_alive_on_both_sides(
     assert stand_in.aws.calls.by_operation()[MINT] <= MOST_MINTS
 
 
+@pytest.mark.usefixtures("side")
+def test_a_new_hook_for_each_connect_is_alive_on_both_sides(clock: Clock, log_ins: list[tuple[str, str]]) -> None:
+    for _ in range(3):
+        assert RedshiftSQLHook("analytics").get_first(ASK)[0] == "etl"
+        clock.pass_(61 * 60)
+    assert len(set(log_ins)) == 3
+
+
 def test_the_operators_hook_stays_alive(side: str, clock: Clock, log_ins: list[tuple[str, str]]) -> None:
     operator = SQLExecuteQueryOperator(task_id="ask", conn_id="analytics", sql=ASK, do_xcom_push=True)
     if side == "server":

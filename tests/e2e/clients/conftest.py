@@ -25,11 +25,12 @@ WAREHOUSES = {
                 " SELECT NULL::text AS db_name, NULL::text AS schema, NULL::text AS name WHERE false;",
             },
             "tags": {
-                "airflow:conn-id": "analytics strict-tls as-postgres by-connector named",
+                "airflow:conn-id": "analytics strict-tls as-postgres by-connector named keep-alive",
                 "airflow:db-user": "etl",
                 "airflow:extra.sslmode/strict-tls": "verify-full",
                 "airflow:conn-type/as-postgres": "postgres",
                 "airflow:auth/by-connector": "connector",
+                "airflow:extra.keepalives_idle/keep-alive": "30",
                 "airflow:extra.application_name/named": "nightly",
             },
         }

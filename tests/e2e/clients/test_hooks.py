@@ -64,6 +64,17 @@ def test_postgres_hook(row: Row) -> None:
     row.extra(hook.connection)
 
 
+@client("`PostgresHook` with keep-alives")
+def test_postgres_hook_with_a_key_of_its_own(row: Row) -> None:
+    hook = PostgresHook(postgres_conn_id="keep-alive")
+    row.who(hook.get_first(WHO))
+    row.ran("`get_first`")
+    row.extra(hook.connection)
+    with pytest.raises(TypeError, match="keepalives_idle"):
+        RedshiftSQLHook(redshift_conn_id="keep-alive").get_conn()
+    row.ran("the driver of `RedshiftSQLHook` refuses such a connection")
+
+
 @client("`psycopg` with the fields of the Connection")
 def test_psycopg(row: Row) -> None:
     connection = Connection.get("analytics")
