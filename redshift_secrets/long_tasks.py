@@ -53,7 +53,8 @@ def _logging_in_anew(hook: Any, make_engine: Callable[..., Any]) -> Callable[...
         @event.listens_for(made, "do_connect")
         def log_in(_dialect: Any, _record: Any, _args: Any, parameters: dict[str, Any]) -> None:
             connection = hook.get_connection(getattr(hook, hook.conn_name_attr))
-            parameters.update(user=connection.login, password=connection.password)
+            if connection.password is not None:  # else something else than the Connection tells the engine who it is
+                parameters.update(user=connection.login, password=connection.password)
 
         return made
 

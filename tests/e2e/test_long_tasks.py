@@ -192,8 +192,3 @@ def test_a_renewal_that_is_refused_says_why_and_no_dead_token_is_presented(
     with pytest.raises(PermissionError, match=r"connection 'analytics' cannot be served: .*not authorized"):
         hook.get_first(ASK)
     assert len(log_ins) == 1
-
-
-def test_only_a_hook_for_a_database_can_be_renewing() -> None:
-    with pytest.raises(TypeError, match=r"takes a hook for a database \(a DbApiHook\), not a str"):
-        renewing("analytics")

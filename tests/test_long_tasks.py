@@ -1,0 +1,33 @@
+"""What `renewing` leaves alone. Of what it does: `tests/e2e/test_long_tasks.py`."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.sdk import Connection
+from sqlalchemy import create_engine, text
+
+from redshift_secrets import renewing
+
+
+class FileHook(DbApiHook):
+    """A hook whose database takes neither user nor password."""
+
+    conn_name_attr = "file_conn_id"
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Connection:
+        return Connection(conn_id=conn_id, login="nobody")
+
+    def get_sqlalchemy_engine(self, engine_kwargs=None):
+        return create_engine("sqlite://")
+
+
+def test_an_engine_whose_connection_has_no_password_logs_in_as_it_did():
+    with renewing(FileHook(file_conn_id="file")).get_sqlalchemy_engine().connect() as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_only_a_hook_for_a_database_can_be_renewing():
+    with pytest.raises(TypeError, match=r"takes a hook for a database \(a DbApiHook\), not a str"):
+        renewing("analytics")
