@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -27,20 +27,25 @@ def settings_fingerprint(settings: Settings) -> str:
     return _digest(fields)
 
 
-def host_fingerprint(environ: Mapping[str, str], read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def host_fingerprint(environ: Mapping[str, str], read: Callable[[str], bytes] = _content) -> str:
     """Return a short text that differs for processes of this host that AWS may know as somebody else.
 
-    `read` returns the content of a file or raises `OSError`.
+    `read` returns the content of the file at a path or raises `OSError`.
     """
-    home = Path(environ.get("HOME", "/"))
+    folder = os.path.join(environ.get("HOME", "/"), ".aws")
     places = {
-        "config": environ.get("AWS_CONFIG_FILE") or str(home / ".aws" / "config"),
-        "credentials": environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(home / ".aws" / "credentials"),
+        "config": environ.get("AWS_CONFIG_FILE") or os.path.join(folder, "config"),
+        "credentials": environ.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.join(folder, "credentials"),
     }
     files = {}
     for name, place in places.items():
         try:
-            files[name] = hashlib.sha256(read(Path(place).expanduser())).hexdigest()
+            files[name] = hashlib.sha256(read(os.path.expanduser(place))).hexdigest()
         except OSError:
             files[name] = ""
     # By name: `os.environ` decodes each value that it is asked for.

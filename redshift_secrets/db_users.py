@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from redshift_secrets import values
 from redshift_secrets.model import ConnectionSpec
@@ -20,7 +21,7 @@ _IN_NO_TEAM = ".+@"
 """What a database user may contain and a team's name may not."""
 
 
-class Dag(NamedTuple):
+class Dag(Struct, frozen=True):
     """The DAG on whose behalf a connection is asked for, as far as that is known."""
 
     dag_id: str | None = None

@@ -5,7 +5,9 @@ Pure. What cannot work is written down as an error of that one spec, with the re
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from redshift_secrets import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
@@ -26,7 +28,7 @@ _SETTING_OF = {
 _DEFAULTS = Settings()
 
 
-class _Chosen(NamedTuple):
+class _Chosen(Struct, frozen=True):
     value: Any
     source: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import pytest
 from msgspec.structs import fields, replace
@@ -12,7 +12,7 @@ from redshift_secrets.settings import Cache, Settings
 from tests.test_settings import DEFAULTS, NEEDS, READ
 
 ENVIRONMENT = {"HOME": "/home/airflow", "AWS_ACCESS_KEY_ID": "AKIA1", "AWS_PROFILE": "etl", "PATH": "/bin"}
-FILES = {Path("/home/airflow/.aws/config"): b"[profile etl]", Path("/home/airflow/.aws/credentials"): b"[etl]"}
+FILES = {"/home/airflow/.aws/config": b"[profile etl]", "/home/airflow/.aws/credentials": b"[etl]"}
 
 
 def host(environ=None, files=None):
@@ -52,7 +52,7 @@ def test_who_aws_may_know_as_somebody_else_has_another_name(environ):
     assert host(environ) != host()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=os.path.basename)
 def test_what_the_aws_files_say_counts_and_not_when_they_were_written(path):
     assert host(files={**FILES, path: b"[profile etl]\nrole_arn = x"}) != host()
     assert host(files={other: content for other, content in FILES.items() if other != path}) != host()
