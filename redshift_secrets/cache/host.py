@@ -41,7 +41,7 @@ _ATTEMPTS = 3
 _REMOVAL_WAIT_SECONDS = 1.0
 """How long `clear` waits for another process that is removing the database."""
 
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.05
 """How long `claim` tries for a lock that nobody seemed to have: far longer than another process looks whether it is had."""
 
 _HEAD = struct.Struct(">dd8s")
