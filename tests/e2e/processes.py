@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pickle
 import select
@@ -47,6 +48,8 @@ class Process:
         os.close(outcome_writer)
 
     def begin(self) -> None:
+        # A byte, since the end of the pipe is also held by the processes that were forked later.
+        os.write(self._start, b"!")
         os.close(self._start)
 
     def outcome(self) -> Any:
@@ -94,3 +97,22 @@ def mint_under_way(stand_in: StandIn) -> None:
     while MINT not in stand_in.aws.calls.by_operation():
         assert (end := end - 1) > 0, "nobody mints"
         select.select([], [], [], 0.01)
+
+
+def with_log(call: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """Make the call, and return with what it returned (or its error as text) what we logged at warning level and above."""
+    messages: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Handler(logging.WARNING)
+    logging.getLogger("redshift_secrets").addHandler(handler)
+    try:
+        outcome = call()
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}"
+    finally:
+        logging.getLogger("redshift_secrets").removeHandler(handler)
+    return outcome, messages
