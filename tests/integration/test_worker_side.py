@@ -65,5 +65,5 @@ def test_mapped_tasks_share_one_mint(airflow: AirflowSite, stand_in: StandIn, ta
     assert logins == ["etl"] * tasks
     calls = stand_in.aws.calls.by_operation()
     assert calls[MINT] == 1
-    # Tasks that run longer than the catalog is fresh refresh it; one of them does so for all.
-    assert calls["redshift:DescribeClusters"] <= 1 + tasks // 100
+    # A listing is fresh for five minutes, and the task that renews it for all may end before it has it.
+    assert calls["redshift:DescribeClusters"] < tasks / 10
