@@ -98,5 +98,5 @@ def without_identity(sentence: str) -> str:
 
 def normalised(sentence: str) -> str:
     """Return a sentence without what differs from run to run."""
-    sentence = re.sub(r"\d{8}T\d{6}Z", "<time>", sentence)
-    return re.sub(r"http://127\.0\.0\.1:\d+\S*?(?=[.,]? |\.?$)", "<AWS>", sentence)
+    sentence = re.sub(r"\d{8}T\d{6}Z", "[time]", sentence)
+    return re.sub(r"http://127\.0\.0\.1:\d+\S*?(?=[.,]? |\.?$)", "[AWS]", sentence)
