@@ -144,10 +144,12 @@ def missing(logs: dict[str, Log]) -> dict[str, str]:
     return {way.conn_id: logs[way.conn_id].text for way in WAYS if logs[way.conn_id].sentence is None}
 
 
+@pytest.mark.heavy
 def test_a_worker_that_resolves_tells_why_it_refuses(by_worker: dict[str, Log]) -> None:
     assert missing(by_worker) == {}
 
 
+@pytest.mark.heavy
 @from_airflow_3
 def test_a_worker_that_asks_the_server_tells_why_the_server_refuses(by_server: dict[str, Log]) -> None:
     assert missing(by_server) == {}
@@ -168,6 +170,7 @@ def test_a_worker_without_us_is_told_at_once_that_it_was_denied() -> None:
         assert "isn't defined" not in log.text
 
 
+@pytest.mark.heavy
 @from_airflow_3
 def test_the_page_says_what_was_found(
     by_worker: dict[str, Log], by_server: dict[str, Log], request: pytest.FixtureRequest

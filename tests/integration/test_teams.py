@@ -40,7 +40,13 @@ def bundle_of(team: str) -> dict[str, object]:
     return {"name": team, "classpath": local, "kwargs": {"path": str(TEAMS / team)}, "team_name": team}
 
 
-@pytest.fixture(scope="module", params=["a worker without us", "a worker that resolves too"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "a worker without us",
+        pytest.param("a worker that resolves too", marks=pytest.mark.heavy),
+    ],
+)
 def airflow(request: pytest.FixtureRequest) -> Iterator[AirflowSite]:
     bundles = json.dumps([bundle_of(TEAM), bundle_of("marketing")])
     environment = {
