@@ -19,13 +19,12 @@ import pytest
 from examples.airflow_site import AirflowSite
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import airflow_site, from_airflow_3, resolves, rights_of, run
+from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, from_airflow_3, resolves, rights_of, run
 from tests.integration.ways_to_fail import SETTINGS, WAREHOUSES, WAYS, break_it, normalised, without_identity
 from tests.tables import Table
 
 TABLE = Table("errors.md", "refusals", ("what is wrong", "what the task's log says"))
 STALE = "stale-password"
-ASKS_SERVER = {"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.server_side.ServerSideBackend"}
 _SENTENCE = re.compile(r"(?:AirflowSecretsBackendAccessDenied|CannotServeError): (connection 'dw-.*)")
 
 
@@ -133,7 +132,7 @@ def by_worker() -> dict[str, Log]:
 def by_server() -> dict[str, Log]:
     """The logs where the API server resolves, and the workers ask it through our backend."""
     with site() as refusing:
-        refusing.airflow.start("scheduler", "dag-processor", changes=ASKS_SERVER)
+        refusing.airflow.start("scheduler", "dag-processor", changes=WORKERS_ASK_THE_SERVER)
         logs = refusing.every_log("api-server")
         assert refusing.old_host.connections == 0
     return logs
