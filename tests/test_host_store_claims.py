@@ -106,23 +106,6 @@ class TestClaims:
         claims = Crowd(8, lambda: store.claim("g")).outcomes()
         assert sorted(claim is None for claim in claims) == [False] + [True] * 7
 
-    def test_who_only_waits_does_not_load_the_library_that_locks(self, store, folder):
-        claim = get(store)
-        key = Fernet.generate_key().decode()
-        script = f"""if True:
-            import sys, time
-            from pathlib import Path
-            from redshift_secrets.cache.host import HostStore
-            from redshift_secrets.cache.sealing import Seal
-
-            store = HostStore(Path({str(folder)!r}), Seal([{key!r}]), clock=time.time)
-            print(store.claim("g"), "filelock" in sys.modules)
-            print(store.claim("other") is None, "filelock" in sys.modules)
-            """
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        claim.release()
-        assert done.stdout.splitlines() == ["None False", "False True"]
-
     def test_processes_exclude_each_other(self, store):
         child = Child(lambda stay: (get(store), stay()))
         assert not claimable(store)

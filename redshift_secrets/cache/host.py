@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -40,9 +39,6 @@ _ATTEMPTS = 3
 
 _REMOVAL_WAIT_SECONDS = 1.0
 """How long `clear` waits for another process that is removing the database."""
-
-_LOOK_SECONDS = 0.05
-"""How long `claim` tries for a lock that nobody seemed to have: far longer than another process looks whether it is had."""
 
 _HEAD = struct.Struct(">dd8s")
 """In front of each row, and sealed with it: when it was written and its end, so that nobody can lengthen its life, and the
@@ -136,8 +132,7 @@ class HostStore:
         except OSError as error:
             self._say_unusable(error)
             return _FreeClaim()
-        name = f"claim-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock"
-        return None if _is_locked(self._folder / name) else self._lock(name, _LOOK_SECONDS)
+        return self._lock(f"claim-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
 
     def clear(self, group: str | None = None) -> None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
@@ -239,12 +234,12 @@ class HostStore:
 
     def _lock(self, name: str, wait: float = 0.0) -> Claim | None:
         with forks.uncut:
-            import filelock  # most processes never need it, and it takes longer to load than all of ours together
+            import filelock  # most processes never need it
 
         # A new object each time: two of them exclude each other, in one thread too.
         lock = filelock.FileLock(self._folder / name, timeout=wait, mode=0o600, thread_local=False)
         try:
-            lock.acquire(poll_interval=min(wait / 10, 0.01))
+            lock.acquire(poll_interval=0.01)
         except filelock.Timeout:
             return None
         except (OSError, NotImplementedError, RuntimeError) as error:
@@ -280,26 +275,6 @@ def _words(error: Exception) -> str:
 def _file(path: Path) -> _File:
     status = os.lstat(path)
     return _File(status.st_dev, status.st_ino, status.st_ctime_ns)
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether somebody has a lock on the file, as far as that can be told without `filelock`: of hundreds of processes that
-    start together, those that only wait do not load it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(
-            descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
-        )  # shared: those who look do not take each other for a holder
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _is_gone(path: Path, found: _File) -> bool:
