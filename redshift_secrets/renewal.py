@@ -2,7 +2,7 @@
 
 Airflow's hooks look their Connection up once, and log in with it each time they connect. So what a task gets is a
 Connection of the class Airflow asked for, in which `login` and `password` are looked up again when they are read and what
-is there is no longer good. Nothing else of it ever changes. Whatever leaves the process (a pickle, a URI, JSON, a deep
+is there is no longer good. Besides them only the `description` changes, which tells of them. Whatever leaves the process (a pickle, a URI, JSON, a deep
 copy) is a plain Connection with the credential of that moment.
 """
 
@@ -10,31 +10,39 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from redshift_secrets.model import ConnectionFields
 
-HEAD_START_SECONDS = 60
-"""`login` is renewed that much earlier than `password`. Every client reads `login` first and `password` right after it, so
-both come from one credential, however late the first was read."""
+PAIR_SECONDS = 60
+"""Every client reads `login` first and `password` right after it. So a thread gets the password that belongs to the login it
+read, for that long; it lives `min_validity_seconds` more than it is handed out."""
 
 
 class Renewal:
     """How the next credential is had: `ask` looks the fields up or raises, `now` tells seconds since the epoch.
 
-    `good_until` is when it has to be, in seconds since the epoch; `None` where nothing dies.
+    `good_until` is when it has to be, in seconds since the epoch; `None` where nothing dies. `read` has, by thread, when
+    it last read a login, and the password that belongs to that.
     """
 
-    __slots__ = ("ask", "good_until", "now")
+    __slots__ = ("ask", "good_until", "now", "read")
 
     def __init__(self, ask: Callable[[], ConnectionFields], now: Callable[[], float], good_until: float | None) -> None:
         self.ask = ask
         self.now = now
         self.good_until = good_until
+        self.read: dict[int, tuple[float, str | None]] = {}
 
-    def is_due(self, head_start: float) -> bool:
-        """Whether the moment `head_start` seconds before `good_until` has come."""
-        return self.good_until is not None and self.now() >= self.good_until - head_start
+    def is_due(self) -> bool:
+        """Whether the credential is no longer handed out."""
+        return self.good_until is not None and self.now() >= self.good_until
+
+    def is_reading(self) -> bool:
+        """Whether this thread has just read a login and is about to read the password."""
+        begun, _ = self.read.get(get_ident(), (None, None))
+        return begun is not None and 0 <= self.now() - begun < PAIR_SECONDS
 
 
 def can_renew(connection_class: type[Any]) -> bool:
@@ -61,37 +69,44 @@ def at_rest(connection: Any) -> Any:
 @functools.cache
 def _renewing_class(base: type[Any]) -> type[Any]:
     class Renewing(base):  # type: ignore[misc]
-        def _current(self, name: str, head_start: float) -> Any:
-            held = self.__dict__
+        def _renewed(self) -> dict[str, Any]:
+            # One copy, since another thread may renew at any moment.
+            held = self.__dict__.copy()
             renewal: Renewal | None = held.get("_renewal")
-            if renewal is not None and renewal.is_due(head_start):
-                fields = renewal.ask()
-                held.update(
-                    login=fields.login,
-                    password=fields.password,
-                    description=fields.description,
-                    _renewal=Renewal(renewal.ask, renewal.now, fields.good_until),
-                )
-            return held.get(name)
+            if renewal is None or not renewal.is_due():
+                return held
+            fields = renewal.ask()
+            following = Renewal(renewal.ask, renewal.now, fields.good_until)
+            following.read = renewal.read
+            new = {"login": fields.login, "password": fields.password, "description": fields.description}
+            self.__dict__.update(new, _renewal=following)
+            return {**held, **new, "_renewal": following}
+
+        def _read_login(self) -> Any:
+            held = self._renewed()
+            renewal: Renewal | None = held.get("_renewal")
+            if renewal is not None:
+                renewal.read[get_ident()] = renewal.now(), held.get("password")
+            return held.get("login")
+
+        def _read_password(self) -> Any:
+            renewal: Renewal | None = self.__dict__.get("_renewal")
+            if renewal is not None and renewal.is_reading():
+                return renewal.read[get_ident()][1]
+            return self._renewed().get("password")
 
         def _keep(self, name: str, value: str | None) -> None:
             # Whoever sets a user or a password of their own means it.
             self.__dict__.update({name: value, "_renewal": None})
 
-        login = property(
-            lambda self: self._current("login", HEAD_START_SECONDS),
-            lambda self, value: self._keep("login", value),
-        )
-        password = property(
-            lambda self: self._current("password", 0),
-            lambda self, value: self._keep("password", value),
-        )
+        login = property(_read_login, lambda self, value: self._keep("login", value))
+        password = property(_read_password, lambda self, value: self._keep("password", value))
 
         def _held(self) -> dict[str, Any]:
             return {name: value for name, value in self.__dict__.items() if name != "_renewal"}
 
         def __reduce__(self) -> tuple[Any, ...]:
-            self._current("login", HEAD_START_SECONDS)
+            self._renewed()
             # Who reads it need not have this package.
             return functools.partial(base, **self._held()), ()  # type: ignore[misc]
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import attrs
 import pytest
@@ -95,7 +96,7 @@ def test_a_password_is_told_to_the_masker_when_it_is_renewed(make, clock):
 def test_it_asks_again_right_before_the_credential_is_no_longer_handed_out(make, clock):
     backend, made = make()
     connection = backend.get_connection("analytics")
-    clock.pass_(3600 - 300 - renewal.HEAD_START_SECONDS - 1)
+    clock.pass_(3600 - 300 - 59)
     asked = [connection.login, connection.password]
     assert made.aws.calls["mint"] == 1
     clock.pass_(301)  # dead for whoever asks, not yet for the warehouse
@@ -121,6 +122,25 @@ def test_a_renewal_changes_who_logs_in_and_nothing_else(connection, clock):
 def test_many_threads_get_user_and_password_of_one_credential(connection, clock):
     clock.pass_(2 * 3600)
     assert set(Crowd(20, lambda: (connection.login, connection.password)).outcomes()) == {("IAM:etl", "password-2")}
+
+
+def in_thread(call):
+    """What the call returns in a thread of its own."""
+    return Crowd(1, call).outcomes()[0]
+
+
+@pytest.mark.parametrize("before", [-1, 0, 1, 30, 59, 60, 61])
+def test_a_slow_client_gets_user_and_password_of_one_credential(make, clock, before):
+    backend, made = make()
+    mint = made.aws.mint
+    made.aws.mint = lambda request: (found := mint(request)) and replace(found, user=f"IAM:of-{found.password}")
+    connection = backend.get_connection("analytics")
+    clock.pass_(3600 - 300 - before)
+    user = connection.login
+    clock.pass_(renewal.PAIR_SECONDS - 1)
+    others, password = in_thread(lambda: (connection.login, connection.password))  # which may renew in between
+    assert others == f"IAM:of-{password}"
+    assert user == f"IAM:of-{connection.password}"
 
 
 def test_one_whose_tag_is_gone_says_so(make, clock):
