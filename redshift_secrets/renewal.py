@@ -2,8 +2,8 @@
 
 Airflow's hooks look their Connection up once, and log in with it each time they connect. So what a task gets is a
 Connection of the class Airflow asked for, in which `login` and `password` are looked up again when they are read and what
-is there is no longer good. Besides them only the `description` changes, which tells of them. Whatever leaves the process (a pickle, a URI, JSON, a deep
-copy) is a plain Connection with the credential of that moment.
+is there is no longer good. Besides them only the `description` changes, which tells of them. Whatever leaves the process (a
+pickle, a URI, JSON, a deep copy) is a plain Connection with the credential of that moment.
 """
 
 from __future__ import annotations

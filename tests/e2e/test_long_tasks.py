@@ -25,8 +25,8 @@ from tests.fakes import Clock
 MINUTES = [*range(0, 121, 7), 120]
 ASK = "SELECT current_user"
 MINT = "redshift:GetClusterCredentials"
-MOST_MINTS = 4
-"""In two hours a credential of one hour is renewed at half of its life."""
+MOST_MINTS = 5
+"""In two hours a credential of one hour is renewed at half of its life, or a little before."""
 
 
 @pytest.fixture
