@@ -6,12 +6,15 @@ STAMP := $(VENV)/.installed
 # Two makes at once must not build one environment together; flock is on every Linux.
 LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
-.PHONY: help demo test integration docs bench lint format clean
+VERSIONS ?=
+
+.PHONY: help demo test integration matrix docs bench lint format clean
 
 help:
 	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
 	@echo "make test    the test suite"
 	@echo "make integration   a real Airflow in each topology, also what takes minutes"
+	@echo "make matrix  the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" names some"
 	@echo "make docs    writes the tables of docs/ that tests make"
 	@echo "make bench   measures us against the peers (about ten minutes)"
 	@echo "make lint    ruff and mypy"
@@ -27,6 +30,9 @@ test: $(STAMP)
 integration: $(STAMP)
 	@echo "==> Running the tests with a real Airflow, those that take minutes too"
 	@$(BIN)/python -m pytest tests/integration --durations 0
+
+matrix: $(STAMP)
+	@$(BIN)/python -m tests.matrix $(VERSIONS)
 
 docs: $(STAMP)
 	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py
@@ -65,4 +71,4 @@ $(STAMP): pyproject.toml Makefile
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -96,6 +97,16 @@ def _as_forbidden(refusal: Any, http_exception: Any) -> Callable[[str], Exceptio
 def connection_class() -> Any:
     """Return the Connection of Airflow's server code, for versions that do not tell a backend which class to build."""
     return importlib.import_module("airflow.models").Connection
+
+
+def backend_of_workers() -> Any | None:
+    """Return a secrets backend as `[workers] secrets_backend` says it, `None` where there is none or Airflow 2 has no such
+    option; raises what its constructor raises."""
+    configuration = importlib.import_module("airflow.configuration")
+    make = configuration.get_custom_secret_backend
+    if "worker_mode" not in inspect.signature(make).parameters:
+        return None
+    return make(worker_mode=True) if configuration.conf.get("workers", "secrets_backend", fallback="") else None
 
 
 def seconds_airflow_keeps_answers() -> int:

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
+from tests.airflow_parts import VERSION, from_airflow_3_0, from_airflow_3_2
+
 SHOW = """
 import json
 from airflow.configuration import get_custom_secret_backend
-backend = get_custom_secret_backend(worker_mode={worker_mode})
+backend = get_custom_secret_backend({mode})
 settings = backend.settings
 print("SETTINGS" + json.dumps({{
     "class": type(backend).__name__,
@@ -40,13 +42,16 @@ def airflow(arguments, environment):
     )
 
 
-def shown(environment, worker_mode=False):
-    done = airflow(["-c", SHOW.format(worker_mode=worker_mode)], environment)
+def shown(environment, mode=""):
+    done = airflow(["-c", SHOW.format(mode=mode)], environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.partition("SETTINGS")[2])
 
 
 def kwargs(_section="SECRETS__BACKEND", **values):
+    """Texts, each in a variable of its own where this Airflow reads such, else all in one JSON object."""
+    if VERSION < (3, 2):
+        return {f"AIRFLOW__{_section}_KWARGS": json.dumps(values)}
     return {f"AIRFLOW__{_section}_KWARG__{name.upper()}": value for name, value in values.items()}
 
 
@@ -72,12 +77,14 @@ def test_texts_from_the_environment_mean_what_they_look_like():
     }
 
 
+@from_airflow_3_2
 def test_one_key_from_the_environment_beats_the_json_of_backend_kwargs():
     blob = {"AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": ["eu-west-1"], "db_user": "from_json"})}
     read = shown(BACKEND | blob | kwargs(db_user="from_key"))
     assert (read["regions"], read["db_user"]) == (["eu-west-1"], "from_key")
 
 
+@from_airflow_3_0
 @pytest.mark.parametrize(
     ("own_backend", "db_user"), [(True, "of_workers"), (False, "of_secrets")], ids=["own", "fallback"]
 )
@@ -85,7 +92,7 @@ def test_workers_have_a_backend_of_their_own_or_that_of_secrets(own_backend, db_
     environment = BACKEND | kwargs(db_user="of_secrets") | kwargs("WORKERS__SECRETS_BACKEND", db_user="of_workers")
     if own_backend:
         environment |= {"AIRFLOW__WORKERS__SECRETS_BACKEND": BACKEND["AIRFLOW__SECRETS__BACKEND"]}
-    assert shown(environment, worker_mode=True)["db_user"] == db_user
+    assert shown(environment, "worker_mode=True")["db_user"] == db_user
 
 
 @pytest.mark.parametrize("command", [["-c", "import airflow.configuration"], ["-m", "airflow", "version"]],

@@ -10,14 +10,12 @@ import sys
 import textwrap
 
 import pytest
-from airflow.models import Connection as CoreConnection
-from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 
 from redshift_secrets import asker
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.fallback import Fallbacks
 from redshift_secrets.settings import Fallback, Settings
+from tests.airflow_parts import Connection, Refusal, ServerConnection, refusal_is_final
 from tests.fakes import Clock, FakeAws, cluster, denied
 from tests.test_backend import backend_of
 
@@ -63,7 +61,7 @@ class Failing(Site):
 
 class Denying(Site):
     def get_connection(self, conn_id):
-        raise AirflowSecretsBackendAccessDenied("not for you")
+        raise Refusal("not for you")
 
 
 def entry(backend: type, **kwargs) -> dict:
@@ -101,7 +99,7 @@ def test_variables_and_configuration_come_from_them_too(aws):
 def test_what_is_ours_and_cannot_be_served_is_not_looked_for_in_them(aws):
     aws.mint_error = denied()
     backend = backend_of(aws, fallback=[entry(Site, name="analytics")])
-    with pytest.raises(AirflowSecretsBackendAccessDenied, match="cannot be served"):
+    with pytest.raises(Refusal, match="cannot be served"):
         backend.get_connection("analytics")
     assert calls == []
 
@@ -132,9 +130,10 @@ def test_a_broken_one_is_constructed_again_after_a_while():
     assert calls == [("constructed", "broken")] * 2
 
 
+@refusal_is_final
 def test_a_final_no_of_one_is_passed_on(aws):
     backend = backend_of(aws, fallback=[entry(Denying), entry(Site)])
-    with pytest.raises(AirflowSecretsBackendAccessDenied, match="not for you"):
+    with pytest.raises(Refusal, match="not for you"):
         backend.get_connection("site")
 
 
@@ -159,7 +158,7 @@ def test_airflows_own_local_files_in_order_and_one_whose_file_is_missing(aws, tm
     second = files(
         "second", {"mail": "smtp://second.internal", "orders": "http://orders.internal"}, {"bucket": "s3://b"}
     )
-    backend = backend_of(aws, CoreConnection, fallback=[missing, first, second])
+    backend = backend_of(aws, ServerConnection, fallback=[missing, first, second])
     hosts = {conn_id: backend.get_connection(conn_id).host for conn_id in ("mail", "orders")}
     assert hosts == {"mail": "first.internal", "orders": "orders.internal"}
     assert backend.get_connection("analytics").login == "IAMR:airflow"

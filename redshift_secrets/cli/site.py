@@ -37,9 +37,7 @@ def site_settings() -> Settings:
 
     # Airflow logs to standard output, which is for what this command was asked for. What we would log, it says itself.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s", force=True)
-    backends: list[Any] = list(configuration.secrets_backend_list)
-    if configuration.conf.get("workers", "secrets_backend", fallback=""):
-        backends.append(configuration.get_custom_secret_backend(worker_mode=True))
+    backends: list[Any] = [*configuration.secrets_backend_list, compat.backend_of_workers()]
     for backend in backends:
         if isinstance(backend, RedshiftSecretsBackend):
             return backend.settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import threading
@@ -41,7 +42,8 @@ def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
     regions = sorted({warehouse.region for warehouse in warehouses.all})
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": " ".join(regions),
+        # Not each in a variable of its own, which only Airflow 3.2 and newer read.
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": regions}),
     }
 
 

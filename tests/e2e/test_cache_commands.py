@@ -14,6 +14,7 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.airflow_parts import backend_environment
 from tests.fleet_servers import KEY, RedisServer
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
@@ -44,9 +45,7 @@ def stand_in(running: tuple[StandIn, str], monkeypatch: pytest.MonkeyPatch) -> S
     stand_in, redis = running
     environment = {
         **stand_in.environment(),
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": "eu-west-1",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__CACHE": json.dumps({"redis_url": redis, "key": KEY}),
+        **backend_environment(cache={"redis_url": redis, "key": KEY}),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -65,8 +64,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def backend() -> RedshiftSecretsBackend:
     """A task of this site: its settings are the commands' own, so that they see what it left."""
-    cache = json.loads(os.environ["AIRFLOW__SECRETS__BACKEND_KWARG__CACHE"])
-    return RedshiftSecretsBackend(regions="eu-west-1", cache=cache)
+    return RedshiftSecretsBackend(**json.loads(os.environ["AIRFLOW__SECRETS__BACKEND_KWARGS"]))
 
 
 def rows() -> list[dict[str, str]]:
@@ -137,8 +135,8 @@ def test_flush_two_conn_ids_one_after_the_other(stand_in: StandIn) -> None:
 
 
 def test_a_tier_that_cannot_be_emptied_is_told(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = json.dumps({"redis_url": "redis://127.0.0.1:1/0", "key": KEY})
-    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARG__CACHE", gone)
+    for name, value in backend_environment(cache={"redis_url": "redis://127.0.0.1:1/0", "key": KEY}).items():
+        monkeypatch.setenv(name, value)
     done = run("flush")
     assert done.returncode == 1
     assert "fleet: NOT emptied" in done.stdout
@@ -154,7 +152,8 @@ def test_flush_everything(stand_in: StandIn) -> None:
 
 
 def test_a_fleet_without_a_key_does_not_start(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARG__CACHE", '{"redis_url": "redis://127.0.0.1:1/0"}')
+    for name, value in backend_environment(cache={"redis_url": "redis://127.0.0.1:1/0"}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     done = run("list")
     assert done.returncode == 2

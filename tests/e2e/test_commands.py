@@ -17,6 +17,7 @@ import yaml
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.airflow_parts import from_airflow_3_0
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 
@@ -189,6 +190,7 @@ def test_an_airflow_that_does_not_use_us(environment: dict[str, str]) -> None:
     assert "backend = redshift_secrets.RedshiftSecretsBackend" in done.stderr
 
 
+@from_airflow_3_0
 def test_the_backend_of_the_workers_is_found_too(environment: dict[str, str]) -> None:
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND"] = environment.pop("AIRFLOW__SECRETS__BACKEND")
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS"] = environment.pop("AIRFLOW__SECRETS__BACKEND_KWARGS")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
-from airflow.sdk.configuration import clear_secrets_backends_cache
-from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests import airflow_parts
+from tests.airflow_parts import Refusal, as_in_a_new_process
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 MINT = "redshift:GetClusterCredentials"
@@ -45,19 +45,16 @@ def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """An Airflow with a user for each DAG, in front of the stand-in."""
     environment = {
         **running.environment(),
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": "eu-west-1",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__DB_USER": "etl_{dag_id}",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__AUTO_CREATE": "true",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__DB_GROUPS": "loaders",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__CACHE": f'{{"path": "{tmp_path}"}}',
+        **airflow_parts.backend_environment(
+            db_user="etl_{dag_id}", auto_create=True, db_groups="loaders", cache={"path": str(tmp_path)}
+        ),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    clear_secrets_backends_cache()
+    as_in_a_new_process()
     running.aws.calls.clear()
     yield running
-    clear_secrets_backends_cache()
+    as_in_a_new_process()
 
 
 def in_dag(monkeypatch: pytest.MonkeyPatch, dag_id: str, task_id: str = "load") -> None:
@@ -89,7 +86,7 @@ def test_a_dag_costs_one_mint_for_all_its_tasks_and_processes(
 ) -> None:
     for task_id, dag_id in (("a", "sales"), ("b", "sales"), ("a", "stock"), ("b", "stock")):
         in_dag(monkeypatch, dag_id, task_id)
-        clear_secrets_backends_cache()  # a backend of its own, as in a new process: what it finds is in the host's store
+        as_in_a_new_process()  # a backend of its own, as in a new process: what it finds is in the host's store
         assert who("analytics")[0] == f"etl_{dag_id}"
     assert stand_in.aws.calls.by_operation().get(MINT, 0) == 2
 
@@ -99,7 +96,7 @@ def test_a_tag_still_names_one_user_for_all(monkeypatch: pytest.MonkeyPatch) -> 
     assert RedshiftSQLHook(redshift_conn_id="reporting").get_first("SELECT current_user")[0] == "bi"
 
 
-@pytest.mark.parametrize(
+DAGS_THAT_DO_NOT_FIT = pytest.mark.parametrize(
     ("dag_id", "told"),
     [
         (None, "setting db_user = etl_{dag_id} needs the DAG"),
@@ -107,12 +104,16 @@ def test_a_tag_still_names_one_user_for_all(monkeypatch: pytest.MonkeyPatch) -> 
         ("s" * 61, "it must be a database user as AWS accepts it: 1 to 64"),
     ],
 )
+
+
+@DAGS_THAT_DO_NOT_FIT
 def test_without_a_dag_that_fits_it_is_refused_and_nothing_is_minted(
     dag_id: str | None, told: str, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dag_id is not None:
         in_dag(monkeypatch, dag_id)
-    with pytest.raises(AirflowSecretsBackendAccessDenied) as refused:
+    monkeypatch.setenv("AIRFLOW_CONN_ANALYTICS", "redshift://old@old.internal")  # which must not be used instead
+    with pytest.raises(Refusal) as refused:
         RedshiftSQLHook(redshift_conn_id="analytics").get_first("SELECT 1")
     assert str(refused.value).startswith("connection 'analytics' cannot be served: ")
     assert told in str(refused.value)
