@@ -8,13 +8,14 @@ LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
 VERSIONS ?=
 
-.PHONY: help demo test integration matrix docs bench lint format clean
+.PHONY: help demo test integration matrix package docs bench lint format clean
 
 help:
 	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
 	@echo "make test    the test suite"
 	@echo "make integration   a real Airflow in each topology, also what takes minutes"
 	@echo "make matrix  the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" names some"
+	@echo "make package builds the wheel and the sdist, and tries the wheel in an environment of its own"
 	@echo "make docs    writes the tables of docs/ that tests make"
 	@echo "make bench   measures us against the peers (about ten minutes)"
 	@echo "make lint    ruff and mypy"
@@ -33,6 +34,9 @@ integration: $(STAMP)
 
 matrix: $(STAMP)
 	@$(BIN)/python -m tests.matrix $(VERSIONS)
+
+package: $(STAMP)
+	@$(BIN)/python -m pytest tests/clean_install.py
 
 docs: $(STAMP)
 	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py

@@ -41,10 +41,11 @@ else:
 
 
 def backend_environment(**settings: Any) -> dict[str, str]:
-    """The environment that makes us Airflow's secrets backend, as each version reads it."""
+    """The environment that makes us Airflow's secrets backend, as each version reads it; patient with a busy machine."""
+    kwargs = {"regions": ["eu-west-1"], "aws_timeout_seconds": 60, **settings}
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": ["eu-west-1"], **settings}),
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs),
     }
 
 
@@ -67,6 +68,13 @@ def used(connection: Any) -> Any:
     if isinstance(connection, RefusedConnection):
         raise AssertionError(f"{connection.host} of a connection that was refused")
     return connection
+
+
+def from_uri(connection_class: Any, uri: str, conn_id: str) -> Any:
+    """Build a connection from its URI as Airflow does, which in 3.2 is not the same as calling the class with it."""
+    if hasattr(connection_class, "from_uri"):
+        return connection_class.from_uri(uri, conn_id=conn_id)
+    return connection_class(conn_id=conn_id, uri=uri)
 
 
 def redacted(text: str) -> list[str]:

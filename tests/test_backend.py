@@ -305,7 +305,7 @@ class TestRoundTrips:
         wanted = [getattr(connection, name) for name in FIELDS]
         assert wanted[-3:] == [user, password, extra]
 
-        again = connection_class(conn_id="analytics", uri=connection.get_uri())
+        again = airflow_parts.from_uri(connection_class, connection.get_uri(), "analytics")
         assert [getattr(again, name) for name in FIELDS] == wanted
 
         for as_json in (backend.get_conn_value("analytics"), connection.as_json()):
