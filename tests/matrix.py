@@ -111,7 +111,7 @@ def run_suite(version: str, python: Path) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         began = time.monotonic()
-        command = [python, "-m", "pytest", *SUITE, "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [python, "-m", "pytest", *SUITE, "-m", "not heavy", "-p", "no:cacheprovider", f"--junitxml={report}"]
         ended_with = subprocess.run(command, cwd=ROOT, check=False).returncode
         seconds = time.monotonic() - began
         if not report.is_file():
