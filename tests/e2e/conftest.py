@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
 
 from redshift_secrets.aws.door import Aws
@@ -127,3 +128,9 @@ def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
         return Broker(settings, Aws(settings, clock=clock), on_secret=on_secret, clock=clock, rand=lambda: 0.0)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_session_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 keeps one session for a process, with the keys of the stand-in that was there when it was first asked."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)

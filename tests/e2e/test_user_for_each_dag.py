@@ -15,6 +15,7 @@ from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests import airflow_parts
 from tests.airflow_parts import Refusal, as_in_a_new_process
+from tests.fleet_servers import KEY
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 MINT = "redshift:GetClusterCredentials"
@@ -46,7 +47,11 @@ def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     environment = {
         **running.environment(),
         **airflow_parts.backend_environment(
-            db_user="etl_{dag_id}", auto_create=True, db_groups="loaders", cache={"path": str(tmp_path)}
+            db_user="etl_{dag_id}",
+            auto_create=True,
+            db_groups="loaders",
+            # A key of its own: that of Airflow is in a file that other tests have Airflow write, and is read once by a process.
+            cache={"path": str(tmp_path), "key": KEY},
         ),
     }
     for name, value in environment.items():
