@@ -6,7 +6,6 @@ import asyncio
 import copy
 import json
 import pickle
-from dataclasses import replace
 
 import attrs
 import pytest
@@ -14,6 +13,7 @@ from airflow.models import Connection as CoreConnection
 from airflow.sdk import Connection as SdkConnection
 from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 from airflow.sdk.serde import serialize
+from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend, renewal
 from tests.helpers import Crowd, tagged
