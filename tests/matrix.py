@@ -29,8 +29,9 @@ VERSIONS = {"2.11": (3, 12), "3.0": (3, 12), "3.1": (3, 13), "3.2": (3, 14), "3.
 BESIDE: Mapping[str, Sequence[str]] = {
     # From 0.132 on FastAPI takes a body without a content type, as these tasks send it, for no JSON: no task starts.
     "3.0": ("fastapi<0.132",),
-    # From 2.14 on pydantic refuses the models of its Execution API while they are imported: no server starts.
-    "3.2": ("pydantic<2.14",),
+    # From 0.137 on the models of its Execution API are refused while they are imported ("needs a discriminator field"): no
+    # server starts.
+    "3.2": ("fastapi<0.137",),
 }
 """What an Airflow cannot be run beside in its newest version, as its own constraints would have it."""
 
