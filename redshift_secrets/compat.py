@@ -19,7 +19,7 @@ from redshift_secrets.metrics import Metrics, NoMetrics
 _MASKERS = (
     # 3.1 and newer: server code and task code have one each; the task's supervisor is told by Airflow itself
     ("airflow._shared.secrets_masker", "airflow.sdk._shared.secrets_masker"),
-    ("airflow.sdk.execution_time.secrets_masker",),  # 3.0
+    ("airflow.sdk.execution_time.secrets_masker",),  # 3.0; see `_add_of`
     ("airflow.utils.log.secrets_masker",),  # 2.11
 )
 _STATS = (
@@ -43,8 +43,19 @@ def mask(secret: str) -> None:
     if modules is None:
         raise ImportError(f"this Airflow has no secrets masker that redshift-secrets knows; looked for {_MASKERS}")
     for module in modules:
+        add = _add_of(module)
         for form in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
-            module.mask_secret(form)
+            add(form)
+
+
+def _add_of(masker: Any) -> Callable[[str], object]:
+    # That of 3.0 also writes to the supervisor, on a channel that is for the thread of the task or trigger alone: written to
+    # by a renewal's thread, it mixes up the answers of both. Airflow tells the supervisor itself when it has the Connection.
+    if masker.__name__ == "airflow.sdk.execution_time.secrets_masker":
+        add: Callable[[str], object] = masker._secrets_masker().add_mask
+        return add
+    mask_secret: Callable[[str], object] = masker.mask_secret
+    return mask_secret
 
 
 def authoritative_refusal() -> Callable[[str], Exception] | None:

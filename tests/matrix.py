@@ -28,7 +28,8 @@ VERSIONS = {"2.11": (3, 12), "3.0": (3, 12), "3.1": (3, 13), "3.2": (3, 14), "3.
 
 BESIDE: Mapping[str, Sequence[str]] = {
     # From 0.132 on FastAPI takes a body without a content type, as these tasks send it, for no JSON: no task starts.
-    "3.0": ("fastapi<0.132",),
+    # And newer Celery executors cannot take what its scheduler queues.
+    "3.0": ("fastapi<0.132", "apache-airflow-providers-celery<3.13"),
     # From 0.137 on the models of its Execution API are refused while they are imported ("needs a discriminator field"): no
     # server starts.
     "3.2": ("fastapi<0.137",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from unittest import mock
 
 import pytest
 from cryptography.fernet import Fernet
@@ -34,6 +35,14 @@ def test_every_masker_of_this_airflow_is_told():
     compat.mask(AWKWARD)
     assert set(airflow_parts.redacted(AWKWARD)) == {"***"}
     assert len(airflow_parts.MASKERS) == (2 if VERSION >= (3, 1) else 1)
+
+
+@from_airflow_3_0
+def test_masking_sends_nothing_to_the_supervisor_whose_channel_is_not_for_our_threads(monkeypatch):
+    sent = mock.Mock()
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", sent, raising=False)
+    compat.mask(AWKWARD)
+    assert sent.mock_calls == []
 
 
 def test_the_connection_class_is_that_of_the_server():

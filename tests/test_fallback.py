@@ -15,7 +15,7 @@ from redshift_secrets import asker
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.fallback import Fallbacks
 from redshift_secrets.settings import Fallback, Settings
-from tests.airflow_parts import Connection, Refusal, ServerConnection, refusal_is_final
+from tests.airflow_parts import Connection, Refusal, ServerConnection, refusal_is_final, used
 from tests.fakes import Clock, FakeAws, cluster, denied
 from tests.test_backend import backend_of
 
@@ -100,7 +100,7 @@ def test_what_is_ours_and_cannot_be_served_is_not_looked_for_in_them(aws):
     aws.mint_error = denied()
     backend = backend_of(aws, fallback=[entry(Site, name="analytics")])
     with pytest.raises(Refusal, match="cannot be served"):
-        backend.get_connection("analytics")
+        used(backend.get_connection("analytics"))
     assert calls == []
 
 

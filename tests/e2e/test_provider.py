@@ -34,8 +34,6 @@ def test_the_entry_point_gives_what_airflows_schema_takes() -> None:
         ("secrets", "secrets_backend_class_name", "redshift_secrets.backend.RedshiftSecretsBackend"),
         ("list", "version", version("redshift-secrets")),
         ("get redshift-secrets", "Version", version("redshift-secrets")),
-        # Not ours, but the Amazon provider's: it is still there.
-        ("behaviours", "field_behaviours", "redshift"),
     ],
 )
 def test_airflow_providers_shows_us(command: str, column: str, value: str) -> None:
