@@ -30,7 +30,7 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
     them; a share is of the whole lookup. The code that is not ours is what no lookup can do without: the password must be
     known to Airflow's maskers before it is handed out, Airflow's configuration has the key, and a store that other processes
     share, sealed, has to be opened and read. Each of them runs for the first time in its process, which takes several times as
-    long as the next time; what it takes is the least that a first lookup can take.
+    long as the next time; with these calls made as they are, a first lookup takes no less.
     """
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
         _put_secret(site)
