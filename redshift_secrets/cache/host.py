@@ -6,21 +6,20 @@ import hashlib
 import logging
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
-from redshift_secrets.cache import database, forks
+from redshift_secrets.cache import database
 from redshift_secrets.cache.hits import HitFile, Hits
+from redshift_secrets.cache.locks import FileLock
 from redshift_secrets.cache.places import check_private, host_folder, is_memory_backed, make_private
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.cache.store import Claim
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 __all__ = ["HostStore", "HostStoreInfo", "host_folder"]
 
@@ -37,8 +36,8 @@ _LEFT_OVER_SECONDS = 3600.0
 _ATTEMPTS = 3
 """How often the database is opened: again after a damaged one was put away, by this process or by another one."""
 
-_REMOVAL_WAIT_SECONDS = 1.0
-"""How long `clear` waits for another process that is removing the database."""
+_REMOVAL_WAIT_SECONDS, _REMOVAL_POLL_SECONDS = 1.0, 0.01
+"""How long `clear` waits for another process that is removing the database, and how often it looks."""
 
 _HEAD = struct.Struct(">dd8s")
 """In front of each row, and sealed with it: when it was written and its end, so that nobody can lengthen its life, and the
@@ -65,23 +64,6 @@ class _File(Struct, frozen=True):
     device: int
     inode: int
     changed_ns: int
-
-
-class _HostClaim:
-    """A lock on a file. The kernel frees it when the process dies; `filelock` lets no child of a fork inherit it."""
-
-    def __init__(self, lock: BaseFileLock) -> None:
-        self._lock = lock
-
-    def release(self) -> None:
-        """Remove the file while nobody else can have it, so that lock files do not pile up, and let go."""
-        if not self._lock.is_locked:  # released before, or in the child of a fork: the file is the parent's
-            return
-        # Who opened the file before it went locks a file without a name; filelock notices and does not count it.
-        with suppress(OSError):
-            os.unlink(self._lock.lock_file)
-        with suppress(OSError, RuntimeError):
-            self._lock.release()
 
 
 class _FreeClaim:
@@ -216,9 +198,11 @@ class HostStore:
 
     def _remove(self, found: _File, wait: float = 0.0) -> bool:
         """Remove the database, unless another process is doing it or has put a new one there since it was `found`."""
-        lock = self._lock("store.lock", wait)
-        if lock is None:
-            return False
+        end = time.monotonic() + wait
+        while (lock := self._lock("store.lock")) is None:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_REMOVAL_POLL_SECONDS)
         try:
             if _file(self._path) != found:
                 return False
@@ -232,20 +216,12 @@ class HostStore:
         finally:
             lock.release()
 
-    def _lock(self, name: str, wait: float = 0.0) -> Claim | None:
-        with forks.uncut:
-            import filelock  # most processes never need it
-
-        # A new object each time: two of them exclude each other, in one thread too.
-        lock = filelock.FileLock(self._folder / name, timeout=wait, mode=0o600, thread_local=False)
+    def _lock(self, name: str) -> Claim | None:
         try:
-            lock.acquire(poll_interval=0.01)
-        except filelock.Timeout:
-            return None
-        except (OSError, NotImplementedError, RuntimeError) as error:
+            return FileLock.take(self._folder / name)
+        except OSError as error:
             self._say_unusable(error)
             return _FreeClaim()
-        return _HostClaim(lock)
 
     def _tidy_locks(self, now: float) -> None:
         """Remove the lock files that killed holders left behind."""
