@@ -191,6 +191,29 @@ def test_who_waits_beside_one_that_already_took_over_does_not_ask_aws_too(clock,
     assert renew.count == 0
 
 
+@pytest.mark.parametrize(
+    ("look_seconds", "pauses"), [(0, [0.02, 0.04, 0.08, 0.16]), (0.01, [0.2, 0.4, 0.4]), (9, [0.4])]
+)
+def test_who_waits_looks_the_less_the_longer_a_look_takes(clock, renew, look_seconds, pauses):
+    # A look takes long where hundreds wait together: they must not take the processor from the one they wait for.
+    passed, slept = Clock(0), []
+
+    class Slow(Memory):
+        def read(self, group, names):
+            passed.pass_(look_seconds)
+            return super().read(group, names)
+
+    def sleep(seconds):
+        slept.append(seconds)
+        passed.pass_(seconds)
+
+    slow = Slow(clock)
+    slow.held |= {"g", "g?"}
+    with pytest.raises(DeadlineError):
+        Tiers([slow], clock=clock, sleep=sleep, rand=lambda: 0.5).obtain(GROUP, renew, deadline=Deadline(10, passed))
+    assert slept[: len(pauses)] == pytest.approx(pauses)
+
+
 def test_a_failure_is_everyones_answer_for_a_while(clock, host, fleet, renew):
     renew.error = AwsError("redshift:X", "it", "me", "AccessDenied", "No.", "Grant it.")
     for _ in range(3):
