@@ -17,7 +17,13 @@ from redshift_secrets.cache import Aged, Deadline, SharedStore, Tiers
 from redshift_secrets.catalog import MISS_REFRESH_SECONDS, Catalog, Lister
 from redshift_secrets.credentials import Credentials, Minter
 from redshift_secrets.db_users import Dag
-from redshift_secrets.errors import CannotServeError, DeadlineError, ForEachDagError, RedshiftSecretsError
+from redshift_secrets.errors import (
+    CannotServeError,
+    DeadlineError,
+    ForEachDagError,
+    RedshiftSecretsError,
+    in_one_sentence,
+)
 from redshift_secrets.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest
 from redshift_secrets.settings import Settings
@@ -236,7 +242,7 @@ class Broker:
         """Return the spec of a warehouse that takes logins; raises `CannotServeError` when it does not, or when the
         tags of the spec cannot work. Before it is refused for its state, AWS is asked whether that still holds."""
         if spec.errors:
-            raise _refusal(spec, "; ".join(spec.errors))
+            raise _refusal(spec, in_one_sentence(spec.errors))
         if spec.warehouse.can_serve:
             return spec
         try:
@@ -244,7 +250,7 @@ class Broker:
         except Exception as error:
             raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {_known(error)}") from None
         if spec.errors:
-            raise _refusal(spec, "; ".join(spec.errors))
+            raise _refusal(spec, in_one_sentence(spec.errors))
         if not spec.warehouse.can_serve:
             advice = _advice_on_state(spec.warehouse.status)
             raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}")
@@ -280,7 +286,7 @@ class Broker:
         if claims.head.unseen and self._must_be_ours(claims.conn_id):
             raise CannotServeError(
                 f"connection {claims.conn_id!r} matches connections_lookup_pattern and was not found in what can be listed,"
-                f" but it may be in what cannot: {'; '.join(claims.head.unseen)}"
+                f" but it may be in what cannot: {in_one_sentence(claims.head.unseen)}"
             )
 
     def _report_warnings(self, spec: ConnectionSpec) -> None:

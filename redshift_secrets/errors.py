@@ -84,7 +84,12 @@ class CatalogUnavailableError(RedshiftSecretsError):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
-        return "no warehouse could be listed: " + "; ".join(self.errors)
+        return f"no warehouse could be listed: {in_one_sentence(self.errors)}"
+
+
+def in_one_sentence(told: Sequence[str]) -> str:
+    """Return several messages as one, with their full stops at its end alone."""
+    return "; ".join([*(each.removesuffix(".") for each in told[:-1]), *told[-1:]])
 
 
 def to_text(error: RedshiftSecretsError) -> str:
