@@ -11,15 +11,15 @@ VERSIONS ?=
 .PHONY: help demo test integration matrix package docs bench lint format clean
 
 help:
-	@echo "make demo    a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
-	@echo "make test    the test suite"
+	@echo "make demo         a real Airflow runs real DAGs on a laptop stand-in for AWS and Redshift (about three minutes)"
+	@echo "make test         the test suite"
 	@echo "make integration  a real Airflow in each topology, also what takes minutes"
-	@echo "make matrix  the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" names some"
-	@echo "make package builds the wheel and the sdist, and tries the wheel in an environment of its own"
-	@echo "make docs    writes the tables of docs/ that tests make"
-	@echo "make bench   measures us against the peers (about a quarter of an hour)"
-	@echo "make lint    ruff and mypy"
-	@echo "make clean   remove what these made"
+	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" names some"
+	@echo "make package      builds the wheel and the sdist, and tries the wheel in an environment of its own"
+	@echo "make docs         writes the tables of docs/ that tests make"
+	@echo "make bench        measures us against the peers (about a quarter of an hour)"
+	@echo "make lint         ruff and mypy"
+	@echo "make clean        remove what these made"
 
 demo: $(STAMP)
 	@$(BIN)/python -m examples.demo

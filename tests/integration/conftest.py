@@ -15,9 +15,10 @@ WAREHOUSES = {
             "identifier": "prod",
             "database": {"name": "dwh", "users": ["etl"]},
             "tags": {
-                "airflow:conn-id": "analytics by-iam",
-                "airflow:db-user": "etl",
+                "airflow:conn-id": "analytics by-iam by-dag",
+                "airflow:db-user/analytics": "etl",
                 "airflow:auth/by-iam": "iam",
+                "airflow:auto-create/by-dag": "true",
             },
         }
     ]

@@ -27,6 +27,10 @@ READS_DAGS = "dag-processor" if airflow_version() >= (3, 0) else "scheduler"
 KEPT_SECONDS = 3595
 """So long does Airflow keep an answer here that no credential may be answered with that is older than five seconds."""
 
+airflow_keeps_what_files_ask = pytest.mark.skipif(
+    (3, 0) <= airflow_version() < (3, 1), reason="`use_cache` does nothing for what a file asks for in Airflow 3.0"
+)
+
 
 @pytest.fixture
 def stand_in() -> Iterator[StandIn]:
@@ -36,7 +40,7 @@ def stand_in() -> Iterator[StandIn]:
 
 @pytest.fixture(
     params=[
-        pytest.param({}, id="the file asks us"),
+        pytest.param({}, id="the file asks us", marks=airflow_keeps_what_files_ask),
         pytest.param(
             WORKERS_ASK_THE_SERVER,
             id="the DAG processor's own server asks us",

@@ -13,10 +13,11 @@ from tests.integration.site import MINT, MINT_WITH_IAM, airflow_site, forget, re
 
 @pytest.fixture(scope="module")
 def airflow(stand_in: StandIn) -> Iterator[AirflowSite]:
-    noting = {**resolves(), "AIRFLOW__SECRETS__BACKEND": "tests.integration.triggers.NotingBackend"}
+    ours = resolves(db_user="etl_{dag_id}")
+    noting = {**ours, "AIRFLOW__SECRETS__BACKEND": "tests.integration.triggers.NotingBackend"}
     with airflow_site(stand_in) as site:
         site.start("api-server", "dag-processor")
-        site.start("scheduler", changes={**resolves(), **rights_of(stand_in, "worker")})
+        site.start("scheduler", changes={**ours, **rights_of(stand_in, "worker")})
         site.start("triggerer", changes={**noting, **rights_of(stand_in, "triggerer")})
         site.wait_until_ready()
         yield site
@@ -35,6 +36,15 @@ def test_every_way_in_which_tasks_use_a_connection(airflow: AirflowSite, stand_i
     calls = stand_in.aws.calls.by_operation()
     assert (calls[MINT], calls[MINT_WITH_IAM]) == (1, 1)
     assert (calls["redshift:DescribeClusters"], calls["resourcegroupstaggingapi:GetResources"]) == (1, 1)
+
+
+def test_each_dag_is_a_database_user_of_its_own(airflow: AirflowSite, stand_in: StandIn) -> None:
+    stand_in.aws.calls.clear()
+    for dag_id in ("sales", "finance"):
+        run_id, state = run(airflow, dag_id)
+        assert state == "success", airflow.last_lines()
+        assert airflow.results(dag_id, run_id) == {TaskKey("log_in"): f"etl_{dag_id}"}
+    assert stand_in.aws.calls.by_operation()[MINT] == 2
 
 
 def test_a_trigger_looks_up_off_the_event_loop_once_and_then_in_it_from_memory(
