@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 LOCK := $(if $(shell command -v flock),flock .venv.lock,)
 
 VERSIONS ?=
+# Files at once, for the time that tests wait; more than four real Airflows at once would wait for memory.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test integration matrix package docs bench lint format clean
 
@@ -26,7 +28,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest -m "not heavy"
+	@$(BIN)/python -m pytest -m "not heavy" $(SPREAD)
 
 integration: $(STAMP)
 	@echo "==> Running the tests with a real Airflow, those that take minutes too"

@@ -123,7 +123,9 @@ def run_suite(version: str, python: Path) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         began = time.monotonic()
-        command = [python, "-m", "pytest", *SUITE, "-m", "not heavy", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        spread = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+        options = ["-m", "not heavy", "-p", "no:cacheprovider", *spread, f"--junitxml={report}"]
+        command = [python, "-m", "pytest", *SUITE, *options]
         ended_with = subprocess.run(command, cwd=ROOT, check=False).returncode
         seconds = time.monotonic() - began
         if not report.is_file():
