@@ -27,6 +27,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_brokers: dict[str, Broker] = {}
+_MOST_BROKERS = 8
+"""More are not kept: a process whose environment names one AWS identity after another does not fill its memory."""
+
+
+def name_of_broker(
+    settings: Settings, airflow_keys: Sequence[str] | None, environ: Mapping[str, str] = os.environ
+) -> str:
+    """Return a text that is the same for lookups of this process that one broker can answer: those with the same settings,
+    as the same AWS identity, from the same stores."""
+    folder = host_folder(settings.cache.path, environ) if settings.cache.host else None
+    return asker.group_of(asker.host_fingerprint(environ), [settings, airflow_keys, folder])
+
+
+def known_broker(name: str) -> Broker | None:
+    """Return the broker of this name, if this process has made it."""
+    return _brokers.get(name)
+
+
+def broker_of_process(name: str, make: Callable[[], Broker]) -> Broker:
+    """Return the broker of this name, made with `make` where there is none. Up to 3.2 Airflow constructs a backend for
+    each lookup of a task or a trigger: without this none would find what the one before has in memory."""
+    broker = _brokers.get(name)
+    if broker is None:
+        if len(_brokers) >= _MOST_BROKERS:
+            _brokers.clear()
+        # One dictionary operation needs no lock; of two threads that come here at once, one finds what the other made.
+        broker = _brokers.setdefault(name, make())
+    return broker
+
 
 class AwsOnDemand:
     """The door to AWS, opened at the first call: a task that finds everything in the cache never loads boto3.

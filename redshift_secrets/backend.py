@@ -19,7 +19,14 @@ from airflow.secrets import BaseSecretsBackend
 from msgspec.structs import replace
 
 from redshift_secrets import compat, refusals, renewal
-from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
+from redshift_secrets.assembly import (
+    AwsOnDemand,
+    broker_of,
+    broker_of_process,
+    known_broker,
+    name_of_broker,
+    stores_of,
+)
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.connections import application_name
@@ -120,13 +127,15 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
         What it returns stays as it is: reading an attribute must not keep an event loop waiting for AWS.
         """
-        if not self.settings.fallback:
-            in_memory = self._broker is not None and self._broker.remembers(conn_id, team_name, self._dag(team_name))
-            if in_memory or not self.settings.matches(conn_id):
-                return renewal.at_rest(self.get_connection(conn_id, team_name))
+        if not self.settings.fallback and (not self.settings.matches(conn_id) or self._remembers(conn_id, team_name)):
+            return renewal.at_rest(self.get_connection(conn_id, team_name))
         import asyncio  # most processes never come here
 
         return renewal.at_rest(await asyncio.to_thread(self.get_connection, conn_id, team_name))
+
+    def _remembers(self, conn_id: str, team_name: str | None) -> bool:
+        broker = self._broker or known_broker(self._name_of_broker())
+        return broker is not None and broker.remembers(conn_id, team_name, self._dag(team_name))
 
     def _dag(self, team_name: str | None) -> Dag | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
@@ -153,16 +162,22 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         # A fork waits: what is loaded of Airflow and of us to make it must not be half there in the child.
         with forks.uncut, self._lock:
             if self._broker is None:
-                aws = AwsOnDemand(self.settings)
-                self._broker = broker_of(
-                    self.settings,
-                    stores_of(self.settings, aws, airflow_keys=compat.fernet_keys()),
-                    on_secret=compat.mask,
-                    aws=aws,
-                    answers_kept_seconds=compat.seconds_airflow_keeps_answers(),
-                    metrics=compat.metrics(),
-                )
+                self._broker = broker_of_process(self._name_of_broker(), self._new_broker)
             return self._broker
+
+    def _name_of_broker(self) -> str:
+        return name_of_broker(self.settings, compat.fernet_keys())
+
+    def _new_broker(self) -> Broker:
+        aws = AwsOnDemand(self.settings)
+        return broker_of(
+            self.settings,
+            stores_of(self.settings, aws, airflow_keys=compat.fernet_keys()),
+            on_secret=compat.mask,
+            aws=aws,
+            answers_kept_seconds=compat.seconds_airflow_keeps_answers(),
+            metrics=compat.metrics(),
+        )
 
     def _not_set_up(self, conn_id: str, error: Exception) -> None:
         """Nothing can be looked up at all. What the site's own pattern calls ours must not be looked for elsewhere."""

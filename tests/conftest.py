@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from redshift_secrets import assembly
 from tests import tables
 from tests.fakes import Clock
 from tests.helpers import Site
@@ -64,9 +65,11 @@ def site(clock):
 
 @pytest.fixture(autouse=True)
 def host_store(monkeypatch):
-    """A host of each test's own: what one test left in the store of its OS user, no other one finds."""
+    """A host and a process of each test's own: what one test left in the store of its OS user, or in memory, no other one
+    finds."""
     with tempfile.TemporaryDirectory(dir=_HOME) as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setattr(assembly, "_brokers", {})
         yield Path(folder) / "redshift-secrets"
 
 

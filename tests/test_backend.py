@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from redshift_secrets import RedshiftSecretsBackend, compat, values
+from redshift_secrets import RedshiftSecretsBackend, assembly, compat, values
 from redshift_secrets.errors import SettingsError
 from tests import airflow_parts
 from tests.airflow_parts import CONNECTION_CLASSES, Connection, Refusal, ServerConnection, used
@@ -43,7 +43,10 @@ def backend_of(aws, connection_class=None, **kwargs):
     backend = RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs})
     if connection_class is not None:
         backend._connection_class = connection_class  # as Airflow 3.2 and newer do
-    with mock.patch("redshift_secrets.backend.AwsOnDemand", return_value=aws):
+    with (
+        mock.patch("redshift_secrets.backend.AwsOnDemand", return_value=aws),
+        mock.patch.dict(assembly._brokers, clear=True),
+    ):
         assert backend.broker is not None
     return backend
 
@@ -115,6 +118,58 @@ class TestInAnEventLoop:
         aws.mint_error = denied()
         with pytest.raises(Refusal, match="cannot be served"):
             used(asyncio.run(backend_of(aws).aget_connection("analytics")))
+
+
+class TestOneForEachLookup:
+    """Airflow up to 3.2 constructs a backend for each lookup of a task or a trigger."""
+
+    @pytest.fixture
+    def aws(self):
+        aws = Aws()
+        with mock.patch("redshift_secrets.backend.AwsOnDemand", return_value=aws):
+            yield aws
+
+    @staticmethod
+    def look_up(**kwargs):
+        return RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs}).get_connection("analytics")
+
+    def test_the_next_one_has_in_memory_what_the_one_before_found(self, aws):
+        assert {self.look_up().password for _ in range(5)} == {AWKWARD}
+        assert aws.calls == {"list": 2, "mint": 1}
+
+    def test_the_next_one_answers_in_the_event_loop(self, aws):
+        threads = []
+
+        class Noting(RedshiftSecretsBackend):
+            def get_connection(self, *args):
+                threads.append(threading.current_thread())
+                return super().get_connection(*args)
+
+        for _ in range(2):
+            asyncio.run(Noting(cache={"host": False}).aget_connection("analytics"))
+        assert [thread is threading.main_thread() for thread in threads] == [False, True]
+
+    def test_what_was_found_with_other_settings_or_as_another_identity_is_not_found(self, aws, monkeypatch, tmp_path):
+        self.look_up()
+        self.look_up(db_groups="readers")
+        assert aws.calls["mint"] == 2
+        for name, value in (("AWS_PROFILE", "other"), ("AWS_ENDPOINT_URL", "http://localhost:1")):
+            monkeypatch.setenv(name, value)
+            self.look_up()
+        assert aws.calls["mint"] == 4
+        credentials = tmp_path / "credentials"
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        for key in ("one", "another"):
+            credentials.write_text(f"[default]\naws_access_key_id = {key}\n")
+            self.look_up()
+        assert aws.calls["mint"] == 6
+
+    def test_an_environment_that_changes_for_ever_does_not_fill_the_memory(self, aws, monkeypatch):
+        for number in range(50):
+            monkeypatch.setenv("AWS_SESSION_TOKEN", str(number))
+            self.look_up()
+        assert len(assembly._brokers) <= 10
+        assert aws.calls["mint"] == 50
 
 
 class TestConnection:
