@@ -11,9 +11,9 @@ import pytest
 from airflow.models import Connection as ServerConnection
 
 from examples.airflow_site import airflow_version
-from redshift_secrets import assembly
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.refusals import RefusedConnection
+from tests.helpers import forget_memory
 
 VERSION = airflow_version()
 
@@ -52,7 +52,7 @@ def backend_environment(**settings: Any) -> dict[str, str]:
 
 def as_in_a_new_process() -> None:
     """Have Airflow construct its secrets backends again at the next lookup, with nothing in memory."""
-    assembly._brokers.clear()
+    forget_memory()
     if VERSION >= (3, 3):
         importlib.import_module("airflow.sdk.configuration").clear_secrets_backends_cache()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from redshift_secrets import assembly
 from redshift_secrets.broker import Broker
 from redshift_secrets.cache import Deadline
 from redshift_secrets.catalog import Catalog
@@ -84,6 +85,11 @@ def all_landed() -> None:
     for thread in our_threads():
         thread.join(BOUND)
         assert not thread.is_alive(), f"{thread.name} does not end"
+
+
+def forget_memory() -> None:
+    """Go on as a new process does, with nothing in memory of what backends of this one found."""
+    assembly._brokers.clear()
 
 
 def in_child(call: Callable[[], Any]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from redshift_secrets import RedshiftSecretsBackend, compat
 from redshift_secrets.local.stand_in import StandIn
 from tests.fleet_servers import KEY
+from tests.helpers import forget_memory
 
 MINT = "redshift:GetClusterCredentials"
 BOUND = 120.0
@@ -69,7 +70,8 @@ class Process:
 
 
 def look_up(conn_id: str = "analytics", **changes: Any) -> Any:
-    """A lookup as a fresh task makes it: a backend of its own."""
+    """A lookup as a fresh task makes it: a backend of its own, and nothing in memory."""
+    forget_memory()
     connection = RedshiftSecretsBackend(**{**SETTINGS, **changes}).get_connection(conn_id)
     return None if connection is None else (connection.login, connection.password)
 

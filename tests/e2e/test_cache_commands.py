@@ -16,6 +16,7 @@ from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.airflow_parts import backend_environment
 from tests.fleet_servers import KEY, RedisServer
+from tests.helpers import forget_memory
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 MINT = "redshift:GetClusterCredentials"
@@ -63,7 +64,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def backend() -> RedshiftSecretsBackend:
-    """A task of this site: its settings are the commands' own, so that they see what it left."""
+    """A new task of this site: its settings are the commands' own, so that they see what it left."""
+    forget_memory()
     return RedshiftSecretsBackend(**json.loads(os.environ["AIRFLOW__SECRETS__BACKEND_KWARGS"]))
 
 

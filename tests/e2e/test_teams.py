@@ -12,6 +12,7 @@ from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.fleet_servers import KEY, RedisServer
+from tests.helpers import forget_memory
 from tests.spellings import CONN_ID, SPELLINGS, TEAM
 
 MINT = "redshift:GetClusterCredentials"
@@ -47,6 +48,7 @@ def redis() -> Iterator[str]:
 
 
 def backend_of(cache: dict[str, Any], pattern: str | None) -> RedshiftSecretsBackend:
+    forget_memory()
     # The order of a pattern that ends in $ is a trap: it lets a newline through.
     return RedshiftSecretsBackend(regions=["eu-west-1"], connections_lookup_pattern=pattern, cache=cache)
 

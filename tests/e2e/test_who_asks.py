@@ -15,6 +15,7 @@ from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.processes import Process, all_at_once, fleet, host, key_of
 from tests.fleet_servers import RedisServer
+from tests.helpers import forget_memory
 
 ROLES = [f"arn:aws:iam::123456789012:role/{name}" for name in ("reader", "writer")]
 WAREHOUSES = {
@@ -49,6 +50,7 @@ class Asker:
         """Look up in a process of its own, and return user and password."""
 
         def look_up() -> tuple[str, str]:
+            forget_memory()
             backend = RedshiftSecretsBackend(regions="eu-west-1", cache=cache, **self.settings)
             connection = backend.get_connection(self.conn_id, self.team)
             return connection.login, connection.password
@@ -160,6 +162,7 @@ def test_a_team_gets_nothing_of_another_one_out_of_any_tier(stand_in: StandIn, r
     red.ask(cache)
 
     def as_blue() -> Any:
+        forget_memory()
         backend = RedshiftSecretsBackend(regions="eu-west-1", cache=cache)
         return [backend.get_connection(red.conn_id, team) for team in ("blue", None)]
 
