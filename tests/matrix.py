@@ -8,6 +8,7 @@ Ends with 1 when a version failed, or could not be tried at all. The environment
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import subprocess
 import sys
@@ -17,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
-
-from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".venvs"
@@ -89,7 +88,8 @@ def outcome_of(version: str, python: tuple[int, int]) -> Outcome:
         )
     ENVIRONMENTS.mkdir(exist_ok=True)
     # Held until the suite has run, so that nobody makes the environment anew under it.
-    with FileLock(ENVIRONMENTS / f"{version}.lock"):
+    with open(ENVIRONMENTS / f"{version}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             python_of_it = ready_environment(version)
         except subprocess.CalledProcessError as error:

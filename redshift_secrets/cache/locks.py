@@ -1,7 +1,8 @@
 """A lock on a file, which the kernel takes back when the process dies, however it dies.
 
 From `fcntl` and not from a library: each task process that waits for another one's mint needs such a lock. Of 200 that start
-together, each spent more on importing filelock than on all the rest of its wait, and held up the one who mints.
+together, each spent more on importing filelock than on all the rest of its wait, and held up the one who mints. And where
+filelock is loaded, two threads that fork at once make `os.fork` fail (Python 3.13).
 https://man7.org/linux/man-pages/man2/flock.2.html
 """
 
