@@ -26,7 +26,7 @@ _OURS = {
         "redshift_secrets.backend:stores_of",
         "redshift_secrets.backend:broker_of",
     ),
-    "who asks is told by environment and AWS files, twice": ("redshift_secrets.asker:host_fingerprint",),
+    "who asks is told by environment and AWS files": ("redshift_secrets.asker:host_fingerprint",),
     "rows become warehouses, tags a spec, spec and credential a connection": (
         "redshift_secrets.snapshots:claims_from_rows",
         "redshift_secrets.specs:build",

@@ -28,17 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _brokers: dict[str, Broker] = {}
-_MOST_BROKERS = 8
+_MOST_BROKERS = 3
 """More are not kept: a process whose environment names one AWS identity after another does not fill its memory."""
 
 
-def name_of_broker(
-    settings: Settings, airflow_keys: Sequence[str] | None, environ: Mapping[str, str] = os.environ
-) -> str:
+def name_of_broker(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Return a text that is the same for lookups of this process that one broker can answer: those with the same settings,
-    as the same AWS identity, from the same stores."""
+    as the same AWS identity, from the same host's store."""
     folder = host_folder(settings.cache.path, environ) if settings.cache.host else None
-    return asker.group_of(asker.host_fingerprint(environ), [settings, airflow_keys, folder])
+    return asker.group_of(asker.host_fingerprint(environ), [settings, folder])
 
 
 def known_broker(name: str) -> Broker | None:
@@ -47,22 +45,29 @@ def known_broker(name: str) -> Broker | None:
 
 
 def broker_of_process(name: str, make: Callable[[], Broker]) -> Broker:
-    """Return the broker of this name, made with `make` where there is none. Up to 3.2 Airflow constructs a backend for
-    each lookup of a task or a trigger: without this none would find what the one before has in memory."""
+    """Return the broker of this name, made with `make` where there is none. From 3.0 to 3.2 Airflow constructs a backend
+    for each lookup of a task or a trigger: without this none would find what the one before has in memory."""
     broker = _brokers.get(name)
     if broker is None:
-        if len(_brokers) >= _MOST_BROKERS:
-            _brokers.clear()
-        # One dictionary operation needs no lock; of two threads that come here at once, one finds what the other made.
+        # One dictionary operation at a time needs no lock; of two threads that come here at once, one finds what the other
+        # made, or is the second to drop the oldest.
         broker = _brokers.setdefault(name, make())
+        for oldest in list(_brokers)[:-_MOST_BROKERS]:
+            forget_broker(oldest)
     return broker
+
+
+def forget_broker(name: str) -> None:
+    """Make a new one at the next lookup of a new backend."""
+    _brokers.pop(name, None)
 
 
 class AwsOnDemand:
     """The door to AWS, opened at the first call: a task that finds everything in the cache never loads boto3.
 
     When the environment begins to name another AWS identity, the door is opened anew as that one: what is cached goes by
-    what the environment names at that moment.
+    what the environment names at that moment. Before anything is asked for as another one than the first, `changed` is
+    called.
     """
 
     def __init__(
@@ -70,10 +75,13 @@ class AwsOnDemand:
         settings: Settings,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] = os.environ,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._environ = environ
+        self._changed = changed
+        self._first: str | None = None
         self._opened: tuple[str, Aws] | None = None
 
     @property
@@ -90,7 +98,12 @@ class AwsOnDemand:
 
     def asker(self) -> str:
         """Return what tells whom boto3 would find here now, without asking AWS."""
-        return asker.host_fingerprint(self._environ)
+        asker_now = asker.host_fingerprint(self._environ)
+        if self._first is None:
+            self._first = asker_now
+        if asker_now != self._first:
+            self._changed()
+        return asker_now
 
     def knows_identity(self) -> bool:
         """Whether `proven_identity` answers at once."""

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.secrets import BaseSecretsBackend
@@ -23,6 +24,7 @@ from redshift_secrets.assembly import (
     AwsOnDemand,
     broker_of,
     broker_of_process,
+    forget_broker,
     known_broker,
     name_of_broker,
     stores_of,
@@ -134,8 +136,10 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         return renewal.at_rest(await asyncio.to_thread(self.get_connection, conn_id, team_name))
 
     def _remembers(self, conn_id: str, team_name: str | None) -> bool:
-        broker = self._broker or known_broker(self._name_of_broker())
-        return broker is not None and broker.remembers(conn_id, team_name, self._dag(team_name))
+        if self._broker is None:
+            with suppress(Exception):  # the lookup off the loop will meet it too, and refuse as it should
+                self._broker = known_broker(name_of_broker(self.settings))
+        return self._broker is not None and self._broker.remembers(conn_id, team_name, self._dag(team_name))
 
     def _dag(self, team_name: str | None) -> Dag | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
@@ -162,14 +166,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         # A fork waits: what is loaded of Airflow and of us to make it must not be half there in the child.
         with forks.uncut, self._lock:
             if self._broker is None:
-                self._broker = broker_of_process(self._name_of_broker(), self._new_broker)
+                name = name_of_broker(self.settings)
+                self._broker = broker_of_process(name, functools.partial(self._new_broker, name))
             return self._broker
 
-    def _name_of_broker(self) -> str:
-        return name_of_broker(self.settings, compat.fernet_keys())
-
-    def _new_broker(self) -> Broker:
-        aws = AwsOnDemand(self.settings)
+    def _new_broker(self, name: str) -> Broker:
+        # What is found from then on, as somebody else, is not for backends that ask as the first one.
+        aws = AwsOnDemand(self.settings, changed=functools.partial(forget_broker, name))
         return broker_of(
             self.settings,
             stores_of(self.settings, aws, airflow_keys=compat.fernet_keys()),

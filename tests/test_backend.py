@@ -121,7 +121,7 @@ class TestInAnEventLoop:
 
 
 class TestOneForEachLookup:
-    """Airflow up to 3.2 constructs a backend for each lookup of a task or a trigger."""
+    """From 3.0 to 3.2 Airflow constructs a backend for each lookup of a task or a trigger."""
 
     @pytest.fixture
     def aws(self):
@@ -168,8 +168,16 @@ class TestOneForEachLookup:
         for number in range(50):
             monkeypatch.setenv("AWS_SESSION_TOKEN", str(number))
             self.look_up()
-        assert len(assembly._brokers) <= 10
+        assert len(assembly._brokers) <= 3
         assert aws.calls["mint"] == 50
+        self.look_up()
+        assert aws.calls["mint"] == 50  # it is the oldest that are dropped
+
+    def test_an_error_on_the_way_to_it_is_a_refusal_in_the_event_loop_too(self, aws, monkeypatch):
+        monkeypatch.setattr(assembly.asker, "host_fingerprint", mock.Mock(side_effect=RuntimeError("broken")))
+        backend = RedshiftSecretsBackend(cache={"host": False}, connections_lookup_pattern="^ana")
+        with pytest.raises(Refusal, match="cannot be looked up"):
+            assert not used(asyncio.run(backend.aget_connection("analytics")))
 
 
 class TestConnection:

@@ -192,7 +192,7 @@ def test_who_waits_beside_one_that_already_took_over_does_not_ask_aws_too(clock,
 
 
 @pytest.mark.parametrize(
-    ("look_seconds", "pauses"), [(0, [0.02, 0.04, 0.08, 0.16]), (0.01, [0.2, 0.4, 0.4]), (9, [0.4])]
+    ("look_seconds", "pauses"), [(0, [0.02, 0.04, 0.08, 0.16]), (0.005, [0.1, 0.1, 0.1, 0.16, 0.32, 0.4]), (9, [0.4])]
 )
 def test_who_waits_looks_the_less_the_longer_a_look_takes(clock, renew, look_seconds, pauses):
     # A look takes long where hundreds wait together: they must not take the processor from the one they wait for.

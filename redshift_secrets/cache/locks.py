@@ -16,6 +16,7 @@ from pathlib import Path
 from redshift_secrets.cache import forks
 
 _ATTEMPTS = 100
+_NONE = -1
 
 
 class FileLock:
@@ -24,7 +25,7 @@ class FileLock:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._descriptor: int | None = descriptor
+        self.descriptor = descriptor
         forks.reset_in_child(self)
 
     @classmethod
@@ -35,38 +36,47 @@ class FileLock:
         """
         with forks.uncut:  # a child would hold what it does not know of
             for _ in range(_ATTEMPTS):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # Who had it may have removed the file after it was opened here: the next one will lock another file.
-                    if os.fstat(descriptor).st_nlink:
-                        return cls(path, descriptor)
-                except BlockingIOError:
-                    os.close(descriptor)
+                    if lock.is_of_its_path():
+                        return lock
+                except (BlockingIOError, PermissionError):  # the latter by some network file systems
+                    lock.close()
                     return None
                 except BaseException:
-                    os.close(descriptor)
+                    lock.close()
                     raise
-                os.close(descriptor)
+                lock.close()
         return None
 
     def release(self) -> None:
         """Remove the file while nobody else can have it, so that lock files do not pile up, and let go."""
-        if self._descriptor is None:  # released before, or in the child of a fork: the file is the parent's
+        if self.descriptor == _NONE:  # released before, or in the child of a fork: the file is the parent's
             return
         with suppress(OSError):
-            os.unlink(self._path)
-        self._close()
+            if self.is_of_its_path():
+                os.unlink(self._path)
+        self.close()
+
+    def is_of_its_path(self) -> bool:
+        """Whether the file that is locked is the one at its path still."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     def reset_after_fork(self) -> None:
         """Called in the child, where closing does not free what the parent holds."""
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+    def close(self) -> None:
+        """Let go, and leave the file."""
+        descriptor, self.descriptor = self.descriptor, _NONE
+        if descriptor != _NONE:
             with suppress(OSError):
                 os.close(descriptor)
 
     def __del__(self) -> None:
-        self._close()
+        self.close()

@@ -29,9 +29,9 @@ Rows = Mapping[str, bytes]
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.4
 _PAUSE_FOR_LOOK = 20
-"""Between looks at what another process is renewing. Each pause is longer than the one before, and so many times as long as
-the look took, and none is the same in two processes: hundreds that wait together, and make each look slow by that, must
-leave the processor to the one they wait for."""
+"""Between looks at what another process is renewing. Each pause is longer than the one before, and at least so many times
+as long as the last look took, up to the longest; and none is the same in two processes. Hundreds that wait together, and
+make each look slow by that, must leave the processor to the one they wait for."""
 _STALLED = 0.75
 """The part of its deadline after which a process that waits takes the one it waits for as stalled. Then one of all that
 wait asks AWS as well: a holder that was stopped keeps its claim, and may never come back."""
@@ -152,8 +152,8 @@ class Tiers:
             left = wish.deadline.left()
             if not wish.waits or left <= 0:
                 raise _BusyElsewhereError
-            pause = min(max(pause, (left_before - left) * _PAUSE_FOR_LOOK), _LONGEST_PAUSE_SECONDS)
-            self._sleep(min(pause * (0.5 + self._rand()), left))
+            for_look = (left_before - left) * _PAUSE_FOR_LOOK
+            self._sleep(min(min(max(pause, for_look), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
             pause *= 2
 
     def _deputy(self, wish: _Wish[V], store: SharedStore) -> Claim | None:

@@ -198,6 +198,26 @@ def test_an_environment_that_begins_to_name_somebody_else_changes_who_asks(stand
     assert look_up("other")[0] == "IAM:airflow"
 
 
+@pytest.mark.parametrize("host", [True, False])
+def test_what_an_old_backend_finds_as_somebody_else_is_not_found_by_a_new_one(stand_in: StandIn, host: bool) -> None:
+    settings = {**SETTINGS, "cache": {**SETTINGS.get("cache", {}), "host": host}}
+    erin = key_of(stand_in, "erin")
+
+    def three_lookups() -> Any:
+        before = {name: os.environ.get(name) for name in erin}
+        old = RedshiftSecretsBackend(**settings)
+        found = [old.get_connection("analytics").login]
+        os.environ.update(erin)
+        found.append(old.get_connection("other").login)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        return [*found, RedshiftSecretsBackend(**settings).get_connection("other").login]
+
+    assert all_at_once([Process(three_lookups)]) == [["IAM:etl", "IAM:erin", "IAM:airflow"]]
+
+
 def test_a_fleet_tier_alone_ends_in_time_where_aws_does_not_say_who_asks(stand_in: StandIn, redis: str) -> None:
     stand_in.aws.faults.add(operation="*", kind="black_hole")
     began = time.monotonic()
