@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from redshift_secrets.cache import forks
 from redshift_secrets.cache.deadline import Deadline
 
 T = TypeVar("T")
@@ -31,16 +32,18 @@ def run_all(
     last = patience or deadline
 
     def work() -> None:
-        while last.left() > 0:
-            try:
+        try:
+            while last.left() > 0:
                 number = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                results[number] = calls[number]()
-            except Exception as error:
-                results[number] = error
-            finished.release()
+                try:
+                    results[number] = calls[number]()
+                except Exception as error:
+                    results[number] = error
+                finished.release()
+        except queue.Empty:
+            pass
+        finally:
+            forks.endings.add_this_thread()
 
     for number in range(min(threads, len(calls))):
         threading.Thread(target=work, name=f"redshift-secrets worker {number}", daemon=True).start()

@@ -10,9 +10,11 @@ import threading
 
 import pytest
 
-from redshift_secrets.cache import forks
-from redshift_secrets.cache.forks import Uncut
-from tests.helpers import BOUND, in_child
+from redshift_secrets.cache import Deadline, forks
+from redshift_secrets.cache.flight import Flight
+from redshift_secrets.cache.forks import Endings, Uncut
+from redshift_secrets.parallel import run_all
+from tests.helpers import BOUND, all_landed, in_child
 
 
 class Inside(threading.Thread):
@@ -107,6 +109,73 @@ class TestUncut:
         assert inside.there.wait(BOUND)
         threading.Timer(0, inside.leave).start()
         assert in_child(lambda: dict(forks.uncut._inside)) == {}
+
+
+class TestEndings:
+    """A thread that ends takes a lock of OpenSSL's, which a child that is forked at that moment would find taken."""
+
+    def ending(self, endings):
+        """The system's number of a thread that has said that it ends."""
+        numbers = []
+
+        def end():
+            endings.add_this_thread()
+            numbers.append(threading.get_native_id())
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        thread.join(BOUND)
+        return numbers[0]
+
+    def test_a_fork_waits_until_the_system_has_no_such_thread_any_more(self):
+        alive, naps = set(), []
+
+        def sleep(seconds):
+            naps.append(seconds)
+            if len(naps) == 3:
+                alive.clear()
+
+        endings = Endings(alive.__contains__, sleep)
+        alive.add(self.ending(endings))
+        endings.before_fork()
+        assert len(naps) == 3
+        endings.before_fork()
+        assert len(naps) == 3
+
+    def test_a_fork_does_not_wait_for_ever_nor_again_for_the_same(self):
+        naps = []
+        endings = Endings(lambda _thread: True, naps.append, bound_seconds=0.5)
+        for _ in range(3):
+            self.ending(endings)
+        endings.before_fork()
+        assert sum(naps) == pytest.approx(0.5)
+        endings.before_fork()
+        assert sum(naps) == pytest.approx(0.5)
+
+    def test_a_thread_that_ends_does_not_wait_for_itself(self):
+        naps = []
+        endings = Endings(lambda _thread: True, naps.append)
+        endings.add_this_thread()
+        endings.before_fork()
+        assert naps == []
+
+    def test_those_that_are_gone_do_not_pile_up(self):
+        endings = Endings()
+        for _ in range(50):
+            self.ending(endings)
+        assert len(endings._ending) < 10
+
+    def test_each_thread_of_ours_says_so(self, monkeypatch):
+        said = []
+        monkeypatch.setattr(forks.endings, "add_this_thread", lambda: said.append(threading.current_thread()))
+        run_all([lambda: None, lambda: None], threads=2, deadline=Deadline(BOUND))
+        flight = Flight("it", lambda: 1, lambda _flight: None)
+        flight.start()
+        assert flight.wait(Deadline(BOUND)) == 1
+        all_landed()
+        assert [thread.name.rpartition(" ")[0] for thread in said] == ["redshift-secrets worker"] * 2 + [
+            "redshift-secrets"
+        ]
 
 
 HALFWAY = """

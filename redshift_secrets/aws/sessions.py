@@ -47,8 +47,9 @@ class Sessions:
     def client(self, service: str, region: str, role_arn: str | None) -> Any:
         """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`."""
         key = (role_arn, region, service)
-        # Making a client is not thread-safe in boto3, using one is.
-        with self._lock:
+        # Making a client is not thread-safe in boto3, using one is. A fork waits: in a child that is forked in the middle of
+        # making a TLS context, the locks of OpenSSL would stay taken.
+        with forks.uncut, self._lock:
             if key not in self._clients:
                 self._clients[key] = self._session(role_arn).client(
                     service, region_name=region, endpoint_url=self._settings.endpoint_url, config=self._config()
@@ -105,7 +106,7 @@ class Sessions:
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         try:
             with translated("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
-                with self._lock:
+                with forks.uncut, self._lock:
                     config = self._config().merge(brief)
                     sts = self._session(None).client(
                         "sts", region_name=region, endpoint_url=self._settings.endpoint_url, config=config

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from redshift_secrets.cache import forks
 from redshift_secrets.cache.deadline import Deadline
 from redshift_secrets.errors import DeadlineError
 
@@ -46,6 +47,7 @@ class Flight(Generic[V]):
             try:
                 self._landed(self)
             finally:
+                forks.endings.add_this_thread()
                 self._done.set()
 
     def wait(self, deadline: Deadline) -> V:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
+
+_LOOK_SECONDS = 0.001
 
 
 class ResetAfterFork(Protocol):
@@ -75,18 +79,64 @@ class Uncut:
         self._forks = 0
 
 
+class Endings:
+    """Threads that have nothing left to do but to end, which is when OpenSSL takes a lock to forget them. A child that is
+    forked while one of them is in there never gets past that lock, and each TLS context needs it.
+
+    `exists` tells whether the system still has a thread, `sleep` takes seconds.
+    """
+
+    def __init__(
+        self,
+        exists: Callable[[int], bool] = lambda thread: os.path.exists(f"/proc/self/task/{thread}"),
+        sleep: Callable[[float], None] = time.sleep,
+        bound_seconds: float = 0.5,
+    ) -> None:
+        self._exists = exists
+        self._sleep = sleep
+        self._bound = bound_seconds
+        self._ending: dict[int, None] = {}
+
+    def add_this_thread(self) -> None:
+        """The last thing that a thread of ours does. Threads that are gone are forgotten, or they would pile up."""
+        for thread in list(self._ending):
+            if not self._exists(thread):
+                self._ending.pop(thread, None)
+        self._ending[threading.get_native_id()] = None
+
+    def before_fork(self) -> None:
+        """Wait until they are gone, but not for ever: the system may have given the number of one to another thread."""
+        left = self._bound
+        for thread in list(self._ending):
+            while left > 0 and self._exists(thread) and thread != threading.get_native_id():
+                self._sleep(_LOOK_SECONDS)
+                left -= _LOOK_SECONDS
+            self._ending.pop(thread, None)
+
+    def after_fork_in_child(self) -> None:
+        """None of them is here."""
+        self._ending = {}
+
+
 def reset_in_child(thing: ResetAfterFork) -> None:
     """From now on call `thing.reset_after_fork()` in every child of this process, as long as `thing` lives."""
     with uncut:
         _objects.add(thing)
 
 
+def _before() -> None:
+    uncut.before_fork()
+    endings.before_fork()
+
+
 def _reset() -> None:
     uncut.after_fork_in_child()
+    endings.after_fork_in_child()
     for thing in list(_objects):
         thing.reset_after_fork()
 
 
 uncut = Uncut()
+endings = Endings()
 _objects: weakref.WeakSet[ResetAfterFork] = weakref.WeakSet()
-os.register_at_fork(before=uncut.before_fork, after_in_parent=uncut.after_fork_in_parent, after_in_child=_reset)
+os.register_at_fork(before=_before, after_in_parent=uncut.after_fork_in_parent, after_in_child=_reset)
