@@ -169,6 +169,7 @@ class TestEndings:
         said = []
         monkeypatch.setattr(forks.endings, "add_this_thread", lambda: said.append(threading.current_thread()))
         run_all([lambda: None, lambda: None], threads=2, deadline=Deadline(BOUND))
+        all_landed()
         flight = Flight("it", lambda: 1, lambda _flight: None)
         flight.start()
         assert flight.wait(Deadline(BOUND)) == 1
