@@ -35,10 +35,10 @@ integration: $(STAMP)
 	@$(BIN)/python -m pytest tests/integration --durations 0
 
 matrix: $(STAMP)
-	@$(BIN)/python -m tests.matrix $(VERSIONS)
+	@$(BIN)/python -m tests.support.matrix $(VERSIONS)
 
 package: $(STAMP)
-	@$(BIN)/python -m pytest tests/clean_install.py
+	@$(BIN)/python -m pytest tests/integration/clean_install.py
 
 docs: $(STAMP)
 	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py

@@ -15,13 +15,13 @@ from cryptography.fernet import Fernet
 from bench.figures import Effort, Line, NotMeasuredError, times
 from bench.loopback import memory_backed
 from bench.redis_server import redis_server
-from redshift_secrets.broker import Broker
-from redshift_secrets.cache.fleet import FleetStore
-from redshift_secrets.cache.host import HostStore
+from redshift_secrets.cache.host.store import HostStore
+from redshift_secrets.cache.redis.store import RedisStore
 from redshift_secrets.cache.sealing import Seal
-from redshift_secrets.cache.tiers import Tiers
+from redshift_secrets.cache.shared import SharedTiers
+from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
-from redshift_secrets.settings import Settings
+from redshift_secrets.settings.settings import Settings
 
 _TASKS_AN_HOUR = 10_000
 _CONNECTIONS = 50
@@ -37,7 +37,7 @@ _MOST_WAITS = 50
 
 def whole_day(effort: Effort) -> Sequence[Line]:
     """A simulation with a simulated clock and our real code: each of the 240,000 tasks is a new `Broker`, which knows
-    nothing, on the stores of its host: a `HostStore` in a folder of its own and a `FleetStore` on one real Redis. Tasks come
+    nothing, on the stores of its host: a `HostStore` in a folder of its own and a `RedisStore` on one real Redis. Tasks come
     evenly, on hosts by chance; each fifty of them ask for the fifty connections in an order by chance, so that each
     connection has been asked for within the first 18 s. AWS is an object that counts. It holds each call until the lookup
     that set it off has been answered, and then the call was behind the lookup; where the lookup cannot be
@@ -144,7 +144,7 @@ class _Day:
         self._stores = [
             (
                 HostStore(folder / f"host-{number}", seal, clock=self._clock),
-                FleetStore(redis_url, seal, clock=self._clock, monotonic=self._clock),
+                RedisStore(redis_url, seal, clock=self._clock, monotonic=self._clock),
             )
             for number in range(_HOSTS)
         ]
@@ -178,7 +178,7 @@ class _Day:
             self._settings,
             self.aws,
             on_secret=lambda _password: None,
-            tiers=Tiers(self._stores[host], clock=self._clock),
+            tiers=SharedTiers(self._stores[host], clock=self._clock),
             clock=self._clock,
             rand=self._chance.random,
         )

@@ -9,13 +9,13 @@ from bench import processes
 from bench.figures import Line, NotMeasuredError, Spread, percent, seconds, times
 
 _OF_OTHERS = {
-    "Airflow's two maskers compile a pattern for each form of the password": ("redshift_secrets.compat:mask",),
-    "sqlite3 is opened and read twice": ("redshift_secrets.cache.database:select",),
+    "Airflow's two maskers compile a pattern for each form of the password": ("redshift_secrets.airflow.compat:mask",),
+    "sqlite3 is opened and read twice": ("redshift_secrets.cache.host.database:select",),
     "Fernet opens five rows": ("redshift_secrets.cache.sealing:Seal.open",),
     "Airflow's configuration is asked for keys, caching and metrics": (
-        "redshift_secrets.compat:fernet_keys",
-        "redshift_secrets.compat:seconds_airflow_keeps_answers",
-        "redshift_secrets.compat:metrics",
+        "redshift_secrets.airflow.compat:fernet_keys",
+        "redshift_secrets.airflow.compat:airflow_cache_ttl_seconds",
+        "redshift_secrets.airflow.compat:metrics",
     ),
     "Airflow's Connection is made": ("redshift_secrets.backend:RedshiftSecretsBackend._connection",),
 }
@@ -23,14 +23,14 @@ _OF_OTHERS = {
 
 _OURS = {
     "the key is read, stores and broker are made": (
-        "redshift_secrets.backend:stores_of",
-        "redshift_secrets.backend:broker_of",
+        "redshift_secrets.backend:create_stores",
+        "redshift_secrets.backend:create_broker",
     ),
-    "who asks is told by environment and AWS files": ("redshift_secrets.asker:host_fingerprint",),
+    "who asks is told by environment and AWS files": ("redshift_secrets.lookup.caller:caller_fingerprint",),
     "rows become warehouses, tags a spec, spec and credential a connection": (
-        "redshift_secrets.snapshots:claims_from_rows",
-        "redshift_secrets.specs:build",
-        "redshift_secrets.connections:with_credential",
+        "redshift_secrets.lookup.snapshot:claims_from_rows",
+        "redshift_secrets.lookup.spec:build",
+        "redshift_secrets.lookup.connection_fields:with_credential",
     ),
 }
 

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from examples.airflow_site import AirflowSite, AirflowSiteError
 from redshift_secrets.local.command import airflow_environment, default_warehouses
 from redshift_secrets.local.stand_in import StandIn
+from tests.support.airflow_site import AirflowSite, AirflowSiteError
 
 DAGS = Path(__file__).parent / "dags"
 PROCESSES = ("api-server", "scheduler", "dag-processor")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from redshift_secrets.airflow.renewing_hook import renewing
     from redshift_secrets.backend import RedshiftSecretsBackend
-    from redshift_secrets.long_tasks import renewing
 
 __all__ = ["RedshiftSecretsBackend", "renewing"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> object:
 
         return RedshiftSecretsBackend
     if name == "renewing":
-        from redshift_secrets.long_tasks import renewing
+        from redshift_secrets.airflow.renewing_hook import renewing
 
         return renewing
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

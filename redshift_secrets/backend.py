@@ -19,27 +19,28 @@ from typing import TYPE_CHECKING, Any
 from airflow.secrets import BaseSecretsBackend
 from msgspec.structs import replace
 
-from redshift_secrets import compat, refusals, renewal
-from redshift_secrets.assembly import (
-    AwsOnDemand,
-    broker_of,
-    broker_of_process,
-    forget_broker,
-    known_broker,
-    name_of_broker,
-    stores_of,
-)
+from redshift_secrets.airflow import compat, refusals
+from redshift_secrets.airflow import renewing_connection as renewal
+from redshift_secrets.airflow.fallback import Fallbacks
+from redshift_secrets.airflow.renewing_connection import Renewal
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.sealing import load_algorithms
-from redshift_secrets.connections import application_name
-from redshift_secrets.db_users import Dag, dag_of, is_template
 from redshift_secrets.errors import NO_FLEET_KEY, CannotServeError, RedshiftSecretsError, SettingsError
-from redshift_secrets.fallback import Fallbacks
-from redshift_secrets.renewal import Renewal
-from redshift_secrets.settings import Settings
+from redshift_secrets.lookup.connection_fields import application_name
+from redshift_secrets.lookup.wiring import (
+    LazyAwsClient,
+    broker_key,
+    create_broker,
+    create_stores,
+    existing_broker,
+    forget_broker,
+    get_or_create_broker,
+)
+from redshift_secrets.settings.db_user import Dag, is_template, task_context
+from redshift_secrets.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from redshift_secrets.broker import Broker
+    from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import ConnectionFields
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         Raises `AirflowSecretsBackendAccessDenied` for what is ours and cannot be served, so that nobody goes on to an old
         password elsewhere. An Airflow that has no such thing gets what raises `CannotServeError` when it is used.
         """
-        if conn_id.startswith(refusals.TOLD):
+        if conn_id.startswith(refusals.EXPLAIN_PREFIX):
             return self._told(conn_id, team_name)
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
@@ -99,19 +100,19 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             self._not_set_up(conn_id, error)
             return None
 
-    def _told(self, told_id: str, team_name: str | None) -> Any:
+    def _told(self, explained_id: str, team_name: str | None) -> Any:
         """Answer a worker's `ServerSideBackend`, which wants a refusal as words and not as an error."""
-        conn_id = told_id.removeprefix(refusals.TOLD)
+        conn_id = explained_id.removeprefix(refusals.EXPLAIN_PREFIX)
         if not self.settings.matches(conn_id):
             return None
         try:
             fields = self._fields(conn_id, team_name)
         except CannotServeError as error:
             log.error("%s", error)
-            return refusals.as_connection(told_id, str(error), self._connection_class_now())
-        return None if fields is None else self._connection(replace(fields, conn_id=told_id), team_name)
+            return refusals.as_connection(explained_id, str(error), self._connection_class_now())
+        return None if fields is None else self._connection(replace(fields, conn_id=explained_id), team_name)
 
-    def _still_ours(self, conn_id: str, team_name: str | None) -> ConnectionFields:
+    def _refresh_fields(self, conn_id: str, team_name: str | None) -> ConnectionFields:
         """Return the fields for a Connection that renews itself; raises what a lookup would."""
         try:
             fields = self._fields(conn_id, team_name)
@@ -130,20 +131,20 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         What it returns stays as it is: reading an attribute must not keep an event loop waiting for AWS.
         """
         if not self.settings.fallback and (not self.settings.matches(conn_id) or self._remembers(conn_id, team_name)):
-            return renewal.at_rest(self.get_connection(conn_id, team_name))
+            return renewal.without_renewal(self.get_connection(conn_id, team_name))
         import asyncio  # most processes never come here
 
-        return renewal.at_rest(await asyncio.to_thread(self.get_connection, conn_id, team_name))
+        return renewal.without_renewal(await asyncio.to_thread(self.get_connection, conn_id, team_name))
 
     def _remembers(self, conn_id: str, team_name: str | None) -> bool:
         if self._broker is None:
             with suppress(Exception):  # the lookup off the loop will meet it too, and refuse as it should
-                self._broker = known_broker(name_of_broker(self.settings))
+                self._broker = existing_broker(broker_key(self.settings))
         return self._broker is not None and self._broker.remembers(conn_id, team_name, self._dag(team_name))
 
     def _dag(self, team_name: str | None) -> Dag | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
-        return dag_of(os.environ, team_name) if self._user_for_each_dag else None
+        return task_context(os.environ, team_name) if self._user_for_each_dag else None
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""
@@ -164,21 +165,21 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self._broker is not None:  # nearly always, and without a lock
             return self._broker
         # A fork waits: what is loaded of Airflow and of us to make it must not be half there in the child.
-        with forks.uncut, self._lock:
+        with forks.no_fork_here, self._lock:
             if self._broker is None:
-                name = name_of_broker(self.settings)
-                self._broker = broker_of_process(name, functools.partial(self._new_broker, name))
+                name = broker_key(self.settings)
+                self._broker = get_or_create_broker(name, functools.partial(self._new_broker, name))
             return self._broker
 
     def _new_broker(self, name: str) -> Broker:
         # What is found from then on, as somebody else, is not for backends that ask as the first one.
-        aws = AwsOnDemand(self.settings, changed=functools.partial(forget_broker, name))
-        return broker_of(
+        aws = LazyAwsClient(self.settings, changed=functools.partial(forget_broker, name))
+        return create_broker(
             self.settings,
-            stores_of(self.settings, aws, airflow_keys=compat.fernet_keys()),
+            create_stores(self.settings, aws, airflow_keys=compat.fernet_keys()),
             on_secret=compat.mask,
             aws=aws,
-            answers_kept_seconds=compat.seconds_airflow_keeps_answers(),
+            airflow_cache_ttl_seconds=compat.airflow_cache_ttl_seconds(),
             metrics=compat.metrics(),
         )
 
@@ -209,9 +210,9 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             password=fields.password,
             extra=json.dumps(extra) if extra else None,
         )
-        if fields.good_until is not None and renewal.can_renew(connection_class):
-            ask = functools.partial(self._still_ours, fields.conn_id, team_name)
-            renewal.attach(connection, Renewal(ask, self.broker.now, fields.good_until))
+        if fields.valid_until is not None and renewal.can_renew(connection_class):
+            ask = functools.partial(self._refresh_fields, fields.conn_id, team_name)
+            renewal.attach(connection, Renewal(ask, self.broker.now, fields.valid_until))
         return connection
 
 

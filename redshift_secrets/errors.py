@@ -38,7 +38,7 @@ class CannotServeError(RedshiftSecretsError):
     """A conn_id is ours but cannot be served now; Airflow must not look for it anywhere else."""
 
 
-class ForEachDagError(RedshiftSecretsError):
+class PerDagCredentialsError(RedshiftSecretsError):
     """What was asked for exists once for each DAG, and no DAG was named."""
 
 
@@ -84,21 +84,21 @@ class CatalogUnavailableError(RedshiftSecretsError):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
-        return f"no warehouse could be listed: {in_one_sentence(self.errors)}"
+        return f"no warehouse could be listed: {join_messages(self.errors)}"
 
 
-def in_one_sentence(told: Sequence[str]) -> str:
+def join_messages(told: Sequence[str]) -> str:
     """Return several messages as one, with their full stops at its end alone."""
     return "; ".join([*(each.removesuffix(".") for each in told[:-1]), *told[-1:]])
 
 
-def to_text(error: RedshiftSecretsError) -> str:
+def error_to_json(error: RedshiftSecretsError) -> str:
     """Write an error down for another process."""
     return json.dumps([type(error).__name__, error.args])
 
 
-def from_text(text: str) -> RedshiftSecretsError | None:
-    """Read an error that `to_text` wrote; `None` for anything else."""
+def error_from_json(text: str) -> RedshiftSecretsError | None:
+    """Read an error that `error_to_json` wrote; `None` for anything else."""
     try:
         name, arguments = json.loads(text)
         kind = {known.__name__: known for known in RedshiftSecretsError.__subclasses__()}[name]

@@ -214,5 +214,5 @@ class ConnectionFields(Private, frozen=True):
     password: str | None
     extra: Mapping[str, object]
     description: str
-    good_until: float | None = None
+    valid_until: float | None = None
     """Seconds since the epoch from which on this login is no longer handed out; `None` where nothing in it dies."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from redshift_secrets import refusals, values
+from redshift_secrets.airflow import refusals
 from redshift_secrets.errors import SettingsError
+from redshift_secrets.settings import values
 
 
 class ServerSideBackend(EnvironmentVariablesBackend):
@@ -42,7 +43,7 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         found = super().get_connection(conn_id)
         if found is not None or (self._pattern is not None and not self._pattern.match(conn_id)):
             return found
-        answer = _ask(refusals.TOLD + conn_id)
+        answer = _ask(refusals.EXPLAIN_PREFIX + conn_id)
         if answer is None:
             return None
         refusal = refusals.of_connection(answer.conn_type, answer.extra)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from redshift_secrets import assembly
-from tests import tables
-from tests.fakes import Clock
-from tests.helpers import Site
+from redshift_secrets.lookup import wiring as assembly
+from tests.support import tables
+from tests.support.fakes import Clock
+from tests.support.helpers import Site
 
 _HOME = Path(tempfile.mkdtemp(prefix="redshift-secrets-tests-"))
 

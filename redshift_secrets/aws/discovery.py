@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from redshift_secrets.aws.failures import DENIED, translated
+from redshift_secrets.aws.errors import DENIED, translate_errors
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
@@ -24,7 +24,7 @@ Client = Callable[[str], Any]
 def clusters(client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str) -> tuple[Warehouse, ...]:
     """Return the clusters that carry the marker tag; raises `AwsError`."""
     redshift = client("redshift")
-    with translated("redshift:DescribeClusters", f"every cluster in {region}", identity):
+    with translate_errors("redshift:DescribeClusters", f"every cluster in {region}", identity):
         pages = redshift.get_paginator("describe_clusters").paginate(
             TagKeys=[f"{prefix}conn-id"], PaginationConfig={"PageSize": 100}
         )
@@ -35,7 +35,7 @@ def clusters(client: Client, *, region: str, role_arn: str | None, prefix: str, 
 def cluster(client: Client, seen: Warehouse, *, prefix: str, identity: str) -> Warehouse:
     """Return the cluster as it is at this moment; raises `AwsError`, with code `ClusterNotFound` when it is gone."""
     redshift = client("redshift")
-    with translated("redshift:DescribeClusters", str(seen), identity):
+    with translate_errors("redshift:DescribeClusters", str(seen), identity):
         answer = redshift.describe_clusters(ClusterIdentifier=seen.identifier)
         found = [_cluster(raw, seen.region, seen.role_arn) for raw in answer["Clusters"]]
     return _with_vpc_endpoints(found, prefix, lambda: _cluster_endpoints(redshift, seen.region, identity))[0]
@@ -70,7 +70,7 @@ def workgroups(
 def workgroup(client: Client, seen: Warehouse, *, prefix: str, identity: str) -> Warehouse:
     """Return the workgroup as it is at this moment, with the tags it was seen with; raises `AwsError`."""
     serverless = client("redshift-serverless")
-    with translated("redshift-serverless:GetWorkgroup", str(seen), identity):
+    with translate_errors("redshift-serverless:GetWorkgroup", str(seen), identity):
         raw = serverless.get_workgroup(workgroupName=seen.identifier)["workgroup"]
     host, port = _address(raw.get("endpoint"))
     now = replace(seen, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
@@ -128,13 +128,13 @@ def _workgroup(
 
 
 def _list_workgroups(serverless: Any, region: str, identity: str) -> list[dict[str, Any]]:
-    with translated("redshift-serverless:ListWorkgroups", f"every workgroup in {region}", identity):
+    with translate_errors("redshift-serverless:ListWorkgroups", f"every workgroup in {region}", identity):
         pages = serverless.get_paginator("list_workgroups").paginate(PaginationConfig={"PageSize": 100})
         return [raw for page in pages for raw in page["workgroups"]]
 
 
 def _namespaces(serverless: Any, region: str, identity: str) -> dict[str, Mapping[str, Any]]:
-    with translated("redshift-serverless:ListNamespaces", f"every namespace in {region}", identity):
+    with translate_errors("redshift-serverless:ListNamespaces", f"every namespace in {region}", identity):
         pages = serverless.get_paginator("list_namespaces").paginate(PaginationConfig={"PageSize": 100})
         return {raw["namespaceName"]: raw for page in pages for raw in page["namespaces"]}
 
@@ -142,7 +142,7 @@ def _namespaces(serverless: Any, region: str, identity: str) -> dict[str, Mappin
 def _tags_from_tagging_api(client: Client, marker: str, region: str, identity: str) -> dict[str, dict[str, str]]:
     """Tags by workgroup ARN. https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html"""
     tagging = client("resourcegroupstaggingapi")
-    with translated("tag:GetResources", f"every workgroup in {region}", identity):
+    with translate_errors("tag:GetResources", f"every workgroup in {region}", identity):
         pages = tagging.get_paginator("get_resources").paginate(
             ResourceTypeFilters=["redshift-serverless:workgroup"],
             TagFilters=[{"Key": marker}],
@@ -158,7 +158,7 @@ def _tags_from_tagging_api(client: Client, marker: str, region: str, identity: s
 def _tags_one_by_one(
     serverless: Any, described: list[dict[str, Any]], marker: str, region: str, identity: str
 ) -> dict[str, dict[str, str]]:
-    with translated("redshift-serverless:ListTagsForResource", f"every workgroup in {region}", identity):
+    with translate_errors("redshift-serverless:ListTagsForResource", f"every workgroup in {region}", identity):
         tags = {
             raw["workgroupArn"]: {
                 tag["key"]: tag["value"]
@@ -194,7 +194,7 @@ def _with_vpc_endpoints(
 
 def _cluster_endpoints(redshift: Any, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
     """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
-    with translated("redshift:DescribeEndpointAccess", f"every VPC endpoint in {region}", identity):
+    with translate_errors("redshift:DescribeEndpointAccess", f"every VPC endpoint in {region}", identity):
         for page in redshift.get_paginator("describe_endpoint_access").paginate():
             for raw in page["EndpointAccessList"]:
                 if raw.get("Address") and raw.get("Port"):
@@ -203,7 +203,7 @@ def _cluster_endpoints(redshift: Any, region: str, identity: str) -> Iterator[tu
 
 def _workgroup_endpoints(serverless: Any, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
     """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html"""
-    with translated("redshift-serverless:ListEndpointAccess", f"every VPC endpoint in {region}", identity):
+    with translate_errors("redshift-serverless:ListEndpointAccess", f"every VPC endpoint in {region}", identity):
         for page in serverless.get_paginator("list_endpoint_access").paginate():
             for raw in page["endpoints"]:
                 if raw.get("address") and raw.get("port"):

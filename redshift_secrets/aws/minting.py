@@ -73,7 +73,7 @@ WAYS: Mapping[tuple[str, str], tuple[str, Way]] = {
 """By way of authenticating and kind of warehouse: the IAM action it takes, and the function."""
 
 
-def resource_of(request: MintRequest, action: str) -> str:
+def resource_arn(request: MintRequest, action: str) -> str:
     """Return the ARN that an IAM policy has to name for `action`.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonredshift.html

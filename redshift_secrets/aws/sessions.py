@@ -12,10 +12,10 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
-from redshift_secrets.aws.failures import translated
+from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError
-from redshift_secrets.settings import Settings
+from redshift_secrets.settings.settings import Settings
 
 _ROLE_SESSION_NAME = "redshift-secrets"
 
@@ -49,7 +49,7 @@ class Sessions:
         key = (role_arn, region, service)
         # Making a client is not thread-safe in boto3, using one is. A fork waits: in a child that is forked in the middle of
         # making a TLS context, the locks of OpenSSL would stay taken.
-        with forks.uncut, self._lock:
+        with forks.no_fork_here, self._lock:
             if key not in self._clients:
                 self._clients[key] = self._session(role_arn).client(
                     service, region_name=region, endpoint_url=self._settings.endpoint_url, config=self._config()
@@ -60,7 +60,7 @@ class Sessions:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
         region = self._settings.region_name
         if region is None:
-            with translated("the choice of a region", "this site", "any identity"):
+            with translate_errors("the choice of a region", "this site", "any identity"):
                 region = self._session(None).region_name
         if not region:
             advice = "Set regions in backend_kwargs, or AWS_DEFAULT_REGION."
@@ -105,8 +105,8 @@ class Sessions:
         # Short and once: a private network often has no way to STS, and a lookup must not wait for a mere name.
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         try:
-            with translated("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
-                with forks.uncut, self._lock:
+            with translate_errors("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
+                with forks.no_fork_here, self._lock:
                     config = self._config().merge(brief)
                     sts = self._session(None).client(
                         "sts", region_name=region, endpoint_url=self._settings.endpoint_url, config=config
@@ -134,7 +134,7 @@ class Sessions:
         arguments = {"RoleSessionName": _ROLE_SESSION_NAME}
         if external_id is not None:
             arguments["ExternalId"] = external_id
-        with translated("the search for AWS credentials", "this machine", self.expected_identity(None)):
+        with translate_errors("the search for AWS credentials", "this machine", self.expected_identity(None)):
             source_credentials = source.get_credentials()
         if source_credentials is None:
             raise AwsError(

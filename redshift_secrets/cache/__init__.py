@@ -4,20 +4,20 @@ Fresh: returned. Usable but not fresh: returned at once, while one thread renews
 waits for one renewal, and if that fails its error is everyone's answer.
 """
 
-from redshift_secrets.cache.aged import Aged, AgedCache, Kept
 from redshift_secrets.cache.deadline import Deadline
+from redshift_secrets.cache.process import CacheEntry, ClockSafeEntry, ProcessCache
+from redshift_secrets.cache.shared import Group, Refreshed, Rows, SharedTiers
 from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS, SharedStore
-from redshift_secrets.cache.tiers import Group, Renewed, Rows, Tiers
 
 __all__ = [
     "CLOCKS_DIFFER_SECONDS",
-    "Aged",
-    "AgedCache",
+    "CacheEntry",
+    "ClockSafeEntry",
     "Deadline",
     "Group",
-    "Kept",
-    "Renewed",
+    "ProcessCache",
+    "Refreshed",
     "Rows",
     "SharedStore",
-    "Tiers",
+    "SharedTiers",
 ]

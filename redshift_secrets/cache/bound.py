@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from redshift_secrets.cache.hits import Hits
-from redshift_secrets.cache.store import Claim, SharedStore
+from redshift_secrets.cache.store import Lease, SharedStore
 
 
 class BoundStore:
@@ -47,13 +47,13 @@ class BoundStore:
                 return rows
         return {}
 
-    def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
+    def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
         """See `SharedStore`."""
         own = self._own(group)
         if own is not None:
-            self.store.replace(own, rows, usable_until)
+            self.store.replace(own, rows, expires_at)
 
-    def claim(self, group: str) -> Claim | None:
+    def claim(self, group: str) -> Lease | None:
         """See `SharedStore`."""
         own = self._own(group)
         return _FreeClaim() if own is None else self.store.claim(own)

@@ -26,7 +26,7 @@ class ResetAfterFork(Protocol):
         """Called in the child, before any other code, while it has one thread."""
 
 
-class Uncut:
+class ForkGate:
     """`with` it, any number of threads at once do what a fork must not cut in two: a child that finds a module half
     imported, or a lock of sqlite3 taken by a thread that is not there, never gets over it.
 
@@ -79,7 +79,7 @@ class Uncut:
         self._forks = 0
 
 
-class Endings:
+class ExitingThreads:
     """Threads that have nothing left to do but to end, which is when OpenSSL takes a lock to forget them. A child that is
     forked while one of them is in there never gets past that lock, and each TLS context needs it.
 
@@ -120,23 +120,23 @@ class Endings:
 
 def reset_in_child(thing: ResetAfterFork) -> None:
     """From now on call `thing.reset_after_fork()` in every child of this process, as long as `thing` lives."""
-    with uncut:
+    with no_fork_here:
         _objects.add(thing)
 
 
 def _before() -> None:
-    uncut.before_fork()
-    endings.before_fork()
+    no_fork_here.before_fork()
+    exiting_threads.before_fork()
 
 
 def _reset() -> None:
-    uncut.after_fork_in_child()
-    endings.after_fork_in_child()
+    no_fork_here.after_fork_in_child()
+    exiting_threads.after_fork_in_child()
     for thing in list(_objects):
         thing.reset_after_fork()
 
 
-uncut = Uncut()
-endings = Endings()
+no_fork_here = ForkGate()
+exiting_threads = ExitingThreads()
 _objects: weakref.WeakSet[ResetAfterFork] = weakref.WeakSet()
-os.register_at_fork(before=_before, after_in_parent=uncut.after_fork_in_parent, after_in_child=_reset)
+os.register_at_fork(before=_before, after_in_parent=no_fork_here.after_fork_in_parent, after_in_child=_reset)

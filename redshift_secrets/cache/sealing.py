@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from redshift_secrets.cache.places import make_private
+from redshift_secrets.cache.host.paths import ensure_private_dir
 
 KEY_FILE = "host.key"
 
@@ -89,7 +89,7 @@ def host_key(folder: Path) -> str:
     Raises `OSError` where folder or file cannot be read or made, or cannot be trusted: a symbolic link, another user's,
     open to others, or not a key.
     """
-    make_private(folder)
+    ensure_private_dir(folder)
     path = folder / KEY_FILE
     try:
         return _read_key(path)

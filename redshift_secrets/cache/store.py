@@ -11,7 +11,7 @@ CLOCKS_DIFFER_SECONDS = 300.0
 """By how much the clocks of two hosts may differ: AWS takes no request of a host whose clock is farther off."""
 
 
-class Claim(Protocol):
+class Lease(Protocol):
     """The right to renew one group, held by one process of the tier. It ends with the process that holds it."""
 
     def release(self) -> None:
@@ -39,10 +39,10 @@ class SharedStore(Protocol):
         What was written later than now is not there: the clock was set back since, and nobody can tell how old it is.
         """
 
-    def replace(self, group: str, rows: Mapping[str, bytes], usable_until: float) -> None:
-        """Make `rows` all that the group has, at once for every reader, until `usable_until` (seconds since the epoch)."""
+    def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
+        """Make `rows` all that the group has, at once for every reader, until `expires_at` (seconds since the epoch)."""
 
-    def claim(self, group: str) -> Claim | None:
+    def claim(self, group: str) -> Lease | None:
         """Return the right to renew the group, without waiting; `None` while another process has it.
 
         Where a store cannot tell, everyone gets the right: too many renewals are better than none.

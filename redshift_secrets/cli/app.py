@@ -43,8 +43,8 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to pri
 @app.command("list")
 def list_command(output: OutputOption = Output.table) -> None:
     """List every conn_id that a tag claims, with what is wrong with it."""
-    from redshift_secrets.cli import listing
-    from redshift_secrets.cli.printing import print_rows
+    from redshift_secrets.cli import list as listing
+    from redshift_secrets.cli.output import print_rows
 
     found = _run(listing.collect)
     print_rows(found.rows, listing.COLUMNS, output.value)
@@ -58,8 +58,8 @@ def show(
     conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.")], output: OutputOption = Output.table
 ) -> None:
     """Show where each field of a connection came from: which tag, which setting, which default."""
-    from redshift_secrets.cli import showing
-    from redshift_secrets.cli.printing import print_rows
+    from redshift_secrets.cli import show as showing
+    from redshift_secrets.cli.output import print_rows
 
     shown = _run(lambda broker: showing.collect(broker, conn_id))
     if not shown:
@@ -82,8 +82,8 @@ def connect(
     ] = None,
 ) -> None:
     """Connect as a task would, time each step, and print who logged in."""
-    from redshift_secrets.cli import testing
-    from redshift_secrets.db_users import Dag
+    from redshift_secrets.cli import connect as testing
+    from redshift_secrets.settings.db_user import Dag
 
     connected = _run(lambda broker: testing.run(broker, conn_id, Dag(dag_id, team), echo=typer.echo))
     if connected is None:
@@ -94,8 +94,8 @@ def connect(
 @app.command()
 def cache(output: OutputOption = Output.table) -> None:
     """Show the tiers that processes share: where they are, and what is in them for each conn_id."""
-    from redshift_secrets.cli import caching
-    from redshift_secrets.cli.printing import print_rows
+    from redshift_secrets.cli import cache as caching
+    from redshift_secrets.cli.output import print_rows
 
     for tier in _call(caching.collect):
         typer.echo(tier.about, err=output is not Output.table)
@@ -108,7 +108,7 @@ def flush(
     conn_id: Annotated[str | None, typer.Argument(help="Only what is kept of this conn_id.")] = None,
 ) -> None:
     """Empty the tiers that processes share. What a running process has in its memory stays there until it is renewed."""
-    from redshift_secrets.cli import caching
+    from redshift_secrets.cli import cache as caching
 
     lines, well = _call(lambda: caching.flush(conn_id))
     for line in lines:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from redshift_secrets import compat
-from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
-from redshift_secrets.broker import Broker
+from redshift_secrets.airflow import compat
 from redshift_secrets.cache.bound import BoundStore
-from redshift_secrets.settings import Settings
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
+from redshift_secrets.settings.settings import Settings
 
 _HINT = """no Airflow configuration here names redshift-secrets as its secrets backend. Add to airflow.cfg
 
@@ -46,13 +46,13 @@ def site_settings() -> Settings:
 
 def site_broker(stores: Sequence[BoundStore] = ()) -> Broker:
     """Return a broker for this site. Without stores it asks AWS for everything: what a command shows is what is."""
-    return broker_of(site_settings(), stores, on_secret=compat.mask)
+    return create_broker(site_settings(), stores, on_secret=compat.mask)
 
 
 def site_stores() -> tuple[BoundStore, ...]:
     """Return the tiers that this site shares among its processes, from near to far."""
     settings = site_settings()
-    stores = stores_of(settings, AwsOnDemand(settings), airflow_keys=compat.fernet_keys())
+    stores = create_stores(settings, LazyAwsClient(settings), airflow_keys=compat.fernet_keys())
     for store in stores:
         store.get_ready()
     return stores

@@ -13,7 +13,8 @@ from pathlib import Path
 from redshift_secrets.local import config as warehouses_file
 from redshift_secrets.local.config import Cluster, Warehouses
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.tags import MARKER
+
+_MARKER = "conn-id"
 
 
 def up(config: Path | None, port: int, *, echo: Callable[[str], None]) -> None:
@@ -49,7 +50,7 @@ def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
 
 def _tell(warehouses: Warehouses, stand_in: StandIn, echo: Callable[[str], None]) -> None:
     for warehouse in warehouses.all:
-        conn_ids = next((value for key, value in warehouse.tags.items() if key.endswith(MARKER)), "no conn_id")
+        conn_ids = next((value for key, value in warehouse.tags.items() if key.endswith(_MARKER)), "no conn_id")
         name = warehouse.identifier if isinstance(warehouse, Cluster) else warehouse.name
         echo(f"# {name} in {warehouse.region} (account {warehouse.account}): {conn_ids}")
     echo("# Export this in the shells that are to use it:")

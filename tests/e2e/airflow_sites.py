@@ -24,8 +24,8 @@ from airflow.sdk.execution_time.supervisor import (
 )
 
 from redshift_secrets import backend
-from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
 
 OURS = "redshift_secrets.RedshiftSecretsBackend"
 ENVIRONMENT = "airflow.secrets.environment_variables.EnvironmentVariablesBackend"
@@ -64,7 +64,7 @@ def _airflow(
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, {**stand_in.environment(), **sections, **named}))
         if clock is not None:
-            for part in (AwsOnDemand, broker_of, stores_of):
+            for part in (LazyAwsClient, create_broker, create_stores):
                 ticking: Any = functools.partial(part, clock=clock)
                 stack.enter_context(mock.patch.object(backend, part.__name__, ticking))
         clear_secrets_backends_cache()

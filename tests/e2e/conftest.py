@@ -8,12 +8,12 @@ from typing import Any
 import boto3
 import pytest
 
-from redshift_secrets.aws.door import Aws
-from redshift_secrets.broker import Broker
+from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.settings import Settings
-from tests.fakes import Clock
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.settings.settings import Settings
+from tests.support.fakes import Clock
 
 REMOTE_ROLE = "arn:aws:iam::222222222222:role/airflow-remote"
 STRICT_ROLE = "arn:aws:iam::333333333333:role/airflow-strict"
@@ -125,7 +125,7 @@ def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
     def make(passwords: list[str] | None = None, **changes: Any) -> Broker:
         settings = Settings.from_kwargs({**SETTINGS, **changes})
         on_secret = (passwords if passwords is not None else []).append
-        return Broker(settings, Aws(settings, clock=clock), on_secret=on_secret, clock=clock, rand=lambda: 0.0)
+        return Broker(settings, AwsClient(settings, clock=clock), on_secret=on_secret, clock=clock, rand=lambda: 0.0)
 
     return make
 

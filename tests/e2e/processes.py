@@ -12,16 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from redshift_secrets import RedshiftSecretsBackend, compat
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.airflow import compat
 from redshift_secrets.local.stand_in import StandIn
-from tests.fleet_servers import KEY
-from tests.helpers import forget_memory
+from tests.support.helpers import forget_memory
+from tests.support.redis_servers import KEY
 
 MINT = "redshift:GetClusterCredentials"
 BOUND = 120.0
 
 # Loaded here, as in a process that forks tasks, so that no child has to do it again.
-for _module in ("redis", "redshift_secrets.aws.door"):
+for _module in ("redis", "redshift_secrets.aws.client"):
     importlib.import_module(_module)
 compat.connection_class()(conn_id="the-first-one-is-slow")
 

@@ -14,9 +14,9 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.airflow_parts import backend_environment
-from tests.fleet_servers import KEY, RedisServer
-from tests.helpers import forget_memory
+from tests.support.airflow_parts import backend_environment
+from tests.support.helpers import forget_memory
+from tests.support.redis_servers import KEY, RedisServer
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 MINT = "redshift:GetClusterCredentials"

@@ -17,7 +17,7 @@ import yaml
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.airflow_parts import from_airflow_3_0
+from tests.support.airflow_parts import from_airflow_3_0
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 

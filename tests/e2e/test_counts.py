@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.aws.door import Aws
-from redshift_secrets.broker import Broker
+from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.settings import Settings
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.settings.settings import Settings
 from tests.e2e.conftest import MakeBroker
-from tests.fakes import Clock
+from tests.support.fakes import Clock
 
 MINT = "redshift:GetClusterCredentials"
 
@@ -109,7 +109,7 @@ def test_tagged_clusters_are_listed_a_hundred_a_call(monkeypatch: pytest.MonkeyP
         for name, value in stand_in.environment().items():
             monkeypatch.setenv(name, value)
         settings = Settings.from_kwargs({"regions": ["eu-west-1"]})
-        broker = Broker(settings, Aws(settings, clock=clock), on_secret=[].append, clock=clock)
+        broker = Broker(settings, AwsClient(settings, clock=clock), on_secret=[].append, clock=clock)
         assert len(broker.snapshot(broker.deadline()).claims) == tagged
         assert stand_in.aws.calls.by_operation()["redshift:DescribeClusters"] == calls
 

@@ -10,7 +10,7 @@ import pytest
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import REMOTE_ROLE, STRICT_ROLE, MakeBroker
-from tests.fakes import Clock
+from tests.support.fakes import Clock
 
 LIST = "redshift:DescribeClusters"
 MINT = "redshift:GetClusterCredentials"

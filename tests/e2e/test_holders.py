@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.assembly import AwsOnDemand, broker_of
-from redshift_secrets.broker import Broker
 from redshift_secrets.cache.bound import BoundStore
-from redshift_secrets.cache.fleet import FleetStore
-from redshift_secrets.cache.host import HostStore
+from redshift_secrets.cache.host.store import HostStore
+from redshift_secrets.cache.redis.store import RedisStore
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.settings import Settings
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker
+from redshift_secrets.settings.settings import Settings
 from tests.e2e.processes import MINT, Process, all_at_once, look_up, mint_under_way, with_log
-from tests.fleet_servers import KEY, PATIENT, RedisServer
-from tests.helpers import BOUND, all_landed
+from tests.support.helpers import BOUND, all_refreshes_done
+from tests.support.redis_servers import KEY, PATIENT, RedisServer
 
 WAREHOUSES = {"clusters": [{"identifier": "prod", "tags": {"airflow:conn-id": "analytics", "airflow:db-user": "etl"}}]}
 
@@ -54,13 +54,13 @@ def process_of(
 ) -> Broker:
     """What a process has of whom the host's store is in `folder`."""
     checked = Settings.from_kwargs({"regions": "eu-west-1", **settings})
-    aws, seal = AwsOnDemand(checked, clock), Seal([KEY])
-    fleet = FleetStore(redis, seal, clock=clock, lease_seconds=lease_seconds, patience_seconds=PATIENT)
+    aws, seal = LazyAwsClient(checked, clock), Seal([KEY])
+    fleet = RedisStore(redis, seal, clock=clock, lease_seconds=lease_seconds, patience_seconds=PATIENT)
     stores = [
         BoundStore(HostStore(folder, seal, clock=clock), aws.asker),
-        BoundStore(fleet, aws.proven_identity, aws.knows_identity),
+        BoundStore(fleet, aws.sts_identity, aws.knows_identity),
     ]
-    return broker_of(checked, stores, on_secret=lambda _: None, aws=aws, clock=clock)
+    return create_broker(checked, stores, on_secret=lambda _: None, aws=aws, clock=clock)
 
 
 def password(broker: Broker) -> str | None:
@@ -89,7 +89,7 @@ def test_at_half_of_a_life_one_of_the_fleet_renews_and_nobody_waits(
         os.read(go_on, 1)
         last, end = first, time.monotonic() + BOUND
         while last == first and time.monotonic() < end:
-            all_landed()
+            all_refreshes_done()
             passed += 1.1  # nobody looks again in the second after another one was found renewing
             last = password(broker)
         return first, last

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from redshift_secrets import renewing
+from redshift_secrets.airflow.renewing_connection import without_renewal
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.renewal import at_rest
 from tests.e2e import airflow_sites
-from tests.fakes import Clock
+from tests.support.fakes import Clock
 
 MINUTES = [*range(0, 121, 7), 120]
 ASK = "SELECT current_user"
@@ -89,9 +89,9 @@ def test_only_where_the_worker_resolves_can_the_connection_itself_renew(side: st
 def test_a_connection_that_stays_as_it_is_presents_a_dead_token(make: Any, side: str, clock: Clock) -> None:
     hook, refused = make()
     if isinstance(hook, RedshiftSQLHook):
-        at_rest(hook.conn)
+        without_renewal(hook.conn)
     else:
-        at_rest(hook.connection)
+        without_renewal(hook.connection)
     assert hook.get_first(ASK)[0] == "etl"
     clock.pass_(61 * 60)
     with pytest.raises(refused, match="password authentication failed"):

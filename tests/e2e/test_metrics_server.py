@@ -35,7 +35,8 @@ STARTS = {
 PROCESS = """
 import importlib, sys
 from airflow.configuration import conf
-from redshift_secrets import RedshiftSecretsBackend, assembly
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.lookup import wiring as assembly
 
 shared, own = {start!r}
 try:

@@ -15,9 +15,9 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.airflow_parts import Refusal
 from tests.e2e.processes import MINT, SETTINGS, Process, all_at_once, fleet, host, key_of, look_up, mint_under_way
-from tests.fleet_servers import KEY, RedisServer
+from tests.support.airflow_parts import Refusal
+from tests.support.redis_servers import KEY, RedisServer
 
 WAREHOUSES = {
     "clusters": [

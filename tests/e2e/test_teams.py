@@ -11,9 +11,9 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.fleet_servers import KEY, RedisServer
-from tests.helpers import forget_memory
-from tests.spellings import CONN_ID, SPELLINGS, TEAM
+from tests.support.helpers import forget_memory
+from tests.support.redis_servers import KEY, RedisServer
+from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
 MINT = "redshift:GetClusterCredentials"
 WAREHOUSES = {

@@ -13,9 +13,9 @@ from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests import airflow_parts
-from tests.airflow_parts import Refusal, as_in_a_new_process
-from tests.fleet_servers import KEY
+from tests.support import airflow_parts
+from tests.support.airflow_parts import Refusal, as_in_a_new_process
+from tests.support.redis_servers import KEY
 
 COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
 MINT = "redshift:GetClusterCredentials"

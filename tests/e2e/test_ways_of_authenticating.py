@@ -12,7 +12,7 @@ import redshift_connector
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.model import ConnectionFields
 from tests.e2e.conftest import MakeBroker
-from tests.fakes import Clock
+from tests.support.fakes import Clock
 
 
 def log_in(fields: ConnectionFields) -> redshift_connector.Connection:

@@ -14,8 +14,8 @@ from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.processes import Process, all_at_once, fleet, host, key_of
-from tests.fleet_servers import RedisServer
-from tests.helpers import forget_memory
+from tests.support.helpers import forget_memory
+from tests.support.redis_servers import RedisServer
 
 ROLES = [f"arn:aws:iam::123456789012:role/{name}" for name in ("reader", "writer")]
 WAREHOUSES = {

@@ -12,7 +12,7 @@ from airflow.sdk.definitions.connection import Connection
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e import airflow_sites
-from tests.fakes import Clock
+from tests.support.fakes import Clock
 
 TASK = {"AIRFLOW_CTX_DAG_ID": "sales", "AIRFLOW_CTX_TASK_ID": "load"}
 SHOWN = "SELECT current_setting('application_name')"

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from examples.airflow_site import AirflowSite, airflow_version
 from redshift_secrets.local.config import DEFAULT_ACCOUNT, Database
 from redshift_secrets.local.postgres import PostgresServer
 from redshift_secrets.local.stand_in import StandIn
+from tests.support.airflow_site import AirflowSite, airflow_version
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from examples.airflow_site import airflow_version
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import MINT_WITH_IAM, airflow_site, resolves, rights_of
+from tests.support.airflow_site import airflow_version
 
 DATABASES = {
     "reachable": {},

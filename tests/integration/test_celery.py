@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from examples.airflow_site import AirflowSite, TaskKey
 from redshift_secrets.local.stand_in import StandIn
-from tests.fleet_servers import RedisServer, free_port
 from tests.integration.site import MINT_WITH_IAM, airflow_site, from_airflow_3, resolves, rights_of, run
+from tests.support.airflow_site import AirflowSite, TaskKey
+from tests.support.redis_servers import RedisServer, free_port
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from examples.airflow_site import AirflowSite, airflow_version
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.conftest import WAREHOUSES
@@ -21,6 +20,7 @@ from tests.integration.site import (
     resolves,
     rights_of,
 )
+from tests.support.airflow_site import AirflowSite, airflow_version
 
 DAGS = Path(__file__).parent / "dags_that_look_up_at_parse_time"
 READS_DAGS = "dag-processor" if airflow_version() >= (3, 0) else "scheduler"

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import boto3
 import pytest
 
-from examples.airflow_site import AirflowSite
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, from_airflow_3, resolves, rights_of, run
 from tests.integration.ways_to_fail import SETTINGS, WAREHOUSES, WAYS, break_it, normalised, without_identity
-from tests.tables import Table
+from tests.support.airflow_site import AirflowSite
+from tests.support.tables import Table
 
 TABLE = Table("errors.md", "refusals", ("what is wrong", "what the task's log says"))
 STALE = "stale-password"

@@ -16,10 +16,10 @@ from packaging.version import Version
 from sqlalchemy import text
 
 from redshift_secrets import backend, renewing
-from redshift_secrets.assembly import AwsOnDemand, broker_of, stores_of
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.fakes import Clock
+from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
+from tests.support.fakes import Clock
 
 RENEWS_BY_ITSELF = Version(airflow.__version__) >= Version("3.2")
 ASK = "SELECT current_user"
@@ -55,7 +55,7 @@ def worker(running: StandIn, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    for part in (AwsOnDemand, broker_of, stores_of):
+    for part in (LazyAwsClient, create_broker, create_stores):
         ticking: Any = functools.partial(part, clock=clock)
         monkeypatch.setattr(backend, part.__name__, ticking)
     # RedshiftSQLHook tries five times with growing pauses, and time in these tests does not pass by itself.

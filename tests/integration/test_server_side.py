@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from examples.airflow_site import AirflowSite, TaskKey
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import (
     MINT,
@@ -18,6 +17,7 @@ from tests.integration.site import (
     rights_of,
     run,
 )
+from tests.support.airflow_site import AirflowSite, TaskKey
 
 pytestmark = from_airflow_3
 

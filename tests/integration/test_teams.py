@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from examples.airflow_site import AirflowSite, TaskKey, airflow_version
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import airflow_site, resolves, rights_of, run
-from tests.spellings import CONN_ID, SPELLINGS, TEAM
+from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
+from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
 pytestmark = pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from examples.airflow_site import AirflowSite, TaskKey, airflow_version
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import MINT, MINT_WITH_IAM, airflow_site, forget, resolves, rights_of, run
+from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 @pytest.fixture
 def admin(harness: Harness) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    token = harness.mint("awsuser", "awsuser", password="Kept-In-Secrets-1", duration=None)
+    token = harness.mint("awsuser", "awsuser", password="ClockSafeEntry-In-Secrets-1", duration=None)
     with harness.login(token) as connection:
         yield connection
 

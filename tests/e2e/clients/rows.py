@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tables import Table
+from tests.support.tables import Table
 
 TABLE = Table(
     "clients.md",

@@ -1,0 +1,267 @@
+"""The host tier: one sealed database per OS user, in a folder nobody else can enter, and a lock for each renewal."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
+
+from redshift_secrets.cache.hits import HitFile, Hits
+from redshift_secrets.cache.host import database
+from redshift_secrets.cache.host.locks import FileLock
+from redshift_secrets.cache.host.paths import check_private_dir, default_cache_dir, ensure_private_dir, is_memory_backed
+from redshift_secrets.cache.sealing import Seal
+from redshift_secrets.cache.store import Lease
+
+__all__ = ["HostStore", "HostStoreInfo", "default_cache_dir"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_QUIET_SECONDS = 3600.0
+"""How long a problem that was logged is not logged again."""
+
+_LEFT_OVER_SECONDS = 3600.0
+"""How old the lock file of a holder that was killed must be until it is tidied away."""
+
+_ATTEMPTS = 3
+"""How often the database is opened: again after a damaged one was put away, by this process or by another one."""
+
+_REMOVAL_WAIT_SECONDS, _REMOVAL_POLL_SECONDS = 1.0, 0.01
+"""How long `clear` waits for another process that is removing the database, and how often it looks."""
+
+_HEAD = struct.Struct(">dd8s")
+"""In front of each row, and sealed with it: when it was written and its end, so that nobody can lengthen its life, and the
+generation of its group, so that no row of an older one gets among the new ones."""
+
+_STEP_SECONDS = 2.0
+"""How far a clock may be set back without everything that was written before being forgotten."""
+
+
+class HostStoreInfo(Struct, frozen=True):
+    """What `redshift-secrets cache` shows: the file's size in bytes, groups and rows that have not ended."""
+
+    folder: Path
+    size: int
+    groups: int
+    rows: int
+    fingerprint: str
+    memory_backed: bool
+
+
+class _File(Struct, frozen=True):
+    """Tells a database file from the next one at the same path, and from itself after a change."""
+
+    device: int
+    inode: int
+    changed_ns: int
+
+
+class _FreeClaim:
+    """The right to renew where no lock can be had at all."""
+
+    def release(self) -> None:
+        """There is nothing to let go."""
+
+
+class HostStore:
+    """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch."""
+
+    name: str = "host"
+    ready: bool = True
+
+    def __init__(self, folder: Path, seal: Seal, *, clock: Callable[[], float]) -> None:
+        self._folder = folder.absolute()
+        self._path = self._folder / "store.sqlite"
+        self._seal = seal
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        self._hits = HitFile(self._folder / "hits", clock)
+
+    def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
+        """See `SharedStore`. All rows are of one moment: never some from before a `replace` and some from after."""
+        found = self._try(lambda: database.select(self._path, group, names))
+        if found is None:
+            return {}
+        now = self._clock()
+        rows = {name: self._unsealed(group, name, each, found.generation, now) for name, each in found.sealed.items()}
+        return {name: row for name, row in rows.items() if row is not None}
+
+    def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
+        """See `SharedStore`. What has ended in other groups is removed as well."""
+        now = self._clock()
+        generation = os.urandom(8)
+        head = _HEAD.pack(now, expires_at, generation)
+        # Sealed before the store is locked: 10,000 rows take longer to seal than to write.
+        sealed = {name: self._seal.seal(group, name, head + row) for name, row in rows.items() if expires_at > now}
+        new = database.Rows(generation, sealed)
+        if self._try(lambda: database.replace(self._path, group, new, expires_at, now), writes=True):
+            self._tidy_locks(now)
+
+    def claim(self, group: str) -> Lease | None:
+        """See `SharedStore`. The right ends with the process, however it dies; threads exclude each other as well."""
+        try:
+            ensure_private_dir(self._folder)
+        except OSError as error:
+            self._say_unusable(error)
+            return _FreeClaim()
+        return self._lock(f"claim-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
+
+    def clear(self, group: str | None = None) -> None:
+        """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
+        if not os.path.exists(self._folder):
+            return
+        now, none = self._clock(), database.Rows(None, {})
+        if group is not None and self._try(lambda: database.replace(self._path, group, none, now, now), writes=True):
+            return
+        try:
+            check_private_dir(self._folder)
+            self._hits.clear()
+            self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
+        except FileNotFoundError:
+            pass  # there is nothing to clear
+        except OSError as error:
+            self._say_unusable(error)
+
+    def count(self, group: str, found: bool) -> None:
+        """See `SharedStore`."""
+        with suppress(OSError):
+            check_private_dir(self._folder)
+            self._hits.add(group, found)
+
+    def hits(self) -> Hits:
+        """See `SharedStore`."""
+        return self._hits.read()
+
+    def describe(self) -> HostStoreInfo:
+        """Return what is in the store now; zeros where it cannot be used."""
+        now = self._clock()
+        groups, rows = self._try(lambda: database.count(self._path, now)) or (0, 0)
+        try:
+            size = os.lstat(self._path).st_size
+        except OSError:
+            size = 0
+        memory_backed = is_memory_backed(self._folder)
+        return HostStoreInfo(self._folder, size, groups, rows, self._seal.fingerprint, memory_backed)
+
+    def _unsealed(self, group: str, name: str, sealed: object, generation: object, now: float) -> bytes | None:
+        opened = self._seal.open(group, name, sealed) if isinstance(sealed, bytes) else None
+        if opened is None or len(opened) < _HEAD.size:
+            return None
+        written_at, end, own_generation = _HEAD.unpack_from(opened)
+        if own_generation != generation or now >= end:
+            return None
+        if now < written_at - _STEP_SECONDS:
+            self._say("clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back")
+            return None
+        return opened[_HEAD.size :]
+
+    def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
+        """Return what `work` does with the database; `None` where there is none, or none that can be used."""
+        for _ in range(_ATTEMPTS):
+            found = None
+            try:
+                if writes:
+                    ensure_private_dir(self._folder)
+                    _make_file(self._path)
+                else:
+                    check_private_dir(self._folder)
+                found = _file(self._path)
+                return work()
+            except FileNotFoundError:
+                return None
+            except database.FAILURES as error:
+                if found is not None and database.is_damage(error):
+                    self._put_away(found, error)
+                elif found is None or not (database.is_missing(error) and _is_gone(self._path, found)):
+                    self._say_unusable(error)
+                    return None
+        return None
+
+    def _put_away(self, found: _File, damage: Exception) -> None:
+        try:
+            removed = self._remove(found)
+        except OSError as error:
+            self._say_unusable(error)
+        else:
+            if removed:
+                self._say("damage", f"{self._path} was damaged and has been thrown away ({_words(damage)})")
+
+    def _remove(self, found: _File, wait: float = 0.0) -> bool:
+        """Remove the database, unless another process is doing it or has put a new one there since it was `found`."""
+        end = time.monotonic() + wait
+        while (lock := self._lock("store.lock")) is None:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_REMOVAL_POLL_SECONDS)
+        try:
+            if _file(self._path) != found:
+                return False
+            # First the journal: left alone, it would be played back into the next database.
+            for suffix in ("-journal", "-wal", "-shm", ""):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._path}{suffix}")
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            lock.release()
+
+    def _lock(self, name: str) -> Lease | None:
+        try:
+            return FileLock.take(self._folder / name)
+        except OSError as error:
+            self._say_unusable(error)
+            return _FreeClaim()
+
+    def _tidy_locks(self, now: float) -> None:
+        """Remove the lock files that killed holders left behind."""
+        with suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("claim-") and entry.stat().st_mtime < now - _LEFT_OVER_SECONDS:
+                    left_over = self._lock(entry.name)
+                    if left_over is not None:
+                        left_over.release()
+
+    def _say_unusable(self, error: Exception) -> None:
+        words = _words(error)
+        self._say(words, f"{self._folder} cannot be used, so processes do not share what they renew: {words}")
+
+    def _say(self, kind: str, problem: str) -> None:
+        now = self._clock()
+        said = self._said.get(kind)
+        if said is None or abs(now - said) >= _QUIET_SECONDS:
+            self._said[kind] = now
+            log.warning("host store: %s", problem)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _file(path: Path) -> _File:
+    status = os.lstat(path)
+    return _File(status.st_dev, status.st_ino, status.st_ctime_ns)
+
+
+def _is_gone(path: Path, found: _File) -> bool:
+    try:
+        return _file(path) != found
+    except FileNotFoundError:
+        return True
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file, which is an empty database, that only the user can read; sqlite3's journal takes after it."""
+    # O_EXCL also sees to it that a database is never opened past sqlite3: closing it would drop sqlite3's locks on it.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))

@@ -1,0 +1,1 @@
+"""A conn_id in, the fields of a Connection out."""

@@ -1,0 +1,69 @@
+"""Who asks: what is cached for one AWS identity and one configuration is never found by another.
+
+On a host that has to be told without asking AWS, which would cost more than the cache saves: by everything that decides
+whom boto3's default chain finds. Across hosts that is not enough (two machines may have the same environment and
+different instance roles), so there AWS is asked; see `aws.door.AwsClient.sts_identity`.
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from redshift_secrets.settings.settings import Settings
+
+
+def settings_fingerprint(settings: Settings) -> str:
+    """Return a short text that differs for settings that differ in anything that decides what we answer ourselves."""
+    fields = asdict(settings)
+    del fields["cache"], fields["fallback"]
+    return _digest(fields)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def caller_fingerprint(environ: Mapping[str, str], read: Callable[[str], bytes] = _content) -> str:
+    """Return a short text that differs for processes of this host that AWS may know as somebody else.
+
+    `read` returns the content of the file at a path or raises `OSError`.
+    """
+    folder = os.path.join(environ.get("HOME", "/"), ".aws")
+    places = {
+        "config": environ.get("AWS_CONFIG_FILE") or os.path.join(folder, "config"),
+        "credentials": environ.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.join(folder, "credentials"),
+    }
+    files = {}
+    for name, place in places.items():
+        try:
+            files[name] = hashlib.sha256(read(os.path.expanduser(place))).hexdigest()
+        except OSError:
+            files[name] = ""
+    # By name: `os.environ` decodes each value that it is asked for.
+    variables = {name: environ[name] for name in environ if name.startswith("AWS_")}
+    return _digest([variables, files])
+
+
+def cache_key(fingerprint: str, thing: object) -> str:
+    """Return the name under which `thing` (a text or a struct) is cached for these settings."""
+    return _digest([fingerprint, thing])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Struct):
+        return asdict(value)
+    return value.pattern if isinstance(value, re.Pattern) else str(value)
+
+
+def _digest(content: object) -> str:
+    # Access keys go in here: what comes out names them without telling them.
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()

@@ -1,0 +1,84 @@
+"""From a connection spec and a credential to the fields of an Airflow Connection. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential
+
+
+def with_credential(
+    spec: ConnectionSpec, address: tuple[str, int], credential: Credential, valid_until: float | None = None
+) -> ConnectionFields:
+    """Return a connection that logs in with a credential of ours, which is handed out until `valid_until`.
+
+    `extra` has only what tags and settings asked for: each client passes it to its driver word for word, and a key
+    that one driver takes stops another.
+    """
+    return ConnectionFields(
+        conn_id=spec.conn_id,
+        conn_type=spec.conn_type,
+        host=address[0],
+        port=address[1],
+        schema=spec.database,
+        login=credential.user,
+        password=credential.password,
+        extra=dict(spec.extra),
+        description=(
+            f"{spec.warehouse}: user {credential.user}, minted by {credential.minted_by} at"
+            f" {_utc(credential.minted_at)}, dies at {_utc(credential.expires_at)}"
+        ),
+        valid_until=valid_until,
+    )
+
+
+def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: str | None) -> ConnectionFields:
+    """Return the connection that Airflow users write by hand today: no password, the driver mints for itself.
+
+    https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/redshift.html
+    """
+    warehouse = spec.warehouse
+    iam: dict[str, Any] = {"iam": True, "region": warehouse.region, "database": spec.database}
+    if warehouse.kind == "cluster":
+        iam |= {"cluster_identifier": warehouse.identifier, "db_user": spec.db_user, "auto_create": spec.auto_create}
+        if spec.db_groups:
+            iam["db_groups"] = list(spec.db_groups)
+    else:
+        iam |= {
+            "is_serverless": True,
+            "serverless_work_group": warehouse.identifier,
+            "serverless_acct_id": warehouse.account,
+        }
+    if profile_name is not None:
+        iam["profile"] = profile_name
+    return ConnectionFields(
+        conn_id=spec.conn_id,
+        conn_type=spec.conn_type,
+        host=address[0],
+        port=address[1],
+        schema=spec.database,
+        login=spec.db_user,
+        password=None,
+        extra={**iam, **spec.extra},
+        description=f"{warehouse}: the driver mints for itself (auth = connector)",
+    )
+
+
+def application_name(environ: Mapping[str, str]) -> str | None:
+    """Return `airflow/<dag_id>/<task_id>` of the task whose environment this is, or `None` where no task runs.
+
+    Airflow sets both variables right before a task is executed. Redshift shows the name in its logs and takes 250
+    characters of ASCII, so each part is cut to 120.
+    https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html
+    """
+    dag_id, task_id = environ.get("AIRFLOW_CTX_DAG_ID"), environ.get("AIRFLOW_CTX_TASK_ID")
+    if not dag_id or not task_id:
+        return None
+    return re.sub(r"[^!-~]", "?", f"airflow/{dag_id[:120]}/{task_id[:120]}")
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,197 @@
+"""From the tags of a warehouse and the settings of the site to a connection spec: tag beats setting beats default.
+
+Pure. What cannot work is written down as an error of that one spec, with the resource, the tag and the fix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from redshift_secrets.lookup import tags
+from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
+from redshift_secrets.settings.settings import Settings
+
+_SETTING_OF = {
+    "database": "database",
+    "db-user": "db_user",
+    "db-groups": "db_groups",
+    "auto-create": "auto_create",
+    "auth": "auth",
+    "duration": "duration_seconds",
+    "conn-type": "conn_type",
+}
+"""The setting that stands behind a tag; the other tags have none."""
+
+
+_DEFAULTS = Settings()
+
+
+class _Chosen(Struct, frozen=True):
+    value: Any
+    source: str
+
+    @property
+    def by_tag(self) -> bool:
+        return self.source.startswith("tag ")
+
+
+def ineligible(warehouse: Warehouse, settings: Settings) -> str | None:
+    """Say why a warehouse may not claim any conn_id on this site, or return `None` where it may."""
+    if settings.allowed_accounts and warehouse.account not in settings.allowed_accounts:
+        return f"{warehouse} is ignored: its account is not among allowed_accounts"
+    for key, value in settings.required_tags.items():
+        if warehouse.tags.get(key) != value:
+            return f"{warehouse} is ignored: required_tags asks for the tag {key} = {value}"
+    return None
+
+
+def build(warehouse: Warehouse, conn_id: str, settings: Settings) -> ConnectionSpec:
+    """Return the spec of `conn_id`, which the marker tag of `warehouse` must claim. Never raises for what tags say."""
+    tagged = tags.read(warehouse.tags, conn_id, settings.tag_prefix)
+    chosen = {name: _choose(name, tagged, warehouse, settings) for name in tags.FIELDS}
+    errors = [f"{error} (on {warehouse})" for error in tagged.errors]
+    warnings = [f"{warning} (on {warehouse})" for warning in tagged.warnings]
+    if not tagged.errors:
+        # With a value that cannot be read, anything said of how the values go together would be a guess.
+        more_errors, more_warnings = _contradictions(chosen, warehouse, settings)
+        errors += [f"{error} (on {warehouse})" for error in more_errors]
+        warnings += [f"{warning} (on {warehouse})" for warning in more_warnings]
+    auth = _resolve_auth(chosen, warehouse)
+    sources = {name.replace("-", "_"): choice.source for name, choice in chosen.items()}
+    if chosen["auth"].value == "auto":
+        why = "no database user is known" if auth == "iam" else "a database user is known"
+        if warehouse.kind == "workgroup":
+            why = "Serverless knows no other"
+        sources["auth"] = f"{chosen['auth'].source}: auto, {why}"
+    for key in settings.extra:
+        sources[f"extra.{key}"] = "setting extra"
+    for key, value in tagged.extra.items():
+        sources[f"extra.{key}"] = f"tag {value.key}"
+    return ConnectionSpec(
+        conn_id=conn_id,
+        warehouse=warehouse,
+        auth=auth,
+        endpoint=chosen["endpoint"].value or "default",
+        database=chosen["database"].value or warehouse.database,
+        db_user=chosen["db-user"].value if warehouse.kind == "cluster" else None,
+        db_groups=chosen["db-groups"].value or (),
+        auto_create=bool(chosen["auto-create"].value),
+        duration=chosen["duration"].value or settings.duration_seconds,
+        conn_type=chosen["conn-type"].value or settings.conn_type,
+        team=chosen["team"].value,
+        extra={**settings.extra, **{key: value.value for key, value in tagged.extra.items()}},
+        sources=sources,
+        errors=tuple(errors),
+        warnings=tuple(warnings),
+    )
+
+
+def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, settings: Settings) -> _Chosen:
+    tag = tagged.fields.get(name)
+    if tag is not None:
+        return _Chosen(tag.value, f"tag {tag.key}")
+    setting = _SETTING_OF.get(name)
+    if setting is not None and getattr(settings, setting) != getattr(_DEFAULTS, setting):
+        # Settings speak of clusters: Serverless has no GetClusterCredentials to name a user for.
+        if warehouse.kind == "workgroup" and name in ("db-user", "db-groups", "auto-create"):
+            return _Chosen(None, f"default (setting {setting} does not apply to Serverless)")
+        if warehouse.kind == "workgroup" and name == "auth" and settings.auth == "db-user":
+            return _Chosen("iam", "default (setting auth = db-user does not apply to Serverless)")
+        return _Chosen(getattr(settings, setting), f"setting {setting}")
+    if name == "database":
+        return _Chosen(warehouse.database, f"default: the {warehouse.kind}'s own database")
+    if name == "endpoint":
+        return _Chosen("default", "default")
+    return _Chosen(getattr(settings, setting) if setting else None, "default")
+
+
+def _resolve_auth(chosen: dict[str, _Chosen], warehouse: Warehouse) -> Auth:
+    auth: Any = chosen["auth"].value
+    if auth in ("db-user", "iam", "secret", "connector"):
+        return auth  # type: ignore[no-any-return]  # narrowed by the line above
+    return "db-user" if chosen["db-user"].value and warehouse.kind == "cluster" else "iam"
+
+
+def _contradictions(
+    chosen: dict[str, _Chosen], warehouse: Warehouse, settings: Settings
+) -> tuple[list[str], list[str]]:
+    """What is readable value by value and cannot work together: errors, and warnings for what has no effect."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    auth, user, endpoint = chosen["auth"], chosen["db-user"], chosen["endpoint"]
+    serverless = warehouse.kind == "workgroup"
+    if auth.value == "db-user" and serverless:
+        errors.append(
+            f"{auth.source} = db-user cannot work: Serverless logs in as the user mapped from the IAM identity."
+            " Use iam, or remove it"
+        )
+    elif auth.value == "auto" and serverless and user.by_tag:
+        errors.append(
+            f"{user.source} cannot be honoured: Serverless logs in as the user mapped from the IAM identity."
+            f" Remove the tag, or set {settings.tag_prefix}auth = iam to say that this is meant"
+        )
+    elif auth.value == "db-user" and user.value is None:
+        errors.append(
+            f"{auth.source} = db-user needs a database user: add the tag {settings.tag_prefix}db-user or the setting db_user"
+        )
+    as_iam_identity = auth.value == "connector" and serverless
+    if (_resolve_auth(chosen, warehouse) in ("iam", "secret") or as_iam_identity) and not errors:
+        warnings += [
+            f"{chosen[name].source} has no effect: auth is {_resolve_auth(chosen, warehouse)}"
+            + (" and Serverless logs in as the user mapped from the IAM identity" if as_iam_identity else "")
+            for name in ("db-user", "db-groups", "auto-create")
+            if chosen[name].by_tag
+        ]
+    if auth.value == "secret":
+        errors += _secret_problems(auth, warehouse, settings)
+    if auth.value == "connector":
+        role_arn = warehouse.role_arn or settings.role_arn
+        if role_arn is not None:
+            errors.append(
+                f"{auth.source} = connector cannot work: the driver mints as the AWS identity of the task, and this"
+                f" warehouse is reached through {role_arn}. Use db-user or iam"
+            )
+        elif user.value is None and not serverless:
+            errors.append(
+                f"{auth.source} = connector needs a database user: add the tag {settings.tag_prefix}db-user or the"
+                " setting db_user"
+            )
+    if endpoint.value == "custom-domain" and not warehouse.custom_domain:
+        errors.append(
+            f"{endpoint.source} = custom-domain: AWS knows no custom domain for it. Associate one, or remove the tag"
+        )
+    if str(endpoint.value).startswith("vpc:"):
+        errors += _vpc_endpoint_problems(endpoint, warehouse)
+    if chosen["duration"].value <= settings.min_validity_seconds and auth.value != "connector":
+        errors.append(
+            f"{chosen['duration'].source} = {chosen['duration'].value} must be more than min_validity_seconds"
+            f" ({settings.min_validity_seconds}): no credential would ever live long enough"
+        )
+    return errors, warnings
+
+
+def _secret_problems(auth: _Chosen, warehouse: Warehouse, settings: Settings) -> list[str]:
+    if not settings.allow_admin_secret:
+        return [
+            f"{auth.source} = secret is refused: it logs in as the admin user, and the setting allow_admin_secret is not"
+            " true. Use db-user or iam, or set allow_admin_secret"
+        ]
+    if warehouse.admin_secret_arn is None:
+        return [f"{auth.source} = secret cannot work: AWS manages no admin password of it in Secrets Manager"]
+    return []
+
+
+def _vpc_endpoint_problems(endpoint: _Chosen, warehouse: Warehouse) -> list[str]:
+    name = str(endpoint.value).removeprefix("vpc:")
+    if any(known.name == name for known in warehouse.vpc_endpoints):
+        return []
+    if warehouse.vpc_endpoints_error is not None:
+        return [
+            f"{endpoint.source} = {endpoint.value}: its VPC endpoints could not be read: {warehouse.vpc_endpoints_error}"
+        ]
+    known = ", ".join(known.name for known in warehouse.vpc_endpoints) or "none"
+    return [
+        f"{endpoint.source} = {endpoint.value}: it has no Redshift-managed VPC endpoint of that name (it has: {known})"
+    ]

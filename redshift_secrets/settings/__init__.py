@@ -1,0 +1,1 @@
+"""`backend_kwargs` in, `Settings` or one error out. Pure."""

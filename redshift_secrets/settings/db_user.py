@@ -1,0 +1,106 @@
+"""The setting `db_user` as a template, so that each DAG is a database user of its own. Pure.
+
+    etl_{dag_id}        the DAG `sales` logs in as etl_sales
+    {team}.{dag_id}     the DAG `sales` of the team `finance` logs in as finance.sales
+
+Two DAGs must never become one user, so a name that does not fit is refused, never cut or changed.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from redshift_secrets.model import ConnectionSpec
+from redshift_secrets.settings import values
+
+_PLACEHOLDERS = ("dag_id", "team")
+_IN_NO_TEAM = ".+@"
+"""What a database user may contain and a team's name may not."""
+
+
+class Dag(Struct, frozen=True):
+    """The DAG on whose behalf a connection is asked for, as far as that is known."""
+
+    dag_id: str | None = None
+    team: str | None = None
+
+
+def task_context(environ: Mapping[str, str], team_name: str | None) -> Dag:
+    """Return the DAG of the task whose environment this is. Airflow sets the variables right before a task is executed,
+    and its servers tell the team with the lookup (`team_name`)."""
+    return Dag(environ.get("AIRFLOW_CTX_DAG_ID") or None, team_name or environ.get("AIRFLOW_CTX_TEAM_NAME") or None)
+
+
+def is_template(db_user: str | None) -> bool:
+    """Whether the database user depends on the DAG: no database user that AWS accepts has a brace in it."""
+    return db_user is not None and "{" in db_user
+
+
+def is_per_dag(spec: ConnectionSpec) -> bool:
+    """Whether a connection logs in as another database user for each DAG."""
+    return spec.auth in ("db-user", "connector") and is_template(spec.db_user)
+
+
+def read(raw: object) -> str:
+    """A database user, or a template of one over `{dag_id}` and `{team}`."""
+    if not isinstance(raw, str) or not set("{}") & set(raw):
+        return values.db_user(raw)
+    template = raw.strip()
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        raise ValueError(f"has a brace that is not part of {{dag_id}} or {{team}}: {template!r}") from None
+    names = [name for _, name, _, _ in parts if name is not None]
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in _PLACEHOLDERS or form or conversion):
+            raise ValueError(
+                f"may only contain {{dag_id}} and {{team}}, as they are, not {template!r}"
+                f"{values.nearest(name, _PLACEHOLDERS)}"
+            )
+    if not names or "{{" in template or "}}" in template:
+        raise ValueError(f"has a brace that is not part of {{dag_id}} or {{team}}: {template!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"must not contain the same placeholder twice: {template!r}")
+    if len(names) == 2:
+        between = parts[[name is not None for _, name, _, _ in parts].index(True) + 1][0]
+        if not set(between) & set(_IN_NO_TEAM):
+            raise ValueError(
+                f"must have one of {' '.join(_IN_NO_TEAM)} between {{team}} and {{dag_id}}, which no team's name contains:"
+                f" with {template!r} the team a_b with the DAG c and the team a with the DAG b_c could be one user"
+            )
+    values.db_user(template.format(dag_id="d", team="t"))
+    if template != template.lower():
+        raise ValueError(f"must be in lower case, since Redshift knows no other, not {template!r}")
+    return template
+
+
+def rendered(template: str, dag: Dag) -> str:
+    """Return the database user of a DAG. Raises `ValueError` with the end of a sentence that begins with the template's
+    origin, where the DAG is not known or its name does not fit."""
+    wanted = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    if "dag_id" in wanted and dag.dag_id is None:
+        raise ValueError(
+            f"= {template} needs the DAG, which is only known while a task runs that resolves its connections itself, on"
+            " the worker and not while its templates are rendered. Resolve there, or name one user for all"
+        )
+    if "team" in wanted and dag.team is None:
+        raise ValueError(
+            f"= {template} needs the team, and none asks. Give the DAG's bundle a team, or name one user for all"
+        )
+    name = template.format(dag_id=dag.dag_id, team=dag.team)
+    whose = " and ".join(f"{each} {getattr(dag, each)!r}" for each in _PLACEHOLDERS if each in wanted)
+    try:
+        if name != name.lower():
+            raise ValueError(
+                f"must be in lower case, since Redshift knows no other and two DAGs could be one user, not {name!r}"
+            )
+        if name != name.strip():
+            raise ValueError(f"must not begin or end with a space, as {name!r} does")
+        return values.db_user(name)
+    except ValueError as error:
+        raise ValueError(
+            f"= {template} makes no database user for {whose}: it {error}. Rename it, or name one user for all"
+        ) from None

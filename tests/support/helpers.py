@@ -1,0 +1,168 @@
+"""Threads and forks for tests, bounded and without sleeping; catalogs and brokers to try them on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from redshift_secrets.cache import Deadline
+from redshift_secrets.errors import CannotServeError
+from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.catalog import Catalog
+from redshift_secrets.model import Scope
+from redshift_secrets.settings.settings import Settings
+from tests.support.fakes import FakeAws, cluster
+
+BOUND = 30.0
+"""Seconds until a test that hangs is called a failure. Nothing ever waits as long when all is well."""
+
+
+class WatchedDeadline(Deadline):
+    """A generous deadline that tells how many have begun to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__(BOUND)
+        self._waiting = threading.Semaphore(0)
+        self.waits = 0
+
+    def left(self) -> float:
+        self.waits += 1
+        self._waiting.release()
+        return super().left()
+
+    def await_waiting(self, number: int) -> None:
+        """Return when `number` threads wait."""
+        for _ in range(number):
+            assert self._waiting.acquire(timeout=BOUND)
+
+
+def spent(seconds: float = 10) -> Deadline:
+    """A deadline of `seconds` that is over."""
+    moments = iter([0.0])
+    return Deadline(seconds, lambda: next(moments, seconds))
+
+
+class Crowd:
+    """Threads that all make the same call at once; `outcomes` are what they got, exceptions included."""
+
+    def __init__(self, number: int, call: Callable[[], Any]) -> None:
+        self._outcomes: list[Any] = []
+        together = threading.Barrier(number)
+
+        def run() -> None:
+            together.wait(BOUND)
+            try:
+                self._outcomes.append(call())
+            except Exception as error:
+                self._outcomes.append(error)
+
+        self._threads = [threading.Thread(target=run, daemon=True) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def outcomes(self) -> list[Any]:
+        for thread in self._threads:
+            thread.join(BOUND)
+            assert not thread.is_alive(), "a thread still waits"
+        return self._outcomes
+
+
+def package_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("redshift-secrets")]
+
+
+def all_refreshes_done() -> None:
+    """Return when no renewal is in the air any more."""
+    for thread in package_threads():
+        thread.join(BOUND)
+        assert not thread.is_alive(), f"{thread.name} does not end"
+
+
+def forget_memory() -> None:
+    """Go on as a new process does, with nothing in memory of what backends of this one found."""
+    assembly._brokers.clear()
+
+
+def in_child(call: Callable[[], Any]) -> Any:
+    """Fork, make the call in the child and return what it returned; fails when the child hangs or raises."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            outcome = call()
+        except BaseException as error:
+            outcome = error
+        os.write(writer, pickle.dumps(outcome))
+        os._exit(0)
+    os.close(writer)
+    try:
+        answered, _, _ = select.select([reader], [], [], BOUND)
+        if not answered:
+            os.kill(child, signal.SIGKILL)
+        assert answered, "the child hangs"
+        outcome = pickle.loads(os.read(reader, 65536))
+    finally:
+        os.close(reader)
+        os.waitpid(child, 0)
+    if isinstance(outcome, BaseException):
+        raise AssertionError(f"the child failed: {outcome!r}")
+    return outcome
+
+
+def catalog_of(aws, rand=0.0, monotonic=None, **settings):
+    more = {} if monotonic is None else {"monotonic": monotonic}
+    return Catalog(Settings.from_kwargs(settings), aws, clock=aws.clock, rand=lambda: rand, **more)
+
+
+def taken(catalog):
+    """The snapshot a lookup gets, once what it set off has landed."""
+    snapshot = catalog.snapshot(WatchedDeadline())
+    all_refreshes_done()
+    return snapshot
+
+
+def tagged(identifier="prod", **tags):
+    """A cluster that claims `analytics`, with `airflow:db-user` for `db_user=` and so on."""
+    changes = {name: tags.pop(name) for name in ("status", "created_at", "host") if name in tags}
+    own = {f"airflow:{name.replace('_', '-')}": value for name, value in tags.items()}
+    return cluster(identifier, {"airflow:conn-id": "analytics", **own}, **changes)
+
+
+class Site:
+    """A broker with everything around it that a test may want to turn."""
+
+    def __init__(self, clock, *warehouses, airflow_cache_ttl_seconds=0, monotonic=time.monotonic, **settings):
+        warehouses = warehouses or (cluster(),)
+        roles = dict.fromkeys([None, *(warehouse.role_arn for warehouse in warehouses)])
+        scopes = [Scope(kind, "eu-west-1", role) for role in roles for kind in ("cluster", "workgroup")]
+        self.aws = FakeAws(clock, warehouses, scopes)
+        self.secrets: list[str] = []
+        self.broker = Broker(
+            Settings.from_kwargs(settings),
+            self.aws,
+            on_secret=self.secrets.append,
+            airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
+            clock=clock,
+            monotonic=monotonic,
+            rand=lambda: 0.0,
+        )
+
+    def ask(self, conn_id="analytics", team=None):
+        """What a lookup answers, once what it set off has landed."""
+        answer = self.broker.connection(conn_id, team)
+        all_refreshes_done()
+        return answer
+
+    def refusal(self, conn_id="analytics", team=None):
+        with pytest.raises(CannotServeError) as caught:
+            self.ask(conn_id, team)
+        return str(caught.value)

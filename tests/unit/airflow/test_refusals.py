@@ -1,0 +1,222 @@
+"""What becomes of a refusal: final for this Airflow, as good as final for an older one, words for a worker that asks."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import copy
+import importlib
+import json
+import logging
+import pickle
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.models import Connection as CoreConnection
+from airflow.sdk import Connection as SdkConnection
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSecretsBackendAccessDenied, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse
+from airflow.secrets.environment_variables import EnvironmentVariablesBackend
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from redshift_secrets.airflow import compat
+from redshift_secrets.errors import CannotServeError, SettingsError
+from redshift_secrets.server_side import ServerSideBackend
+from tests.support.fakes import Clock, FakeAws, cluster
+from tests.unit.test_backend import backend_of
+
+STALE = "postgres://me:stale-password@old.internal"
+
+
+@pytest.fixture
+def aws():
+    return FakeAws(Clock(), [cluster(status="paused")])
+
+
+@pytest.fixture
+def older_airflow(monkeypatch):
+    monkeypatch.setattr(compat, "authoritative_refusal", lambda: None)
+
+
+class TestInAProcessThatServesHttp:
+    """The API server, where any other exception would be a 500, asked for again and again."""
+
+    def test_it_is_a_403_with_our_sentence_and_still_final(self, aws):
+        app = FastAPI()
+
+        @app.get("/connections/{conn_id}")
+        def get_connection(conn_id: str):
+            return backend_of(aws).get_connection(conn_id)
+
+        answer = TestClient(app).get("/connections/analytics")
+        assert answer.status_code == 403
+        assert "cluster prod (account 123456789012, eu-west-1) is paused" in answer.json()["detail"]
+        with pytest.raises(AirflowSecretsBackendAccessDenied):
+            backend_of(aws).get_connection("analytics")
+
+    def test_its_text_is_logged_because_a_403_loses_it(self, aws, caplog):
+        with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
+            backend_of(aws).get_connection("analytics")
+        assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [str(caught.value)]
+
+    def test_another_process_gets_what_it_knows(self):
+        final = compat.final_refusal("no")
+        again = pickle.loads(pickle.dumps(final))
+        assert (type(again), str(again), str(final)) == (AirflowSecretsBackendAccessDenied, "no", "no")
+
+
+class TestInAnyOtherProcess:
+    @pytest.fixture(autouse=True, params=["without HTTP", "a task's, forked from one that has it"])
+    def process(self, monkeypatch, request):
+        if request.param == "without HTTP":
+            monkeypatch.delitem(sys.modules, "starlette.exceptions")
+        else:
+            monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
+
+    def test_it_is_nothing_but_final_and_logged_by_nobody_but_who_asked(self, aws, caplog):
+        with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
+            backend_of(aws).get_connection("analytics")
+        assert type(caught.value) is AirflowSecretsBackendAccessDenied
+        assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
+        assert not [r for r in caplog.records if r.levelno == logging.ERROR]
+
+
+@pytest.mark.usefixtures("older_airflow")
+class TestOnAnOlderAirflow:
+    def test_the_search_ends_and_the_stale_password_is_not_found(self, aws, monkeypatch, caplog):
+        monkeypatch.setenv("AIRFLOW_CONN_ANALYTICS", STALE)
+        backends = [backend_of(aws, CoreConnection), EnvironmentVariablesBackend()]
+        backends[1]._set_connection_class(CoreConnection)
+        monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda *_args, **_kwargs: backends)
+        connection = CoreConnection.get_connection_from_secrets("analytics")
+        with pytest.raises(
+            CannotServeError, match=r"'analytics' cannot be served: cluster prod .* is paused"
+        ) as caught:
+            connection.login  # noqa: B018
+        assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [str(caught.value)]
+
+    @pytest.mark.parametrize("use", ["host", "login", "schema", "port", "extra_dejson", "get_hook", "conn_type"])
+    def test_whoever_uses_it_reads_the_refusal(self, aws, use):
+        connection = backend_of(aws).get_connection("analytics")
+        with pytest.raises(CannotServeError, match="is paused"):
+            getattr(connection, use)
+
+    def test_airflow_finds_what_it_looks_at_and_nothing_to_keep_or_to_hide(self, aws):
+        connection = backend_of(aws).get_connection("analytics")
+        assert (bool(connection), connection.conn_id) == (True, "analytics")
+        assert (connection.password, connection.extra, connection.get_uri()) == (None, None, "")
+        assert repr(connection) == "<refused connection analytics>"
+        for again in (copy.copy(connection), pickle.loads(pickle.dumps(connection))):
+            with pytest.raises(CannotServeError, match="is paused"):
+                again.login  # noqa: B018
+
+    def test_as_json_it_is_an_exception(self, aws):
+        with pytest.raises(CannotServeError, match="is paused"):
+            backend_of(aws).get_conn_value("analytics")
+
+    def test_in_an_event_loop_it_is_the_same(self, aws):
+        connection = asyncio.run(backend_of(aws).aget_connection("analytics"))
+        with pytest.raises(CannotServeError, match="is paused"):
+            connection.login  # noqa: B018
+
+
+class Supervisor:
+    """What a task's process has in place of the API server: answers by our backend, as the Execution API passes them on."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.asked: list[str] = []
+
+    def send(self, message):
+        self.asked.append(message.conn_id)
+        found = self.backend.get_connection(message.conn_id, team_name="bi")
+        if found is None:
+            error = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": message.conn_id})
+            raise AirflowRuntimeError(error)
+        names = ("conn_id", "conn_type", "host", "schema", "login", "password", "port", "extra")
+        return ConnectionResult(**{name: getattr(found, name) for name in names})
+
+
+class TestAWorkerThatAsksTheServer:
+    @pytest.fixture
+    def supervisor(self, aws, monkeypatch):
+        supervisor = Supervisor(backend_of(aws, CoreConnection))
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        return supervisor
+
+    @pytest.fixture
+    def worker(self):
+        backend = ServerSideBackend()
+        backend._set_connection_class(SdkConnection)
+        return backend
+
+    def test_it_raises_the_refusal_of_the_server_word_for_word(self, worker, supervisor, aws):
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"connection 'analytics' .* is paused") as told:
+            worker.get_connection("analytics")
+        with pytest.raises(AirflowSecretsBackendAccessDenied) as refused:
+            supervisor.backend.get_connection("analytics", team_name="bi")
+        assert str(told.value) == str(refused.value)
+        assert supervisor.asked == ["redshift-secrets.told.analytics"]
+
+    @pytest.mark.usefixtures("older_airflow")
+    def test_an_older_airflow_reads_it_when_the_connection_is_used(self, worker, supervisor):
+        with pytest.raises(CannotServeError, match="is paused"):
+            worker.get_connection("analytics").login  # noqa: B018
+
+    def test_it_returns_what_is_served_under_the_name_that_was_asked_for(self, worker, supervisor, aws):
+        aws.warehouses[:] = [
+            cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi", "airflow:extra.x": "y"})
+        ]
+        connection = worker.get_connection("analytics")
+        assert type(connection) is SdkConnection
+        assert (connection.conn_id, connection.conn_type, connection.login) == ("analytics", "redshift", "IAMR:airflow")
+        assert (connection.port, connection.schema, connection.extra_dejson) == (5439, "dev", {"x": "y"})
+        assert connection.password == "password-1"
+
+    def test_another_teams_is_no_more_told_than_served(self, worker, supervisor, aws):
+        aws.warehouses[:] = [cluster(status="paused", tags={"airflow:conn-id": "analytics", "airflow:team": "etl"})]
+        assert worker.get_connection("analytics") is None
+
+    def test_what_is_not_ours_is_left_to_airflow(self, worker, supervisor, monkeypatch):
+        assert worker.get_connection("nobodys") is None
+        monkeypatch.setenv("AIRFLOW_CONN_MAIL", "smtp://mail.internal")
+        assert worker.get_connection("mail").host == "mail.internal"
+        assert supervisor.asked == ["redshift-secrets.told.nobodys"]
+
+    def test_a_pattern_saves_the_call(self, supervisor):
+        worker = ServerSideBackend(connections_lookup_pattern="^analytics$")
+        assert worker.get_connection("nobodys") is None
+        assert supervisor.asked == []
+
+    def test_a_pattern_that_is_none_stops_airflow_with_the_reason(self):
+        with pytest.raises(SettingsError, match="connections_lookup_pattern must be a regular expression"):
+            ServerSideBackend(connections_lookup_pattern="(")
+
+    @pytest.mark.parametrize("comms", [None, SimpleNamespace(send=lambda _message: 1 / 0)])
+    def test_without_a_supervisor_that_answers_it_is_left_to_airflow(self, worker, monkeypatch, comms):
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+        assert worker.get_connection("analytics") is None
+
+    def test_what_carries_a_refusal_carries_nothing_to_log_in_with(self, aws):
+        carrier = backend_of(aws, CoreConnection).get_connection("redshift-secrets.told.analytics")
+        assert (carrier.host, carrier.login, carrier.password) == (None, None, None)
+        assert "is paused" in json.loads(carrier.extra)["refusal"]
+
+    def test_the_pattern_of_the_server_holds_for_what_is_told(self, aws):
+        backend = backend_of(aws, connections_lookup_pattern="^rs_")
+        assert backend.get_connection("redshift-secrets.told.analytics") is None
+        assert not aws.calls
+
+
+def test_the_configuration_on_the_page_is_one_that_airflow_takes():
+    page = (Path(__file__).parents[3] / "docs" / "errors.md").read_text(encoding="utf-8")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(page.split("```ini\n")[1].split("```")[0])
+    module, _, name = parser["workers"]["secrets_backend"].rpartition(".")
+    backend = getattr(importlib.import_module(module), name)
+    assert backend is ServerSideBackend
+    assert backend(**json.loads(parser["workers"]["secrets_backend_kwargs"])).get_connection("nobodys") is None

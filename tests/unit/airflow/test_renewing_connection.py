@@ -1,0 +1,184 @@
+"""The Connection that renews itself is, to all of Airflow, the Connection that Airflow asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+
+import attrs
+import pytest
+from airflow.models import Connection as CoreConnection
+from airflow.sdk import Connection as SdkConnection
+from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+from airflow.sdk.serde import serialize
+from msgspec.structs import replace
+
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.airflow import renewing_connection as renewal
+from tests.support.helpers import Crowd, tagged
+
+NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login", "password", "extra")
+
+
+@pytest.fixture
+def make(site):
+    """Makes a backend as a task has one, and what it asks."""
+
+    def backend_of(connection_class=SdkConnection, **settings):
+        made = site(tagged(db_user="etl"), **settings)
+        backend = RedshiftSecretsBackend(cache={"host": False}, **settings)
+        backend._set_connection_class(connection_class)
+        backend._broker = made.broker
+        return backend, made
+
+    return backend_of
+
+
+@pytest.fixture
+def connection(make):
+    return make()[0].get_connection("analytics")
+
+
+@pytest.fixture
+def plain(connection):
+    return SdkConnection(**{name: getattr(connection, name) for name in NAMES})
+
+
+def test_it_is_a_connection_of_the_class_airflow_asked_for_and_equal_to_one(connection, plain):
+    assert isinstance(connection, SdkConnection)
+    assert connection == plain
+    assert plain == connection
+    assert connection != SdkConnection(**{**{name: getattr(plain, name) for name in NAMES}, "login": "other"})
+    assert connection != "analytics"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(connection)
+
+
+@pytest.mark.parametrize("leave", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_what_leaves_the_process_is_a_plain_connection_with_a_living_credential(connection, clock, leave):
+    clock.pass_(2 * 3600)
+    left = leave(connection)
+    assert type(left) is SdkConnection
+    assert set(vars(left)) == set(NAMES)
+    assert (left.login, left.password) == ("IAM:etl", "password-2")
+
+
+def test_who_reads_its_pickle_need_not_have_this_package(connection):
+    assert b"redshift_secrets" not in pickle.dumps(connection)
+
+
+def test_all_its_texts_are_those_of_a_plain_one(connection, plain):
+    assert connection.get_uri() == plain.get_uri()
+    assert connection.as_json() == plain.as_json()
+    assert connection.to_dict() == plain.to_dict()
+    assert attrs.asdict(connection) == attrs.asdict(plain)
+    assert json.dumps(serialize(connection)) == json.dumps(serialize(plain))
+
+
+def test_its_repr_says_who_and_where_and_no_password(connection, clock, make):
+    shown = repr(connection)
+    assert "conn_id='analytics'" in shown
+    assert "login='IAM:etl'" in shown
+    assert "password" not in shown
+    clock.pass_(2 * 3600)
+    assert repr(connection) == shown  # whoever prints it does not make it ask AWS
+
+
+def test_a_password_is_told_to_the_masker_when_it_is_renewed(make, clock):
+    backend, made = make()
+    connection = backend.get_connection("analytics")
+    clock.pass_(2 * 3600)
+    assert connection.password == "password-2"
+    assert made.secrets == ["password-1", "password-2"]
+
+
+def test_it_asks_again_right_before_the_credential_is_no_longer_handed_out(make, clock):
+    backend, made = make()
+    connection = backend.get_connection("analytics")
+    clock.pass_(3600 - 300 - 59)
+    asked = [connection.login, connection.password]
+    assert made.aws.calls["mint"] == 1
+    clock.pass_(301)  # dead for whoever asks, not yet for the warehouse
+    assert [connection.login, connection.password] == ["IAM:etl", "password-2"]
+    assert asked == ["IAM:etl", "password-1"]
+
+
+def test_what_a_task_sets_itself_stays(connection, clock):
+    connection.login, connection.password, connection.schema = "me", "mine", "elsewhere"
+    clock.pass_(2 * 3600)
+    assert (connection.login, connection.password, connection.schema) == ("me", "mine", "elsewhere")
+
+
+def test_a_renewal_changes_who_logs_in_and_nothing_else(connection, clock):
+    connection.schema, connection.extra = "elsewhere", '{"sslmode": "require"}'
+    before = connection.description
+    clock.pass_(2 * 3600)
+    assert connection.password == "password-2"
+    assert (connection.schema, connection.extra) == ("elsewhere", '{"sslmode": "require"}')
+    assert connection.description != before
+
+
+def test_many_threads_get_user_and_password_of_one_credential(connection, clock):
+    clock.pass_(2 * 3600)
+    assert set(Crowd(20, lambda: (connection.login, connection.password)).outcomes()) == {("IAM:etl", "password-2")}
+
+
+def in_thread(call):
+    """What the call returns in a thread of its own."""
+    return Crowd(1, call).outcomes()[0]
+
+
+@pytest.mark.parametrize("before", [-1, 0, 1, 30, 59, 60, 61])
+def test_a_slow_client_gets_user_and_password_of_one_credential(make, clock, before):
+    backend, made = make()
+    mint = made.aws.mint
+    made.aws.mint = lambda request: (found := mint(request)) and replace(found, user=f"IAM:of-{found.password}")
+    connection = backend.get_connection("analytics")
+    clock.pass_(3600 - 300 - before)
+    user = connection.login
+    clock.pass_(renewal.LOGIN_PASSWORD_PAIR_SECONDS - 1)
+    others, password = in_thread(lambda: (connection.login, connection.password))  # which may renew in between
+    assert others == f"IAM:of-{password}"
+    assert user == f"IAM:of-{connection.password}"
+
+
+def test_one_whose_tag_is_gone_says_so(make, clock):
+    backend, made = make()
+    connection = backend.get_connection("analytics")
+    made.aws.warehouses.clear()
+    clock.pass_(2 * 3600)
+    backend.get_connection("analytics")  # what is known is old by now: this sets a listing off
+    made.ask()
+    with pytest.raises(
+        AirflowSecretsBackendAccessDenied, match="'analytics' cannot be renewed: no warehouse claims it"
+    ):
+        _ = connection.login
+
+
+def test_a_refusal_is_no_attribute_error_which_python_would_take_for_a_missing_attribute(make, clock):
+    backend, made = make()
+    connection = backend.get_connection("analytics")
+    made.aws.mint_error = RuntimeError("secret text")
+    clock.pass_(2 * 3600)
+    with pytest.raises(AirflowSecretsBackendAccessDenied, match="cannot be served"):
+        getattr(connection, "login", None)
+
+
+def test_what_a_trigger_gets_in_its_event_loop_never_asks(make, clock):
+    backend, made = make()
+    connection = asyncio.run(backend.aget_connection("analytics"))
+    clock.pass_(2 * 3600)
+    assert (connection.login, connection.password) == ("IAM:etl", "password-1")
+    assert made.aws.calls["mint"] == 1
+
+
+def test_the_connection_of_the_server_is_its_own_class(make):
+    backend, _ = make(CoreConnection)
+    assert type(backend.get_connection("analytics")) is CoreConnection
+
+
+def test_one_that_the_driver_mints_for_has_nothing_to_renew(make):
+    backend, _ = make(auth="connector")
+    assert type(backend.get_connection("analytics")) is SdkConnection

@@ -1,0 +1,381 @@
+"""The host tier as a `SharedStore`: what is written, read, forgotten and told of it. Real files throughout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from redshift_secrets.cache.host import database
+from redshift_secrets.cache.host import paths as places
+from redshift_secrets.cache.host.paths import is_memory_backed
+from redshift_secrets.cache.host.store import HostStore, default_cache_dir
+from redshift_secrets.cache.sealing import Seal
+from tests.support.helpers import Crowd, in_child
+
+KEY = Fernet.generate_key().decode()
+SEAL = Seal([KEY])
+ROWS = {"ages": b"1 2", "password": b"hunter2hunter2"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "host store?#%"  # what a URI would stumble over
+
+
+@pytest.fixture
+def store(folder, clock):
+    return HostStore(folder, SEAL, clock=clock)
+
+
+@pytest.fixture
+def later(clock):
+    return clock() + 100
+
+
+def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """What somebody may do to the database behind our back."""
+    with closing(sqlite3.connect(folder / "store.sqlite")) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+class TestRows:
+    def test_the_named_ones_are_read(self, store, later):
+        store.replace("g", ROWS, later)
+        assert store.read("g", ["ages", "password", "other"]) == ROWS
+        assert store.read("g", ["ages"]) == {"ages": b"1 2"}
+        assert store.read("g", []) == {}
+
+    def test_another_process_reads_them(self, store, folder, clock, later):
+        store.replace("g", ROWS, later)
+        assert in_child(lambda: HostStore(folder, SEAL, clock=clock).read("g", list(ROWS))) == ROWS
+
+    def test_new_ones_are_all_that_the_group_has(self, store, later):
+        store.replace("g", ROWS, later)
+        store.replace("other", {"n": b"kept"}, later)
+        store.replace("g", {"ages": b"3 4"}, later)
+        assert store.read("g", list(ROWS)) == {"ages": b"3 4"}
+        store.replace("g", {}, later)
+        assert store.read("g", list(ROWS)) == {}
+        assert store.read("other", ["n"]) == {"n": b"kept"}
+
+    @pytest.mark.parametrize("text", ["", "\0", "\ud800", "a'b\"c;--", "\U0001f600" * 500])
+    def test_any_text_is_a_group_and_a_name_and_any_bytes_a_row(self, store, later, text):
+        for payload in (b"", bytes(range(256)) * 100):
+            store.replace(text, {text: payload}, later)
+            assert store.read(text, [text]) == {text: payload}
+        assert store.claim(text) is not None
+
+    def test_threads_do_not_get_in_each_others_way(self, store, later):
+        numbers = iter(range(16))
+
+        def work():
+            mine = f"g{next(numbers)}"
+            store.replace(mine, {"n": mine.encode()}, later)
+            return store.read(mine, ["n"])["n"].decode() == mine
+
+        assert Crowd(16, work).outcomes() == [True] * 16
+
+    def test_a_read_costs_the_same_among_ten_thousand_rows_as_among_ten(self, store, later):
+        if not os.path.exists("/proc/self/io"):
+            pytest.skip("this system does not count what a process reads")
+
+        def bytes_read(rows: int) -> int:
+            store.replace("catalog", {f"name {number}": b"x" * 1200 for number in range(rows)}, later)
+            before = counted()
+            assert len(store.read("catalog", ["name 3", f"name {rows - 1}"])) == 2
+            return counted() - before
+
+        def counted() -> int:
+            return int(Path("/proc/self/io").read_text().split()[1])
+
+        few = bytes_read(10)
+        assert 0 < bytes_read(10_000) <= 4 * few  # a few pages more: the tree is deeper
+
+    def test_readers_are_not_shut_out_while_many_rows_are_written(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        seen = []
+
+        class Many(dict):
+            def items(self):
+                for number, item in enumerate(super().items()):
+                    if number % 1000 == 999:
+                        seen.append(store.read("g", list(ROWS)) == ROWS)
+                    yield item
+
+        sealed = Many({str(number): b"x" * 1000 for number in range(5000)})
+        database.replace(folder / "store.sqlite", "big", database.Rows(b"new", sealed), later, later - 1)
+        assert seen == [True] * 5
+
+
+class TestEnds:
+    def test_a_row_past_its_end_is_not_there(self, store, clock, later):
+        store.replace("g", ROWS, later)
+        clock.now = later - 0.001
+        assert store.read("g", list(ROWS)) == ROWS
+        clock.now = later
+        assert store.read("g", list(ROWS)) == {}
+
+    def test_a_clock_that_jumps_ahead_and_back_loses_at_most_the_cache(self, store, clock, later, caplog):
+        store.replace("g", ROWS, later)
+        clock.pass_(10**6)
+        assert store.read("g", list(ROWS)) == {}
+        clock.pass_(-(10**6))
+        assert store.read("g", list(ROWS)) == ROWS
+        assert caplog.messages == []
+        clock.pass_(-(10**6))
+        for _ in range(3):
+            assert store.read("g", list(ROWS)) == {}
+        (message,) = caplog.messages
+        assert "the clock was set back" in message
+        store.replace("g", {"n": b"new"}, clock() + 1)
+        assert store.read("g", ["n"]) == {"n": b"new"}
+        clock.pass_(10**6)
+        assert store.read("g", ["n"]) == {}
+
+    @pytest.mark.parametrize("end", [float("-inf"), 0.0, float("nan")])
+    def test_what_has_ended_before_it_is_written_empties_the_group(self, store, folder, later, end):
+        store.replace("g", ROWS, later)
+        store.replace("other", {"n": b"kept"}, later)
+        store.replace("g", ROWS, end)
+        assert store.read("g", list(ROWS)) == {}
+        assert sql(folder, "SELECT DISTINCT grp FROM rows") == [(b"other",)]
+
+    def test_what_has_ended_is_removed_so_that_the_file_does_not_grow(self, store, folder, clock):
+        sizes = []
+        for _ in range(6):
+            for number in range(20):
+                store.replace(f"{clock()} {number}", {"n": b"x" * 5000}, clock() + 10)
+            clock.pass_(10)
+            sizes.append(os.stat(folder / "store.sqlite").st_size)
+        assert sizes[-1] == sizes[1]
+        store.replace("last", {"n": b"x"}, clock() + 10)
+        assert sql(folder, "SELECT count(*) FROM rows") == [(1,)]
+        assert sql(folder, "SELECT count(*) FROM groups") == [(1,)]
+
+    def test_what_would_take_too_much_room_is_not_written(self, store, folder, clock, later, monkeypatch, caplog):
+        monkeypatch.setattr(database, "_MAX_BYTES", 1 << 20)
+        store.replace("g", ROWS, later)
+        for _ in range(3):
+            store.replace("big", {str(number): b"x" * 1000 for number in range(2000)}, later)
+        assert store.read("big", ["1"]) == {}
+        assert store.read("g", list(ROWS)) == ROWS
+        assert os.stat(folder / "store.sqlite").st_size <= 1 << 20
+        assert [record.message for record in caplog.records if "full" in record.message] == [caplog.messages[-1]]
+
+
+class TestPrivacy:
+    def test_only_the_user_may_look_whatever_the_umask(self, store, folder, later):
+        def modes():
+            os.umask(0)
+            store.replace("g", ROWS, later)
+            claim = store.claim("g")
+            found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
+            claim.release()
+            return found
+
+        modes = in_child(modes)
+        assert modes.pop(folder.name) == 0o700
+        assert len(modes) == 2
+        assert set(modes.values()) == {0o600}
+
+    def test_no_payload_is_in_any_file(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        store.replace("g", ROWS, later)
+        contents = b"".join(path.read_bytes() for path in folder.iterdir())
+        assert len(contents) > 1000
+        assert b"hunter2" not in contents
+
+    def test_another_keys_store_is_empty_and_may_be_taken_over(self, store, folder, clock, later):
+        store.replace("g", ROWS, later)
+        other = HostStore(folder, Seal([Fernet.generate_key().decode()]), clock=clock)
+        assert other.read("g", list(ROWS)) == {}
+        other.replace("g", {"n": b"theirs"}, later)
+        assert other.read("g", ["n"]) == {"n": b"theirs"}
+        assert store.read("g", ["n", *ROWS]) == {}
+
+    def test_a_new_key_in_front_of_the_old_one_opens_what_is_there(self, store, folder, clock, later):
+        store.replace("g", ROWS, later)
+        new = Fernet.generate_key().decode()
+        rotated = HostStore(folder, Seal([new, KEY]), clock=clock)
+        assert rotated.read("g", list(ROWS)) == ROWS
+        rotated.replace("g", ROWS, later)
+        assert HostStore(folder, Seal([new]), clock=clock).read("g", list(ROWS)) == ROWS
+        assert store.read("g", list(ROWS)) == {}
+
+    def test_a_row_copied_to_another_name_or_group_is_not_believed(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        sql(folder, "INSERT INTO rows SELECT grp, ?, sealed FROM rows WHERE name = ?", b"admin", b"password")
+        sql(folder, "INSERT INTO rows SELECT ?, name, sealed FROM rows WHERE name = ?", b"h", b"password")
+        assert sql(folder, "SELECT count(*) FROM rows") == [(4,)]
+        assert store.read("g", ["admin", "password"]) == {"password": ROWS["password"]}
+        assert store.read("h", ["password"]) == {}
+
+    def test_a_life_lengthened_in_the_clear_is_not_believed(self, store, folder, clock, later):
+        store.replace("g", ROWS, later)
+        sql(folder, "UPDATE groups SET expires_at = 1e300")
+        clock.now = later
+        assert store.read("g", list(ROWS)) == {}
+
+    def test_a_row_of_an_older_generation_does_not_get_among_the_new_ones(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        ((name, sealed),) = sql(folder, "SELECT name, sealed FROM rows WHERE name = ?", b"password")
+        store.replace("g", {"ages": b"3 4"}, later)
+        sql(folder, "INSERT INTO rows VALUES (?, ?, ?)", b"g", name, sealed)
+        assert store.read("g", list(ROWS)) == {"ages": b"3 4"}
+
+    def test_what_is_no_row_of_ours_is_not_there(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        for value in (7, "text", b"", SEAL.seal("g", "ages", b"short")):
+            sql(folder, "UPDATE rows SET sealed = ?", value)
+            assert store.read("g", list(ROWS)) == {}
+
+
+class TestMissing:
+    def test_a_store_that_is_not_there_is_empty_and_not_made_to_look(self, store, folder, caplog):
+        assert store.read("g", ["n"]) == {}
+        store.clear("g")
+        store.clear()
+        assert store.describe().size == 0
+        assert not folder.exists()
+        assert caplog.records == []
+
+    def test_nothing_is_kept_open(self, store, later):
+        store.replace("g", ROWS, later)
+        store.read("g", list(ROWS))
+        store.claim("g").release()
+        if not os.path.isdir("/proc/self/fd"):
+            pytest.skip("this system does not show what a process has open")
+        links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        assert not [link for link in links if "host store" in link]
+
+    def test_a_process_loads_no_more_than_it_needs(self, folder):
+        script = f"""
+import json, sys
+from pathlib import Path
+from redshift_secrets.cache.host.store import HostStore
+from redshift_secrets.cache.sealing import Seal
+store = HostStore(Path({str(folder)!r}), Seal([sys.stdin.readline().strip()]), clock=lambda: 1.0)
+store.replace("g", {{"n": b"row"}}, 2.0)
+store.claim("g").release()
+print(json.dumps([len(store.read("g", ["n"])), sorted({{"filelock", "platformdirs", "redis"}} & set(sys.modules))]))
+"""
+        environment = {**os.environ, "PYTHONPATH": str(Path(places.__file__).parents[2])}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, input=KEY, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [1, []]
+
+
+class TestClear:
+    def test_one_group(self, store, later):
+        store.replace("g", ROWS, later)
+        store.replace("other", ROWS, later)
+        store.clear("g")
+        assert store.read("g", list(ROWS)) == {}
+        assert store.read("other", list(ROWS)) == ROWS
+
+    def test_everything(self, store, folder, later):
+        for group in ("g", "other"):
+            store.replace(group, ROWS, later)
+        (folder / "store.sqlite-journal").write_bytes(b"of a writer that was killed")
+        store.clear()
+        assert [store.read(group, list(ROWS)) for group in ("g", "other")] == [{}, {}]
+        assert not [name for name in os.listdir(folder) if "sqlite" in name]
+        store.replace("g", ROWS, later)
+        assert store.read("g", list(ROWS)) == ROWS
+
+    def test_where_one_group_cannot_be_removed_all_of_it_goes(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.clear("g")
+        assert store.read("g", list(ROWS)) == {}
+
+
+class TestLocked:
+    def test_a_locked_store_is_a_miss_said_once(self, store, folder, clock, later, caplog):
+        store.replace("g", ROWS, later)
+        with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert [store.read("g", list(ROWS)) for _ in range(3)] == [{}] * 3
+            store.replace("g", {"ages": b"lost"}, later)
+            assert len(caplog.records) == 1
+            clock.pass_(3600)
+            store.read("g", list(ROWS))
+        clock.pass_(-3600)
+        assert store.read("g", list(ROWS)) == ROWS
+        assert ["locked" in message for message in caplog.messages] == [True, True]
+        assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+class TestDescription:
+    def test_tells_where_how_big_and_under_which_key(self, store, folder, clock, later):
+        store.replace("g", ROWS, later)
+        store.replace("other", {"n": b"x"}, later + 10)
+        info = store.describe()
+        assert (info.folder, info.groups, info.rows) == (folder, 2, 3)
+        assert info.size == os.stat(folder / "store.sqlite").st_size > 0
+        assert info.fingerprint == SEAL.fingerprint
+        clock.now = later
+        assert (store.describe().groups, store.describe().rows) == (1, 1)
+        assert KEY not in repr(info)
+
+    def test_memory_is_told_from_disk(self, tmp_path, monkeypatch):
+        mounts = tmp_path / "mounts"
+        mounts.write_text(
+            "/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/b /run/disk ext4 rw 0 0\n"
+            "/dev/c /over ext4 rw 0 0\ntmpfs /over tmpfs rw 0 0\ntmpfs /with\\040space tmpfs rw 0 0\n"
+        )
+        monkeypatch.setattr(places, "_MOUNTS", mounts)
+        asked = ["/x", "/run", "/run/user/1", "/runner", "/run/disk/x", "/over/x", "/with space/x"]
+        assert [is_memory_backed(Path(each)) for each in asked] == [False, True, True, False, False, True, True]
+        monkeypatch.setattr(places, "_MOUNTS", tmp_path / "missing")
+        assert not is_memory_backed(Path("/run"))
+
+
+class TestFolder:
+    def test_as_configured(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+        assert default_cache_dir("/somewhere/else", environ) == Path("/somewhere/else")
+        assert default_cache_dir("~/store", environ) == default_cache_dir("store", environ) == tmp_path / "store"
+
+    def test_else_in_the_users_runtime_folder(self, tmp_path):
+        assert default_cache_dir(None, {"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "redshift-secrets"
+
+    @pytest.mark.parametrize("runtime", ["", "relative", "/does/not/exist", "ours no more"])
+    def test_else_in_shared_memory(self, tmp_path, monkeypatch, runtime):
+        self.shared_memory(tmp_path, monkeypatch, "tmpfs")
+        if runtime == "ours no more":
+            runtime = str(tmp_path)
+            uid = os.geteuid() + 1
+            monkeypatch.setattr(os, "geteuid", lambda: uid)
+        expected = tmp_path / "shm" / f"redshift-secrets-{os.geteuid()}"
+        assert default_cache_dir(None, {"XDG_RUNTIME_DIR": runtime}) == expected
+
+    def test_else_in_the_users_cache(self, tmp_path, monkeypatch):
+        self.shared_memory(tmp_path, monkeypatch, "ext4")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        found = default_cache_dir(None, {})
+        assert tmp_path in found.parents
+        assert found.name == "redshift-secrets"
+        assert not found.exists()
+
+    @staticmethod
+    def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        (tmp_path / "shm").mkdir()
+        (tmp_path / "mounts").write_text(f"disk / ext4 rw 0 0\nshm {tmp_path / 'shm'} {kind} rw 0 0\n")
+        monkeypatch.setattr(places, "_SHARED_MEMORY", tmp_path / "shm")
+        monkeypatch.setattr(places, "_MOUNTS", tmp_path / "mounts")

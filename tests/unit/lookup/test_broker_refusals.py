@@ -1,0 +1,200 @@
+"""Points 5 and 6 of section 4 of the design: what is ours and cannot be served, and how it is said."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from msgspec.structs import replace
+
+from redshift_secrets.errors import AwsError, CannotServeError
+from tests.support.fakes import Clock, cluster, denied, workgroup
+from tests.support.helpers import Crowd, all_refreshes_done, tagged
+
+ME = "arn:aws:iam::123456789012:role/airflow"
+
+
+class Hurried(Clock):
+    """A clock on which `step` seconds pass between two looks at it."""
+
+    step = 0
+
+    def __call__(self):
+        self.pass_(self.step)
+        return self.now
+
+
+def refused(here):
+    """As `refusal`, where a renewal is held and will not land."""
+    with pytest.raises(CannotServeError) as caught:
+        here.broker.connection("analytics")
+    return str(caught.value)
+
+
+class TestPoint5States:
+    @pytest.mark.parametrize("status", ["paused", "pausing", "resuming", "deleting", "creating", "final-snapshot",
+                                        "hardware-failure", "incompatible-network"])  # fmt: skip
+    def test_a_warehouse_that_takes_no_logins_is_refused_with_its_state(self, site, status):
+        here = site(tagged(status=status))
+        message = here.refusal()
+        assert f"'analytics' cannot be served: cluster prod (account 123456789012, eu-west-1) is {status}" in message
+        advice = {"paused": "Resume it, or m", "pausing": "Resume it, or m", "deleting": "M", "final-snapshot": "M"}
+        assert message.endswith(
+            f". {advice.get(status, 'Wait until it is available, or m')}ove the tag to another warehouse"
+        )
+        assert here.aws.calls["mint"] == 0
+
+    @pytest.mark.parametrize("status", ["available", "modifying", "resizing", "rebooting", "maintenance"])
+    def test_a_state_that_passes_in_seconds_is_served(self, site, status):
+        here = site(tagged(status=status))
+        assert here.ask() is not None
+        assert here.aws.calls["look"] == 0
+
+    @pytest.mark.parametrize("status", ["DELETING", "CREATING"])
+    def test_a_workgroup_in_such_a_state_is_refused_too(self, site, status):
+        here = site(replace(workgroup(tags={"airflow:conn-id": "analytics"}), status=status))
+        assert f"Serverless workgroup adhoc (account 123456789012, eu-west-1) is {status}" in here.refusal()
+
+    def test_a_warehouse_without_an_endpoint_yet_is_refused(self, site):
+        assert "available, without an endpoint" in site(tagged(host=None)).refusal()
+
+    def test_a_stale_catalog_never_refuses_a_warehouse_that_is_back(self, site):
+        here = site(tagged(status="paused"))
+        here.ask("other")
+        here.aws.warehouses[0] = tagged()
+        assert here.ask().password == "password-1"
+        assert here.aws.calls == {"list": 2, "look": 1, "mint": 1}
+
+    def test_the_answer_has_the_endpoint_of_this_moment(self, site):
+        here = site(tagged(status="resuming", host=None))
+        here.ask("other")
+        here.aws.warehouses[0] = tagged(host="moved.example.com")
+        assert here.ask().host == "moved.example.com"
+
+    def test_a_thousand_lookups_of_a_paused_warehouse_look_once_in_5_s(self, site, clock):
+        here = site(tagged(status="paused"))
+        for _ in range(2):
+            for _ in range(100):
+                here.refusal()
+            clock.pass_(5)
+        assert here.aws.calls["look"] == 2
+
+    def test_a_warehouse_that_is_gone_is_refused_as_it_was_seen_and_why(self, site):
+        here = site(tagged(status="deleting"))
+        here.ask("other")
+        here.aws.warehouses.clear()
+        message = here.refusal()
+        assert "was last seen deleting" in message
+        assert "ClusterNotFound" in message
+
+    def test_one_paused_warehouse_hurts_no_other(self, site):
+        assert site(tagged(status="paused"), cluster("b", {"airflow:conn-id": "fine"})).ask("fine") is not None
+
+
+class TestPoint6CannotBeServed:
+    def test_denied_says_what_happened_on_what_as_whom_and_what_to_do(self, site):
+        here = site()
+        here.aws.mint_error = AwsError(
+            "redshift:GetClusterCredentialsWithIAM", "dbname:prod/dev", ME, "AccessDenied", "Not allowed.", "Grant it."
+        )
+        assert here.refusal() == (
+            "connection 'analytics' cannot be served: redshift:GetClusterCredentialsWithIAM on dbname:prod/dev as"
+            f" {ME} failed (AccessDenied): Not allowed. Grant it."
+        )
+
+    @pytest.mark.parametrize(
+        ("role_arn", "identity"), [(None, "the identity Airflow runs as"), (ME, ME)], ids=["own", "assumed"]
+    )
+    def test_a_mint_past_the_deadline_says_so_and_the_next_lookup_does_not_wait(self, site, role_arn, identity):
+        monotonic = Hurried()
+        here = site(cluster(role_arn=role_arn), monotonic=monotonic)
+        here.ask("other")
+        here.aws.hold, monotonic.step = threading.Event(), 10
+        messages = [refused(here), refused(here)]
+        for message in messages:
+            assert (
+                "the credential of auth iam on cluster prod (123456789012, eu-west-1) was not there after 10 s"
+                in message
+            )
+            assert f"as {identity}" in message
+            assert "Try again" in message
+        here.aws.hold.set()
+        all_refreshes_done()
+        assert here.ask().password == "password-1"
+        assert here.aws.calls["mint"] == 1
+
+    @pytest.mark.parametrize(
+        ("tags", "names"),
+        [
+            ({"duration": "fast"}, ["airflow:duration", "whole number of seconds", "'fast'"]),
+            ({"db_user": "a:b"}, ["airflow:db-user", "no colon"]),
+            ({"auth": "imm"}, ["airflow:auth", "did you mean 'iam'?"]),
+            ({"auth": "db-user"}, ["airflow:auth", "needs a database user", "setting db_user"]),
+            ({"auth": "secret"}, ["airflow:auth", "admin user", "allow_admin_secret"]),
+            ({"endpoint": "vpc:gone"}, ["airflow:endpoint", "no Redshift-managed VPC endpoint of that name"]),
+            ({"endpoint": "custom-domain"}, ["airflow:endpoint", "no custom domain"]),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    )
+    def test_a_malformed_tag_names_the_resource_the_tag_and_the_fix_and_hurts_no_other(self, site, tags, names):
+        here = site(tagged(**tags), cluster("b", {"airflow:conn-id": "fine"}))
+        message = here.refusal()
+        for name in ["'analytics'", "cluster prod (account 123456789012, eu-west-1)", *names]:
+            assert name in message
+        assert here.ask("fine") is not None
+        assert here.aws.calls["mint"] == 1
+
+    def test_a_failed_mint_of_one_connection_hurts_no_other(self, site):
+        here = site(cluster(tags={"airflow:conn-id": "analytics fine", "airflow:auth/fine": "connector",
+                                  "airflow:db-user/fine": "etl"}))  # fmt: skip
+        here.aws.mint_error = denied()
+        here.refusal()
+        assert here.ask("fine").password is None
+
+    def test_a_failed_mint_is_tried_again_after_a_pause(self, site, clock):
+        here = site()
+        here.aws.mint_error = denied()
+        for _ in range(5):
+            here.refusal()
+        assert here.aws.calls["mint"] == 1
+        here.aws.mint_error = None
+        clock.pass_(10)
+        assert here.ask() is not None
+
+    def test_while_an_old_credential_is_usable_a_failed_mint_is_nobodys_problem(self, site, clock):
+        here = site()
+        here.ask()
+        here.aws.mint_error = denied()
+        clock.pass_(1800)
+        assert {here.ask().password for _ in range(5)} == {"password-1"}
+
+    def test_what_nobody_expected_is_refused_all_the_same_and_its_text_is_not_repeated(self, site):
+        here = site()
+        here.aws.mint_error = KeyError("hunter2")
+        message = here.refusal()
+        assert "KeyError" in message
+        assert "report it" in message
+        assert "hunter2" not in message
+
+
+class TestServed:
+    def test_64_threads_cause_one_mint(self, site):
+        here = site()
+        assert Crowd(64, lambda: here.broker.connection("analytics").password).outcomes() == ["password-1"] * 64
+        assert here.aws.calls == {"list": 2, "mint": 1}
+        assert here.secrets == ["password-1"]
+
+    @pytest.mark.parametrize(("kept", "usable_for"), [(0, 3300), (900, 2700), (100, 3300)])
+    def test_a_password_outlives_the_time_that_airflow_keeps_an_answer(self, site, clock, kept, usable_for):
+        here = site(airflow_cache_ttl_seconds=kept)
+        here.ask()
+        here.aws.mint_error = denied()
+        clock.pass_(usable_for - 1)
+        assert here.ask().password == "password-1"
+        clock.pass_(11)
+        here.refusal()
+
+    def test_connector_costs_no_mint(self, site):
+        here = site(tagged(auth="connector", db_user="etl"))
+        assert here.ask().extra["cluster_identifier"] == "prod"
+        assert here.aws.calls == {"list": 2}

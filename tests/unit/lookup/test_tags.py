@@ -1,0 +1,327 @@
+"""Section 3: every row of the table, overrides for one conn_id, and what is said of tags that are wrong."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redshift_secrets.lookup import tags
+
+P = "airflow:"
+BOTH = {P + "conn-id": "analytics reporting"}
+
+EXAMPLES = {
+    "database": ("sales", "sales", "marketing", "marketing", "sales/eu"),
+    "db-user": ("etl", "etl", "bi_readonly", "bi_readonly", "1etl"),
+    "db-groups": ("loaders readers", ("loaders", "readers"), "readers", ("readers",), "Readers"),
+    "auto-create": ("true", True, "false", False, "yes"),
+    "auth": ("iam", "iam", "db-user", "db-user", "password"),
+    "duration": ("900", 900, "3600", 3600, "fast"),
+    "endpoint": ("custom-domain", "custom-domain", "vpc:bi", "vpc:bi", "private"),
+    "conn-type": ("postgres", "postgres", "redshift", "redshift", "Post Gres"),
+    "team": ("finance", "finance", "sales", "sales", "all of them"),
+    "extra.sslmode": ("verify-full", "verify-full", "require", "require", None),
+    "extra.timeout": ("30", 30, "5", 5, None),
+    "extra.tcp_keepalive": ("false", False, "true", True, None),
+}
+"""For every field: a value and what it is read as, the same for one conn_id alone, and a value that is malformed."""
+every_field = pytest.mark.parametrize("name", EXAMPLES)
+every_malformed = pytest.mark.parametrize(
+    "name", [name for name, example in EXAMPLES.items() if example[4] is not None]
+)
+
+
+def read(more: dict[str, str], conn_id: str = "analytics") -> tags.TaggedConnection:
+    return tags.read({**BOTH, **more}, conn_id, P)
+
+
+def value_of(tagged: tags.TaggedConnection, name: str) -> tags.TagValue | None:
+    return (tagged.extra if name.startswith("extra.") else tagged.fields).get(name.removeprefix("extra."))
+
+
+def test_the_examples_hold_every_field_of_the_grammar():
+    assert {name for name in EXAMPLES if not name.startswith("extra.")} == set(tags.FIELDS)
+
+
+@every_field
+def test_a_field_is_read_and_remembers_its_tag(name: str):
+    text, value, *_ = EXAMPLES[name]
+    for conn_id in ("analytics", "reporting"):
+        tagged = read({P + name: text}, conn_id)
+        assert value_of(tagged, name) == tags.TagValue(value, P + name)
+        assert (tagged.conn_id, tagged.errors, tagged.warnings) == (conn_id, (), ())
+
+
+@every_field
+def test_a_field_for_one_conn_id_beats_the_field_for_all_and_touches_no_other(name: str):
+    text, value, own_text, own_value, _ = EXAMPLES[name]
+    both = {P + name: text, f"{P}{name}/reporting": own_text}
+    assert value_of(read(both, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
+    assert value_of(read(both, "analytics"), name) == tags.TagValue(value, P + name)
+
+
+@every_field
+def test_a_field_for_one_conn_id_alone_leaves_the_others_without(name: str):
+    own_text, own_value = EXAMPLES[name][2:4]
+    alone = {f"{P}{name}/reporting": own_text}
+    assert value_of(read(alone, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
+    assert value_of(read(alone, "analytics"), name) is None
+
+
+@every_malformed
+def test_a_malformed_value_fails_every_connection_and_the_message_names_the_tag_and_the_value(name: str):
+    bad = EXAMPLES[name][4]
+    for conn_id in ("analytics", "reporting"):
+        (error,) = read({P + name: bad}, conn_id).errors
+        assert error.startswith(f"tag {P}{name} must ")
+        assert bad in error
+
+
+@every_malformed
+def test_a_malformed_value_for_one_conn_id_leaves_the_others_alone(name: str):
+    text, value, _, _, bad = EXAMPLES[name]
+    more = {P + name: text, f"{P}{name}/reporting": bad}
+    assert [error.split()[1] for error in read(more, "reporting").errors] == [f"{P}{name}/reporting"]
+    analytics = read(more, "analytics")
+    assert (value_of(analytics, name), analytics.errors) == (tags.TagValue(value, P + name), ())
+
+
+@every_malformed
+def test_a_good_value_for_one_conn_id_heals_a_malformed_one_for_all(name: str):
+    _, _, own_text, own_value, bad = EXAMPLES[name]
+    more = {P + name: bad, f"{P}{name}/reporting": own_text}
+    reporting = read(more, "reporting")
+    assert (value_of(reporting, name), reporting.errors) == (tags.TagValue(own_value, f"{P}{name}/reporting"), ())
+    assert len(read(more, "analytics").errors) == 1
+
+
+def test_all_malformed_values_are_listed_at_once():
+    errors = read({P + "duration": "fast", P + "auth": "password", P + "db-user/analytics": "a:b"}).errors
+    assert sorted(error.split()[1] for error in errors) == [P + "auth", P + "db-user/analytics", P + "duration"]
+
+
+@pytest.mark.parametrize("key", ["host", "Password", "user", "iam"])
+@pytest.mark.parametrize("target", ["", "/analytics"])
+def test_extra_may_not_send_the_password_elsewhere(key: str, target: str):
+    tag = f"{P}extra.{key}{target}"
+    (error,) = read({tag: "evil.example.com"}).errors
+    assert error.startswith(f"tag {tag} must not contain {key!r}")
+
+
+def test_groups_can_be_taken_away_from_one_conn_id():
+    more = {P + "db-groups": "loaders", P + "db-groups/reporting": ""}
+    assert value_of(read(more, "reporting"), "db-groups") == tags.TagValue((), P + "db-groups/reporting")
+
+
+def test_an_override_may_be_for_a_conn_id_with_a_slash():
+    tagged = tags.read({P + "conn-id": "bi/reporting bi", P + "db-user/bi/reporting": "bi"}, "bi/reporting", P)
+    assert tagged.fields["db-user"].value == "bi"
+    assert tagged.warnings == ()
+
+
+# --- the marker
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("analytics", ("analytics",)), ("  b   a b ", ("b", "a")), ("team/a x.y:z", ("team/a", "x.y:z"))],
+)
+def test_the_marker_claims_one_or_more_conn_ids(text: str, expected: tuple[str, ...]):
+    assert tags.claimed({P + "conn-id": text}, P) == (expected, ())
+
+
+def test_a_resource_without_the_marker_is_not_ours():
+    assert tags.claimed({P + "db-user": "etl", "conn-id": "a", "other:conn-id": "b"}, P) == ((), ())
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_marker_claims_nothing_and_says_so(text: str):
+    conn_ids, (problem,) = tags.claimed({P + "conn-id": text}, P)
+    assert conn_ids == ()
+    assert problem.startswith("tag airflow:conn-id is empty: give it one or more conn_ids")
+
+
+def test_a_malformed_conn_id_hurts_no_other():
+    conn_ids, (problem,) = tags.claimed({P + "conn-id": "good b@d fine"}, P)
+    assert conn_ids == ("good", "fine")
+    assert problem.startswith("tag airflow:conn-id: must be a conn_id")
+    assert "'b@d'" in problem
+
+
+def test_the_prefix_is_a_setting():
+    both = {"dwh/conn-id": "analytics", "dwh/db-user": "ours", P + "conn-id": "other", P + "db-user": "theirs"}
+    assert tags.claimed(both, "dwh/") == (("analytics",), ())
+    assert tags.read(both, "analytics", "dwh/").fields == {"db-user": tags.TagValue("ours", "dwh/db-user")}
+
+
+# --- unknown tags
+
+
+def typos(name: str) -> list[str]:
+    """Every way to leave a letter out, to double one, to swap two, and the name in the style of the settings."""
+    left_out = [name[:i] + name[i + 1 :] for i in range(len(name))]
+    doubled = [name[:i] + name[i] + name[i:] for i in range(len(name))]
+    swapped = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
+    return sorted({*left_out, *doubled, *swapped, name.replace("-", "_"), name.upper()} - {name})
+
+
+@pytest.mark.parametrize("known", sorted({*tags.FIELDS, "conn-id"} - {"team"}))
+def test_a_misspelt_field_is_reported_with_the_nearest_known_name(known: str):
+    for typo in typos(known):
+        tagged = read({P + typo: "x"})
+        assert tagged.warnings == (
+            f"tag {P}{typo}: unknown field {typo!r} (did you mean {known!r}?); the tag is ignored",
+        )
+        assert (tagged.fields, tagged.errors) == ({}, ())
+
+
+@pytest.mark.parametrize("typo", [*typos("team"), "teams", "team-name", "Team"])
+def test_a_misspelt_team_leaves_nothing_open_to_every_team(typo: str):
+    tagged = read({P + typo: "finance", P + "db-user": "etl"})
+    (error,) = tagged.errors
+    assert error.startswith(f"tag {P}{typo}: unknown field {typo!r} (did you mean 'team'?), and it may say which team")
+    assert (list(tagged.fields), tagged.warnings) == (["db-user"], ())
+
+
+@pytest.mark.parametrize(
+    ("key", "failing"),
+    [
+        ("teams/analytics", {"analytics"}),
+        ("team/analytcs", {"analytics"}),
+        ("team/Reporting", {"reporting"}),
+        ("team/", {"analytics", "reporting"}),
+        ("team/retired", set()),
+    ],
+)
+def test_a_team_for_a_misspelt_conn_id_fails_the_one_it_may_be_for(key: str, failing: set[str]):
+    for conn_id in ("analytics", "reporting"):
+        tagged = read({P + key: "finance"}, conn_id)
+        assert (len(tagged.errors), len(tagged.warnings)) == ((1, 0) if conn_id in failing else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("extra", "did you mean 'extra.<key>'?"),
+        ("extra.", "did you mean 'extra.<key>'?"),
+        ("", "unknown field ''"),
+        ("zebra", "unknown field 'zebra'; the tag is ignored"),
+        ("db-usr/reporting", "did you mean 'db-user'?"),
+        ("db-user/reportin", "'reportin' is not among the conn_ids of airflow:conn-id (did you mean 'reporting'?)"),
+        ("db-user/Reporting", "did you mean 'reporting'?"),
+        ("db-user/", "'' is not among the conn_ids"),
+        ("extra.sslmode/other", "'other' is not among the conn_ids"),
+        ("conn-id/reporting", "lists all conn_ids itself"),
+    ],
+)
+def test_a_tag_that_fits_nothing_is_reported_to_every_connection_of_the_resource(key: str, said: str):
+    for conn_id in ("analytics", "reporting"):
+        tagged = read({P + key: "bi"}, conn_id)
+        (warning,) = tagged.warnings
+        assert warning.startswith(f"tag {P}{key}: ")
+        assert said in warning
+        assert (tagged.fields, tagged.extra, tagged.errors) == ({}, {}, ())
+
+
+# --- properties
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+aws_text = st.text(LETTERS + " +-=._:/@", max_size=40)
+names = st.from_regex(r"[a-z][a-z0-9_+.@-]{0,20}", fullmatch=True)
+conn_ids = st.lists(st.from_regex(r"[A-Za-z0-9_.:/-]{1,12}", fullmatch=True), min_size=1, max_size=4, unique=True)
+
+
+def texts_of(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[str, object]]:
+    return values.map(lambda value: (str(value).lower() if isinstance(value, bool) else str(value), value))
+
+
+GRAMMAR: dict[str, st.SearchStrategy[tuple[str, object]]] = {
+    "database": texts_of(names),
+    "db-user": texts_of(names.filter(lambda name: name != "public")),
+    "db-groups": st.lists(names, unique=True, max_size=3).map(lambda groups: (" ".join(groups), tuple(groups))),
+    "auto-create": texts_of(st.booleans()),
+    "auth": texts_of(st.sampled_from(["auto", "db-user", "iam", "secret", "connector"])),
+    "duration": texts_of(st.integers(900, 3600)),
+    "endpoint": texts_of(st.sampled_from(["default", "custom-domain", "vpc:a-1"])),
+    "conn-type": texts_of(st.sampled_from(["redshift", "postgres", "aws_x_2"])),
+    "team": texts_of(st.from_regex(r"[A-Za-z0-9_-]{1,50}", fullmatch=True)),
+    "extra.sslmode": texts_of(st.sampled_from(["require", "verify-full"])),
+    "extra.timeout": texts_of(st.integers(-(10**17), 10**17) | st.booleans()),
+}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, dict[str, object]]]:
+    """Tags that are all well-formed, and what they say of each conn_id."""
+    ids = draw(conn_ids)
+    written_tags = {P + "conn-id": " ".join(ids)}
+    meant: dict[str, dict[str, object]] = {conn_id: {} for conn_id in ids}
+    for name, strategy in GRAMMAR.items():
+        for target in draw(st.sets(st.sampled_from([None, *ids]))):
+            text, value = draw(strategy)
+            written_tags[P + name + (f"/{target}" if target else "")] = text
+            for conn_id in [target] if target else ids:
+                if target or f"{P}{name}/{conn_id}" not in written_tags:
+                    meant[conn_id][name] = value
+    return written_tags, meant
+
+
+def read_values(tagged: tags.TaggedConnection) -> dict[str, object]:
+    extra = {f"extra.{name}": value.value for name, value in tagged.extra.items()}
+    return {**{name: value.value for name, value in tagged.fields.items()}, **extra}
+
+
+@given(written())
+def test_what_is_written_by_the_grammar_is_read_back_for_every_conn_id(example):
+    written_tags, meant = example
+    assert tags.claimed(written_tags, P) == (tuple(meant), ())
+    for conn_id, fields in meant.items():
+        tagged = tags.read(written_tags, conn_id, P)
+        assert read_values(tagged) == fields
+        assert (tagged.errors, tagged.warnings) == ((), ())
+
+
+@given(written(), st.dictionaries(aws_text.filter(lambda key: not key.startswith(P)), aws_text, max_size=5))
+def test_tags_without_the_prefix_change_nothing(example, foreign: dict[str, str]):
+    written_tags, meant = example
+    for conn_id in meant:
+        assert tags.read({**foreign, **written_tags}, conn_id, P) == tags.read(written_tags, conn_id, P)
+
+
+@given(written(), st.sampled_from(sorted(tags.FIELDS)), st.data())
+def test_a_malformed_override_hurts_its_own_connection_only(example, name: str, data: st.DataObject):
+    written_tags, meant = example
+    target = data.draw(st.sampled_from(sorted(meant)))
+    key = f"{P}{name}/{target}"
+    hurt = {**written_tags, key: "@ @"}
+    (error,) = tags.read(hurt, target, P).errors
+    assert error.startswith(f"tag {key} must ")
+    for conn_id in set(meant) - {target}:
+        assert tags.read(hurt, conn_id, P) == tags.read(written_tags, conn_id, P)
+
+
+KEYS = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from([P, P, P, ""]),
+        st.sampled_from([*tags.FIELDS, "conn-id", "extra.", "extra.host", "extra.x"]) | aws_text,
+        st.sampled_from(["", "/a", "/b", "/zz", "/"]),
+    ),
+)
+
+
+@given(st.dictionaries(KEYS, aws_text, max_size=12))
+def test_no_tag_under_the_prefix_passes_in_silence(found: dict[str, str]):
+    found = {**found, P + "conn-id": "a b"}
+    for conn_id, other in (("a", "/b"), ("b", "/a")):
+        tagged = tags.read(found, conn_id, P)
+        used = {value.key for value in [*tagged.fields.values(), *tagged.extra.values()]}
+        for key in found:
+            if not key.startswith(P) or key == P + "conn-id":
+                assert key not in used
+            elif key not in used and not any(
+                said.startswith(f"tag {key}: ") for said in (*tagged.warnings, *tagged.errors)
+            ):
+                # What is left is for the other connection, or beaten by a tag for this one alone.
+                assert key.endswith(other) or f"{key}/{conn_id}" in used

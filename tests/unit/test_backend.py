@@ -1,0 +1,382 @@
+"""The face for Airflow, with a real Airflow on the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from unittest import mock
+from urllib.parse import quote, quote_plus
+
+import pytest
+from airflow.secrets.environment_variables import EnvironmentVariablesBackend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.airflow import compat
+from redshift_secrets.errors import SettingsError
+from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.settings import values
+from tests.support import airflow_parts
+from tests.support.airflow_parts import CONNECTION_CLASSES, Connection, Refusal, ServerConnection, used
+from tests.support.fakes import Clock, FakeAws, cluster, denied, workgroup
+from tests.support.helpers import all_refreshes_done, in_child
+
+AWKWARD = "p/a+s s=w%o:r@d?&é"
+FIELDS = ("conn_id", "conn_type", "host", "port", "schema", "login", "password", "extra_dejson")
+
+
+class AwsClient(FakeAws):
+    """Mints the user and password that a test wants."""
+
+    def __init__(self, *warehouses, user="IAM:etl", password=AWKWARD, clock=None):
+        super().__init__(clock or Clock(time.time()), warehouses or [cluster()])
+        self.user, self.password = user, password
+
+    def mint(self, request):
+        return replace(super().mint(request), user=self.user, password=self.password)
+
+
+def backend_of(aws, connection_class=None, **kwargs):
+    """A backend as Airflow makes one, with our stand-in behind the door to AWS."""
+    backend = RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs})
+    if connection_class is not None:
+        backend._connection_class = connection_class  # as Airflow 3.2 and newer do
+    with (
+        mock.patch("redshift_secrets.backend.LazyAwsClient", return_value=aws),
+        mock.patch.dict(assembly._brokers, clear=True),
+    ):
+        assert backend.broker is not None
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def clean_maskers():
+    yield
+    all_refreshes_done()
+    airflow_parts.reset_maskers()
+
+
+class TestTheTaskThatAsks:
+    def test_it_is_named_in_extra_at_each_lookup_anew(self, monkeypatch):
+        backend = backend_of(AwsClient())
+        for dag_id in ("sales", "stock"):
+            monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", dag_id)
+            monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
+            extra = backend.get_connection("analytics").extra_dejson
+            assert extra == {"application_name": f"airflow/{dag_id}/load"}
+
+    def test_a_name_from_the_settings_stays(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "sales")
+        monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
+        backend = backend_of(AwsClient(), extra={"application_name": "etl"})
+        assert backend.get_connection("analytics").extra_dejson == {"application_name": "etl"}
+
+
+class TestInAnEventLoop:
+    @pytest.fixture
+    def asked_in(self, monkeypatch):
+        """The threads in which the lookup ran."""
+        threads = []
+        get_connection = RedshiftSecretsBackend.get_connection
+
+        def noting(self, *args):
+            threads.append(threading.current_thread())
+            return get_connection(self, *args)
+
+        monkeypatch.setattr(RedshiftSecretsBackend, "get_connection", noting)
+        return threads
+
+    def test_what_needs_io_is_looked_up_off_the_loop_and_what_is_in_memory_in_it(self, asked_in):
+        backend = backend_of(AwsClient())
+        first = asyncio.run(backend.aget_connection("analytics"))
+        second = asyncio.run(backend.aget_connection("analytics"))
+        assert first.password == second.password == AWKWARD
+        assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
+
+    def test_the_loop_goes_on_while_aws_is_slow(self):
+        aws = AwsClient()
+        aws.hold = threading.Event()
+
+        async def look_up_and_go_on():
+            lookup = asyncio.create_task(backend_of(aws).aget_connection("analytics"))
+            while not aws.entered.is_set():
+                await asyncio.sleep(0)
+            aws.hold.set()  # by the loop: were it blocked, this would never come
+            return await lookup
+
+        assert asyncio.run(look_up_and_go_on()).login == "IAM:etl"
+
+    def test_what_the_pattern_rules_out_costs_no_thread(self, asked_in):
+        backend = backend_of(AwsClient(), connections_lookup_pattern="^rs_")
+        assert asyncio.run(backend.aget_connection("analytics")) is None
+        assert asked_in == [threading.main_thread()]
+
+    def test_a_refusal_is_the_same(self):
+        aws = AwsClient()
+        aws.mint_error = denied()
+        with pytest.raises(Refusal, match="cannot be served"):
+            used(asyncio.run(backend_of(aws).aget_connection("analytics")))
+
+
+class TestOneForEachLookup:
+    """From 3.0 to 3.2 Airflow constructs a backend for each lookup of a task or a trigger."""
+
+    @pytest.fixture
+    def aws(self):
+        aws = AwsClient()
+        with mock.patch("redshift_secrets.backend.LazyAwsClient", return_value=aws):
+            yield aws
+
+    @staticmethod
+    def look_up(**kwargs):
+        return RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs}).get_connection("analytics")
+
+    def test_the_next_one_has_in_memory_what_the_one_before_found(self, aws):
+        assert {self.look_up().password for _ in range(5)} == {AWKWARD}
+        assert aws.calls == {"list": 2, "mint": 1}
+
+    def test_the_next_one_answers_in_the_event_loop(self, aws):
+        threads = []
+
+        class Noting(RedshiftSecretsBackend):
+            def get_connection(self, *args):
+                threads.append(threading.current_thread())
+                return super().get_connection(*args)
+
+        for _ in range(2):
+            asyncio.run(Noting(cache={"host": False}).aget_connection("analytics"))
+        assert [thread is threading.main_thread() for thread in threads] == [False, True]
+
+    def test_what_was_found_with_other_settings_or_as_another_identity_is_not_found(self, aws, monkeypatch, tmp_path):
+        self.look_up()
+        self.look_up(db_groups="readers")
+        assert aws.calls["mint"] == 2
+        for name, value in (("AWS_PROFILE", "other"), ("AWS_ENDPOINT_URL", "http://localhost:1")):
+            monkeypatch.setenv(name, value)
+            self.look_up()
+        assert aws.calls["mint"] == 4
+        credentials = tmp_path / "credentials"
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        for key in ("one", "another"):
+            credentials.write_text(f"[default]\naws_access_key_id = {key}\n")
+            self.look_up()
+        assert aws.calls["mint"] == 6
+
+    def test_an_environment_that_changes_for_ever_does_not_fill_the_memory(self, aws, monkeypatch):
+        for number in range(50):
+            monkeypatch.setenv("AWS_SESSION_TOKEN", str(number))
+            self.look_up()
+        assert len(assembly._brokers) <= 3
+        assert aws.calls["mint"] == 50
+        self.look_up()
+        assert aws.calls["mint"] == 50  # it is the oldest that are dropped
+
+    def test_an_error_on_the_way_to_it_is_a_refusal_in_the_event_loop_too(self, aws, monkeypatch):
+        monkeypatch.setattr(assembly.asker, "caller_fingerprint", mock.Mock(side_effect=RuntimeError("broken")))
+        backend = RedshiftSecretsBackend(cache={"host": False}, connections_lookup_pattern="^ana")
+        with pytest.raises(Refusal, match="cannot be looked up"):
+            assert not used(asyncio.run(backend.aget_connection("analytics")))
+
+
+class TestConnection:
+    @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
+    def test_it_is_of_the_class_that_airflow_set_with_every_field_of_the_contract(self, connection_class):
+        connection = backend_of(AwsClient(), connection_class, extra={"sslmode": "verify-full"}).get_connection(
+            "analytics"
+        )
+        assert isinstance(connection, connection_class)
+        assert [getattr(connection, name) for name in FIELDS] == [
+            "analytics", "redshift", "prod.abc.eu-west-1.redshift.amazonaws.com", 5439, "dev", "IAM:etl", AWKWARD,
+            {"sslmode": "verify-full"},
+        ]  # fmt: skip
+        assert connection.description.startswith("cluster prod (account 123456789012, eu-west-1): user IAM:etl")
+        assert AWKWARD not in connection.description
+
+    def test_without_a_class_it_is_that_of_airflows_models(self):
+        assert type(backend_of(AwsClient()).get_connection("analytics")) is ServerConnection
+
+    @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
+    def test_without_any_extra_there_is_none(self, connection_class):
+        assert backend_of(AwsClient(), connection_class).get_connection("analytics").extra is None
+
+    def test_the_team_decides(self):
+        backend = backend_of(AwsClient(cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi"})))
+        assert backend.get_connection("analytics") is None
+        assert backend.get_connection(conn_id="analytics", team_name="etl") is None
+        assert backend.get_connection(conn_id="analytics", team_name="bi").login == "IAM:etl"
+        assert json.loads(backend.get_conn_value("analytics", team_name="bi"))["login"] == "IAM:etl"
+
+    def test_a_child_of_a_process_that_used_it_works_at_once(self):
+        backend = backend_of(AwsClient())
+        backend.get_connection("analytics")
+        assert in_child(lambda: backend.get_connection("analytics").password) == AWKWARD
+
+
+class TestNotOurs:
+    def test_variables_and_configuration_are_none_and_cost_nothing(self):
+        aws = AwsClient()
+        backend = backend_of(aws)
+        assert backend.get_variable("analytics") is None
+        assert backend.get_variable(key="analytics", team_name="bi") is None
+        assert backend.get_config("analytics") is None
+        assert aws.calls == {}
+
+    def test_what_nobody_claims_is_none(self):
+        backend = backend_of(AwsClient())
+        assert backend.get_connection("smtp_default") is None
+        assert backend.get_conn_value("smtp_default") is None
+
+    def test_an_id_the_pattern_rejects_does_not_even_make_the_broker(self):
+        with mock.patch("redshift_secrets.backend.create_broker", side_effect=AssertionError):
+            backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
+            assert backend.get_connection("smtp_default") is None
+            with pytest.raises(Refusal, match="unexpected AssertionError"):
+                used(backend.get_connection("analytics"))
+
+    def test_a_set_up_that_fails_answers_nothing_without_a_pattern_and_is_logged(self, caplog):
+        with mock.patch("redshift_secrets.backend.create_broker", side_effect=OSError("secret text")):
+            assert RedshiftSecretsBackend().get_connection("analytics") is None
+        assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
+        assert "secret text" not in caplog.text
+
+    def test_airflow_goes_on_to_its_next_backend(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://me:old-password@mail")
+        assert self.asked_of_airflow(monkeypatch, AwsClient(), "smtp_default").password == "old-password"
+
+    def test_airflow_never_falls_through_to_an_old_password_for_what_is_ours(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_ANALYTICS", "redshift://me:old-password@dw")
+        aws = AwsClient()
+        aws.mint_error = denied("redshift:GetClusterCredentialsWithIAM")
+        with pytest.raises(Refusal, match="redshift:GetClusterCredentialsWithIAM"):
+            used(self.asked_of_airflow(monkeypatch, aws, "analytics"))
+
+    def asked_of_airflow(self, monkeypatch, aws, conn_id):
+        backends = [backend_of(aws, ServerConnection), EnvironmentVariablesBackend()]
+        backends[1]._connection_class = ServerConnection
+        for module in ("airflow.configuration", "airflow.models.connection"):  # who calls it, has it in older versions
+            monkeypatch.setattr(f"{module}.ensure_secrets_loaded", lambda *_args, **_kwargs: backends, raising=False)
+        return ServerConnection.get_connection_from_secrets(conn_id)
+
+
+class TestRefusals:
+    @pytest.fixture
+    def backend(self):
+        return backend_of(AwsClient(cluster(status="paused")))
+
+    @pytest.mark.parametrize("method", ["get_connection", "get_conn_value"])
+    def test_what_is_ours_and_cannot_be_served_is_what_airflow_takes_for_final(self, backend, method):
+        with pytest.raises(Refusal, match=r"cluster prod .* is paused\. Resume it"):
+            used(getattr(backend, method)("analytics"))
+
+    def test_a_masker_that_is_missing_means_no_password_for_anyone(self, monkeypatch):
+        monkeypatch.setattr(compat, "_MASKERS", ())
+        with pytest.raises(Refusal, match="ImportError"):
+            used(backend_of(AwsClient()).get_connection("analytics"))
+
+    def test_all_mistakes_in_the_settings_are_told_by_the_constructor(self):
+        with pytest.raises(SettingsError) as caught:
+            RedshiftSecretsBackend(duration_seconds=899, regons=["eu-west-1"], connections_lookup_pattern="(")
+        assert len(caught.value.problems) == 3
+        assert "did you mean 'regions'?" in str(caught.value)
+
+
+class TestMasking:
+    def test_after_a_lookup_airflow_redacts_the_password_and_its_quoted_forms(self):
+        forms = {AWKWARD, quote(AWKWARD), quote(AWKWARD, safe=""), quote_plus(AWKWARD)}
+        assert len(forms) == 4
+        text = " | ".join(sorted(forms))
+        assert set(airflow_parts.redacted(text)) == {text}
+        backend_of(AwsClient(), Connection).get_connection("analytics")
+        assert set(airflow_parts.redacted(text)) == {"*** | *** | *** | ***"}
+
+    def test_no_password_is_in_a_log_at_any_level(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        backend_of(AwsClient()).get_conn_value("analytics")
+        assert "minted a credential for IAM:etl" in caplog.text
+        assert AWKWARD not in caplog.text
+
+
+class TestUseCache:
+    @pytest.mark.parametrize(("env", "seconds"), [
+        ({}, 0),
+        ({"USE_CACHE": "False", "CACHE_TTL_SECONDS": "1200"}, 0),
+        ({"USE_CACHE": "True"}, 900),
+        ({"USE_CACHE": "True", "CACHE_TTL_SECONDS": "1200"}, 1200),
+    ])  # fmt: skip
+    def test_how_long_airflow_keeps_answers_is_read_from_its_configuration(self, monkeypatch, env, seconds):
+        for name, value in env.items():
+            monkeypatch.setenv(f"AIRFLOW__SECRETS__{name}", value)
+        assert compat.airflow_cache_ttl_seconds() == seconds
+
+    @pytest.mark.parametrize(("use_cache", "mints_before_the_answer"), [("True", 2), ("False", 1)])
+    def test_no_password_dies_while_airflow_keeps_it(self, monkeypatch, use_cache, mints_before_the_answer):
+        monkeypatch.setenv("AIRFLOW__SECRETS__USE_CACHE", use_cache)
+        monkeypatch.setenv("AIRFLOW__SECRETS__CACHE_TTL_SECONDS", "1200")
+        aws = AwsClient(
+            clock=Clock(time.time() - 2700)
+        )  # what it mints has 900 s to live, three quarters of its life are over
+        backend = backend_of(aws)
+        backend.get_connection("analytics")
+        assert aws.calls["mint"] == 1
+        aws.clock.pass_(2700)
+        aws.password = "password of the second mint"
+        renewed = backend.get_connection("analytics").password == aws.password
+        assert renewed == (mints_before_the_answer == 2)
+
+
+any_text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _is_key_of_extra(key):
+    try:
+        return values.extra_key(key) == key != ServerConnection.EXTRA_KEY
+    except ValueError:
+        return False
+
+
+def _survives_airflows_uri(extra):
+    """Airflow's own URI reads a text like "5" or "null" as JSON when all values of `extra` are texts."""
+
+    def is_json(value):
+        try:
+            json.loads(value)
+        except ValueError:
+            return False
+        return True
+
+    return not all(isinstance(value, str) for value in extra.values()) or not any(map(is_json, extra.values()))
+
+
+any_extra = st.dictionaries(any_text.filter(_is_key_of_extra), any_json, max_size=4).filter(_survives_airflows_uri)
+
+
+class TestRoundTrips:
+    @given(user=any_text, password=any_text, extra=any_extra, serverless=st.booleans(), core=st.booleans())
+    @settings(deadline=None)
+    def test_every_field_survives_uri_and_json_whatever_characters_it_has(
+        self, user, password, extra, serverless, core
+    ):
+        connection_class = ServerConnection if core else Connection
+        warehouse = (workgroup if serverless else cluster)(tags={"airflow:conn-id": "analytics"})
+        backend = backend_of(AwsClient(warehouse, user=user, password=password), connection_class, extra=extra)
+        connection = backend.get_connection("analytics")
+        wanted = [getattr(connection, name) for name in FIELDS]
+        assert wanted[-3:] == [user, password, extra]
+
+        again = airflow_parts.from_uri(connection_class, connection.get_uri(), "analytics")
+        assert [getattr(again, name) for name in FIELDS] == wanted
+
+        for as_json in (backend.get_conn_value("analytics"), connection.as_json()):
+            again = connection_class.from_json(as_json, conn_id="analytics")
+            assert [getattr(again, name) for name in FIELDS] == wanted
+            assert again.description == connection.description

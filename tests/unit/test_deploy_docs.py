@@ -1,0 +1,81 @@
+"""docs/deploy.md can be copied: every block parses, and the settings in it are ones that we take."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from airflow.secrets import BaseSecretsBackend
+
+from redshift_secrets.settings.settings import Settings
+from tests.integration.site import WORKERS_ASK_THE_SERVER
+
+PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+class Compose(yaml.SafeLoader):
+    """Takes an alias whose anchor is in the file that the block is merged into for an empty mapping."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            self.get_event()  # type: ignore[no-untyped-call]
+            return yaml.MappingNode("tag:yaml.org,2002:map", [])
+        return super().compose_node(parent, index)
+
+
+def settings_of(language: str, block: str) -> dict[str, str]:
+    """Return what a block sets, by the name of the environment variable that would set it too."""
+    if language == "ini":
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(block)
+        return _variables({section: dict(parser.items(section)) for section in parser.sections()})
+    if language == "json":  # the options of MWAA
+        return {f"AIRFLOW__{name.replace('.', '__').upper()}": value for name, value in json.loads(block).items()}
+    if language == "yaml":
+        found = yaml.load(block, Compose)
+        compose = found.get("x-airflow-common", {}).get("environment")
+        return dict(compose) if compose else _variables(found["config"])  # the chart's values
+    return dict(line.split("=", 1) for line in block.splitlines())
+
+
+def _variables(config: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {
+        f"AIRFLOW__{section}__{key}".upper(): value
+        for section, options in config.items()
+        for key, value in options.items()
+    }
+
+
+@pytest.mark.parametrize(("language", "block"), BLOCKS, ids=[str(number) for number in range(len(BLOCKS))])
+def test_a_block_sets_what_airflow_and_we_take(language: str, block: str) -> None:
+    found = settings_of(language, block)
+    assert found.pop("AIRFLOW__SECRETS__BACKEND") == "redshift_secrets.RedshiftSecretsBackend"
+    assert Settings.from_kwargs(json.loads(found.pop("AIRFLOW__SECRETS__BACKEND_KWARGS"))).db_user == "airflow_etl"
+    assert found in ({}, WORKERS_ASK_THE_SERVER)
+
+
+def test_what_the_workers_are_given_is_what_the_integration_tests_run_with() -> None:
+    (path,) = WORKERS_ASK_THE_SERVER.values()
+    module, _, name = path.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), name), BaseSecretsBackend)
+    assert sum(WORKERS_ASK_THE_SERVER.items() <= settings_of(*each).items() for each in BLOCKS) == 3
+
+
+def test_every_topology_has_its_section_with_a_block() -> None:
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+    for topology in (
+        "Plain virtual machines",
+        "Docker Compose",
+        "The official Helm chart",
+        "KubernetesExecutor",
+        "Amazon MWAA",
+        "Astronomer",
+    ):
+        assert "```" in sections[topology], topology
