@@ -1,4 +1,4 @@
-"""What can go wrong, in words for the person who reads the task log.
+"""What can go wrong, in words for the user who reads the task log.
 
 Every message names the thing, says what is wrong with it and what to do. No message carries a secret.
 All arguments are positional, so that an error can be copied and raised again in another thread.
@@ -24,10 +24,10 @@ class SettingsError(RedshiftSecretsError):
 
     def __str__(self) -> str:
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        return f"redshift-secrets cannot start, its backend_kwargs need mending:\n{lines}"
+        return f"Invalid backend_kwargs for redshift-secrets:\n{lines}"
 
 
-NO_FLEET_KEY = (
+NO_REDIS_KEY = (
     "cache.redis_url needs a key, since nothing leaves a host unsealed: set cache.key, or [core] fernet_key of Airflow, to"
     " the same value on every host. Make one with: python -c 'from cryptography.fernet import Fernet;"
     " print(Fernet.generate_key().decode())'"
@@ -35,11 +35,11 @@ NO_FLEET_KEY = (
 
 
 class CannotServeError(RedshiftSecretsError):
-    """A conn_id is ours but cannot be served now; Airflow must not look for it anywhere else."""
+    """A managed conn_id cannot be served now; Airflow must not look for it anywhere else."""
 
 
 class PerDagCredentialsError(RedshiftSecretsError):
-    """What was asked for exists once for each DAG, and no DAG was named."""
+    """There is one credential for each DAG, and no DAG was named."""
 
 
 class AwsError(RedshiftSecretsError):
@@ -65,7 +65,7 @@ class AwsError(RedshiftSecretsError):
 
 
 class DeadlineError(RedshiftSecretsError):
-    """A renewal is still running when the lookup that waits for it has to end."""
+    """A refresh is still running when the lookup that waits for it has to end."""
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(what, seconds)
@@ -73,7 +73,10 @@ class DeadlineError(RedshiftSecretsError):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"{self.what} was not there after {self.seconds:g} s (setting aws_timeout_seconds). It goes on in the background"
+        return (
+            f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}; the refresh continues in"
+            " the background."
+        )
 
 
 class CatalogUnavailableError(RedshiftSecretsError):
@@ -87,18 +90,18 @@ class CatalogUnavailableError(RedshiftSecretsError):
         return f"no warehouse could be listed: {join_messages(self.errors)}"
 
 
-def join_messages(told: Sequence[str]) -> str:
-    """Return several messages as one, with their full stops at its end alone."""
-    return "; ".join([*(each.removesuffix(".") for each in told[:-1]), *told[-1:]])
+def join_messages(messages: Sequence[str]) -> str:
+    """Return several messages as one, with a full stop at its end only."""
+    return "; ".join([*(each.removesuffix(".") for each in messages[:-1]), *messages[-1:]])
 
 
 def error_to_json(error: RedshiftSecretsError) -> str:
-    """Write an error down for another process."""
+    """Encode an error for another process."""
     return json.dumps([type(error).__name__, error.args])
 
 
 def error_from_json(text: str) -> RedshiftSecretsError | None:
-    """Read an error that `error_to_json` wrote; `None` for anything else."""
+    """Decode what `error_to_json` encoded; `None` for anything else."""
     try:
         name, arguments = json.loads(text)
         kind = {known.__name__: known for known in RedshiftSecretsError.__subclasses__()}[name]

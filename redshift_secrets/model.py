@@ -1,7 +1,7 @@
 """The words of the project as data: warehouse, connection spec, credential, connection.
 
-As structs of `msgspec`, which Airflow 3 has loaded before us: each of these classes is made in 15 us. For a frozen dataclass
-Python compiles source text for half a millisecond, and all of them are made in every Airflow process.
+Structs of `msgspec`, which Airflow 3 has already loaded: each of these classes is created in 15 us. For a frozen dataclass
+Python compiles source text for half a millisecond, and every Airflow process creates all of them.
 """
 
 from __future__ import annotations
@@ -188,8 +188,15 @@ class MintRequest(Struct, frozen=True):
         )
 
 
+class TaskContext(Struct, frozen=True):
+    """The DAG and the team on whose behalf a connection is looked up, as far as they are known."""
+
+    dag_id: str | None = None
+    team: str | None = None
+
+
 class Credential(Private, frozen=True):
-    """A database user, a password and the moment it dies (seconds since the epoch), with who minted it and when."""
+    """A database user, a password and when it expires (seconds since the epoch), with the caller that minted it and when."""
 
     hidden = ("password",)
 
@@ -215,4 +222,4 @@ class ConnectionFields(Private, frozen=True):
     extra: Mapping[str, object]
     description: str
     valid_until: float | None = None
-    """Seconds since the epoch from which on this login is no longer handed out; `None` where nothing in it dies."""
+    """Seconds since the epoch from which on this login is no longer returned; `None` where nothing in it expires."""

@@ -1,4 +1,4 @@
-"""For workers that leave resolving to the API server: a secrets backend that tells why the server refuses.
+"""For workers that leave resolving to the API server: a secrets backend that says why the server refuses.
 
 Through the Execution API alone a task learns that it was denied, or that nothing was found, and never the reason.
 https://airflow.apache.org/docs/task-sdk/stable/index.html
@@ -10,64 +10,48 @@ from typing import Any
 
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from redshift_secrets.airflow import refusals
+from redshift_secrets.airflow import configuration, refusals, supervisor
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.settings import values
 
+_CLASS_PATHS = frozenset({"redshift_secrets.ServerSideBackend", "redshift_secrets.server_side.ServerSideBackend"})
+
 
 class ServerSideBackend(EnvironmentVariablesBackend):
-    """Looks into the environment, as Airflow does, and then asks the API server, whose refusal it raises as it is.
+    """Checks environment variables first, as Airflow does, then the API server, and raises its refusal as it is.
 
         [workers]
-        secrets_backend = redshift_secrets.server_side.ServerSideBackend
+        secrets_backend = redshift_secrets.ServerSideBackend
 
-    It needs no AWS rights and no other setting. With `connections_lookup_pattern`, as of the server, all other conn_ids
-    are left to Airflow and cost no further call of the API server; without it, one for each that is not ours.
-    Raises `SettingsError` for a pattern that is none.
+    It needs no AWS rights and no other setting. With `connections_lookup_pattern`, as on the server, all other conn_ids
+    are left to Airflow and cost no further call of the API server; without it, one for each that is not managed.
+    Raises `SettingsError` for a pattern that is not a regular expression.
     """
 
     def __init__(self, connections_lookup_pattern: str | None = None) -> None:
         super().__init__()
+        problems = configuration.ignored_backend_kwargs(_CLASS_PATHS)
         try:
             self._pattern = None if connections_lookup_pattern is None else values.pattern(connections_lookup_pattern)
         except ValueError as error:
-            raise SettingsError([f"connections_lookup_pattern {error}"]) from None
+            problems.append(f"connections_lookup_pattern {error}")
+        if problems:
+            raise SettingsError(problems)
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return the Connection, or `None` where Airflow is to go on.
 
-        Raises `AirflowSecretsBackendAccessDenied` for what the server refuses; where Airflow has no such thing, what is
-        returned raises `CannotServeError` as soon as it is used.
+        Raises `AirflowSecretsBackendAccessDenied` for what the server refuses; an Airflow without that exception gets an
+        object that raises `CannotServeError` when it is used.
         """
-        # A task knows no team; the server does.
+        # A task does not know its team; the server does.
         found = super().get_connection(conn_id)
         if found is not None or (self._pattern is not None and not self._pattern.match(conn_id)):
             return found
-        answer = _ask(refusals.EXPLAIN_PREFIX + conn_id)
+        answer = supervisor.get_connection(refusals.EXPLAIN_PREFIX + conn_id)
         if answer is None:
             return None
-        refusal = refusals.of_connection(answer.conn_type, answer.extra)
+        refusal = refusals.from_connection(answer.conn_type, answer.extra)
         if refusal is not None:
-            return refusals.refused(conn_id, refusal)
-        from airflow.sdk import Connection
-
-        names = ("conn_type", "host", "schema", "login", "password", "port", "extra")
-        return Connection(conn_id=conn_id, **{name: value for name, value in _fields(answer).items() if name in names})
-
-
-def _ask(conn_id: str) -> Any:
-    """Return what the supervisor of this task answers, `None` where there is none or nothing was found."""
-    try:
-        from airflow.sdk.execution_time import task_runner
-        from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
-
-        comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-        answer = None if comms is None else comms.send(GetConnection(conn_id=conn_id))
-    except Exception:
-        return None  # Airflow asks the server again for the conn_id itself, and tells what is wrong with that
-    return None if isinstance(answer, ErrorResponse) else answer
-
-
-def _fields(answer: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = answer.model_dump(by_alias=True)
-    return fields
+            return refusals.refuse(conn_id, refusal)
+        return supervisor.to_connection(answer, conn_id)

@@ -1,6 +1,6 @@
-"""The other secrets backends of a site, asked in order for what is not ours: connections, variables and configuration.
+"""The other secrets backends of a site, asked in order for what is not managed: connections, variables and configuration.
 
-Airflow has room for one custom backend only; with these, adopting us costs a site nothing it already has.
+Airflow has room for one custom backend only; with these, a site keeps the ones it already has.
 https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
 """
 
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 10.0
 
 _constructing = threading.local()
-"""Set while this thread constructs a fallback. Its constructor may read a configuration option that Airflow looks up in
-a secrets backend: in a new instance of us, which must not construct a fallback for that in turn."""
+"""Set while this thread constructs a fallback. Its constructor may read a configuration option that Airflow looks up in a
+secrets backend: in a new instance of this one, which must not construct a fallback for that in turn."""
 
 
 class Fallbacks:
     """Asks each backend in order; the first answer that is not `None` is the answer.
 
     A backend is imported and constructed when it is first needed. One that fails is reported once, with the kind of its
-    error alone, since the text of an error that is not ours may hold anything; the others are asked as if it had
-    answered `None`. Only what `authoritative` names as a final no is passed on. `monotonic` gives seconds.
+    error alone, since the text of somebody else's error may hold anything; the others are asked as if it had answered
+    `None`. Only the exception that `authoritative` returns is passed on. `monotonic` gives seconds.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Fallbacks:
         self._fallbacks = fallbacks
         self._authoritative = authoritative
         self._monotonic = monotonic
-        # By position. Two threads that come first together construct one too many, which costs nothing; a lock here could
-        # wait for a thread that holds Python's import lock, and would have to be made whole in the child of a fork.
+        # By position. Two threads that come first at the same time construct one too many, which costs nothing; a lock here could
+        # wait for a thread that holds Python's import lock, and would have to be reset in the child of a fork.
         self._constructed: dict[int, Any] = {}
         self._failed_at: dict[int, float] = {}
         self._reported: set[tuple[str, str, str]] = set()
@@ -111,7 +111,7 @@ class Fallbacks:
         if (class_path, doing, kind) not in self._reported:
             self._reported.add((class_path, doing, kind))
             log.error(
-                "the fallback %s could not %s (%s); it is passed over. Check its class path, its kwargs and its rights",
+                "the fallback %s could not %s (%s); it is skipped. Check its backend, its backend_kwargs and its permissions",
                 class_path,
                 doing,
                 kind,

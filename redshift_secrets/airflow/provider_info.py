@@ -9,13 +9,13 @@ from __future__ import annotations
 def get_provider_info() -> dict[str, object]:
     """Return what `airflow providers` shows of this package, in the form of Airflow's `provider_info.schema.json`.
 
-    No `config`: before 3.2 an Airflow stops at a provider that describes options of `[secrets]`, where our settings are, and
-    a section of our own would be a second place for them, which Airflow knows only after it has constructed the backend.
+    No `config`: before 3.2 an Airflow stops at a provider that describes options of `[secrets]`, where these settings are, and
+    a section of its own would be a second place for them, which Airflow reads only after it has constructed the backend.
     """
     return {
         "package-name": "redshift-secrets",
         "name": "redshift-secrets",
-        "description": "Connections for Amazon Redshift that nobody defined: tag a warehouse, run a DAG.",
+        "description": "Airflow gets its Redshift connections from cluster tags and IAM. No passwords, no typed-in connections.",
         "secrets-backends": [
             "redshift_secrets.backend.RedshiftSecretsBackend",
             "redshift_secrets.server_side.ServerSideBackend",

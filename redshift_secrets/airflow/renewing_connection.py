@@ -1,9 +1,9 @@
-"""The Connection of a task that keeps it for hours: before its password dies, it looks up the next one.
+"""The Connection of a task that keeps it for hours: before its password expires, it looks up the next one.
 
-Airflow's hooks look their Connection up once, and log in with it each time they connect. So what a task gets is a
-Connection of the class Airflow asked for, in which `login` and `password` are looked up again when they are read and what
-is there is no longer good. Besides them only the `description` changes, which tells of them. Whatever leaves the process (a
-pickle, a URI, JSON, a deep copy) is a plain Connection with the credential of that moment.
+Airflow's hooks look their Connection up once, and log in with it each time they connect. So a task gets a Connection of the
+class that Airflow asked for, in which `login` and `password` are looked up again when they are read and the credential is
+due. Besides them only the `description` changes, which describes them. Whatever leaves the process (a pickle, a URI, JSON, a
+deep copy) is a plain Connection with the credential of that moment.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 from redshift_secrets.model import ConnectionFields
 
 LOGIN_PASSWORD_PAIR_SECONDS = 60
-"""Every client reads `login` first and `password` right after it. So a thread gets the password that belongs to the login it
-read, for that long; it lives `min_validity_seconds` more than it is handed out."""
+"""Every client reads `login` first and `password` right after it. So for that long a thread gets the password that belongs to
+the login it read, which is valid for `min_validity_seconds` more than it is returned."""
 
 
 class Renewal:
-    """How the next credential is had: `ask` looks the fields up or raises, `now` tells seconds since the epoch.
+    """How to get the next credential: `refresh` looks the fields up or raises, `now` returns seconds since the epoch.
 
-    `valid_until` is when it has to be, in seconds since the epoch; `None` where nothing dies. `read` has, by thread, when
-    it last read a login, and the password that belongs to that.
+    `valid_until` is when that is due, in seconds since the epoch; `None` where nothing expires. `read` has, by thread, when
+    it last read a login, and the password that belongs to it.
     """
 
-    __slots__ = ("ask", "now", "read", "valid_until")
+    __slots__ = ("now", "read", "refresh", "valid_until")
 
     def __init__(
-        self, ask: Callable[[], ConnectionFields], now: Callable[[], float], valid_until: float | None
+        self, refresh: Callable[[], ConnectionFields], now: Callable[[], float], valid_until: float | None
     ) -> None:
-        self.ask = ask
+        self.refresh = refresh
         self.now = now
         self.valid_until = valid_until
         self.read: dict[int, tuple[float, str | None]] = {}
 
     def is_due(self) -> bool:
-        """Whether the credential is no longer handed out."""
+        """Whether the credential is no longer returned."""
         return self.valid_until is not None and self.now() >= self.valid_until
 
     def is_reading(self) -> bool:
@@ -48,9 +48,9 @@ class Renewal:
 
 
 def can_renew(connection_class: type[Any]) -> bool:
-    """Whether a Connection of this class can renew itself: the one of tasks can, and is a class of `attrs`.
+    """Whether a Connection of this class can renew itself: that of tasks can, an `attrs` class.
 
-    The one of the server is a table of SQLAlchemy, and so would be a subclass of it.
+    That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
     return hasattr(connection_class, "__attrs_attrs__")
 
@@ -62,7 +62,7 @@ def attach(connection: Any, renewal: Renewal) -> None:
 
 
 def without_renewal(connection: Any) -> Any:
-    """Return `connection`, which stays as it is from now on; anything else as it is."""
+    """Return `connection` with its renewal turned off; anything else unchanged."""
     if isinstance(getattr(connection, "_renewal", None), Renewal):
         connection.__dict__["_renewal"] = None
     return connection
@@ -77,8 +77,8 @@ def _renewing_class(base: type[Any]) -> type[Any]:
             renewal: Renewal | None = held.get("_renewal")
             if renewal is None or not renewal.is_due():
                 return held
-            fields = renewal.ask()
-            following = Renewal(renewal.ask, renewal.now, fields.valid_until)
+            fields = renewal.refresh()
+            following = Renewal(renewal.refresh, renewal.now, fields.valid_until)
             following.read = renewal.read
             new = {"login": fields.login, "password": fields.password, "description": fields.description}
             self.__dict__.update(new, _renewal=following)
@@ -98,7 +98,7 @@ def _renewing_class(base: type[Any]) -> type[Any]:
             return self._renewed().get("password")
 
         def _keep(self, name: str, value: str | None) -> None:
-            # Whoever sets a user or a password of their own means it.
+            # A user or password that somebody sets stays.
             self.__dict__.update({name: value, "_renewal": None})
 
         login = property(_read_login, lambda self, value: self._keep("login", value))
@@ -109,7 +109,7 @@ def _renewing_class(base: type[Any]) -> type[Any]:
 
         def __reduce__(self) -> tuple[Any, ...]:
             self._renewed()
-            # Who reads it need not have this package.
+            # The reader need not have this package.
             return functools.partial(base, **self._held()), ()  # type: ignore[misc]
 
         def __eq__(self, other: object) -> bool:
@@ -123,6 +123,6 @@ def _renewing_class(base: type[Any]) -> type[Any]:
             shown = {name: value for name, value in self._held().items() if name not in ("password", "extra")}
             return f"Connection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
-    # Airflow writes down what class a value is of (XCom): it is to read back the one that everybody knows.
+    # Airflow stores the class of a value (XCom): it is to load the one that exists everywhere.
     Renewing.__module__, Renewing.__name__, Renewing.__qualname__ = base.__module__, base.__name__, base.__qualname__
     return Renewing

@@ -11,14 +11,14 @@ Hook = TypeVar("Hook")
 
 
 def renewing(hook: Hook) -> Hook:
-    """Let a hook ask Airflow for its Connection each time it connects, instead of once; returns the same hook.
+    """Make a hook ask Airflow for its Connection each time it connects, instead of once; returns the same hook.
 
         hook = renewing(RedshiftSQLHook("analytics"))
 
     `hook` is any `DbApiHook` (`RedshiftSQLHook`, `PostgresHook`, that of `SQLExecuteQueryOperator`). An engine made by
-    its `get_sqlalchemy_engine` logs in with what Airflow answers at that moment too, not with what it was made with. An
-    answer costs a lookup: memory on a worker that resolves itself, else one request to the API server; AWS is only
-    asked where the credential is no longer good. Raises `TypeError` for what is no such hook.
+    its `get_sqlalchemy_engine` also logs in with what Airflow answers at that moment, not with what it was created with. An
+    answer costs a lookup: memory on a worker that resolves itself, else one request to the API server; AWS is only asked
+    where the credential is due. Raises `TypeError` for anything else.
     """
     if not hasattr(hook, "conn_name_attr") or not hasattr(hook, "get_conn"):
         raise TypeError(f"renewing() takes a hook for a database (a DbApiHook), not a {type(hook).__name__}")
@@ -31,15 +31,15 @@ def renewing(hook: Hook) -> Hook:
 
 def _with_fresh_connection(hook: Any, connect: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(connect)
-    def anew(*args: Any, **kwargs: Any) -> Any:
-        # Hooks keep their Connection in the one or the other of these. `conn` of a PostgresHook is something else, a
-        # connection of the driver.
+    def with_fresh_connection(*args: Any, **kwargs: Any) -> Any:
+        # Hooks keep their Connection in one of these. `conn` of a PostgresHook is something else, a connection of the
+        # driver.
         hook._connection = None
         if isinstance(inspect.getattr_static(type(hook), "conn", None), functools.cached_property):
             vars(hook).pop("conn", None)
         return connect(*args, **kwargs)
 
-    return anew
+    return with_fresh_connection
 
 
 def _with_fresh_credentials(hook: Any, make_engine: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +53,7 @@ def _with_fresh_credentials(hook: Any, make_engine: Callable[..., Any]) -> Calla
         @event.listens_for(made, "do_connect")
         def log_in(_dialect: Any, _record: Any, _args: Any, parameters: dict[str, Any]) -> None:
             connection = hook.get_connection(getattr(hook, hook.conn_name_attr))
-            if connection.password is not None:  # else something else than the Connection tells the engine who it is
+            if connection.password is not None:  # without one, the engine does not log in from the Connection
                 parameters.update(user=connection.login, password=connection.password)
 
         return made

@@ -1,8 +1,8 @@
-"""What must not cross a fork: locks another thread may hold, flights whose thread is gone, sockets; and what a fork must
-not cut in two.
+"""Fork safety: what a child must drop (locks that another thread may hold, calls whose thread is gone, sockets), and what a
+fork must wait for.
 
-`os.register_at_fork` cannot be undone and calls hooks in the reverse order, so two locks taken in two hooks sooner or later
-wait for each other. So there is one set of hooks for all of this package, and it takes no lock that is held for long.
+`os.register_at_fork` cannot be undone and calls hooks in reverse order, so two locks taken in two hooks would sooner or later
+deadlock. Hence one set of hooks for the whole package, which takes no lock that is held for long.
 https://docs.python.org/3/library/os.html#os.register_at_fork
 """
 
@@ -16,30 +16,30 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-_LOOK_SECONDS = 0.001
+_POLL_SECONDS = 0.001
 
 
 class ResetAfterFork(Protocol):
-    """Something with a way to make itself whole in the child of a fork."""
+    """An object that can reset itself in the child of a fork."""
 
     def reset_after_fork(self) -> None:
-        """Called in the child, before any other code, while it has one thread."""
+        """Reset; called in the child before any other code, while it has a single thread."""
 
 
 class ForkGate:
-    """`with` it, any number of threads at once do what a fork must not cut in two: a child that finds a module half
-    imported, or a lock of sqlite3 taken by a thread that is not there, never gets over it.
+    """`with no_fork_here:` around code that a fork must not interrupt: a child forked during an import or inside SQLite would
+    deadlock, on a half-imported module or on a lock held by a thread that it does not have.
 
-    A fork waits for the threads that are in there, and those that come meanwhile wait for the fork. It is not a lock that
-    threads take from each other, so there is no order to keep: a thread may go in twice, may take locks in there, and may
-    fork in there. Whatever goes wrong, nobody waits longer than `bound_seconds`.
+    Any number of threads may be inside at once. A fork waits until they have left; threads that want to enter meanwhile wait
+    for the fork. Threads do not exclude each other, so there is no lock order to keep: inside, a thread may enter again, take
+    locks, and fork. A fork waits as long as the slowest code inside, so nothing there may use the network, start a program,
+    or wait for a lock whose owner does. Whatever goes wrong, no wait is longer than `bound_seconds`.
     """
 
     def __init__(self, bound_seconds: float = 10.0) -> None:
         self._bound = bound_seconds
-        self._changed = (
-            threading.Condition()
-        )  # on an RLock, because a signal handler may fork in the thread that has it
+        # Its lock is an RLock, since a signal handler may fork in the thread that holds it.
+        self._changed = threading.Condition()
         self._inside: Counter[int] = Counter()
         self._forks = 0
 
@@ -59,20 +59,20 @@ class ForkGate:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Let nobody in any more, and wait until all other threads are out."""
+        """Stop threads from entering, and wait until all other threads have left."""
         me = threading.get_ident()
         with self._changed:
             self._forks += 1
             self._changed.wait_for(lambda: not self._inside.keys() - {me}, self._bound)
 
     def after_fork_in_parent(self) -> None:
-        """Let the others in again; also called when the fork failed."""
+        """Let threads enter again; also called when the fork failed."""
         with self._changed:
             self._forks -= 1
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Only the thread that forked is here."""
+        """Forget all threads but the one that forked."""
         me = threading.get_ident()
         self._changed = threading.Condition()
         self._inside = Counter({me: self._inside[me]} if me in self._inside else {})
@@ -80,10 +80,10 @@ class ForkGate:
 
 
 class ExitingThreads:
-    """Threads that have nothing left to do but to end, which is when OpenSSL takes a lock to forget them. A child that is
-    forked while one of them is in there never gets past that lock, and each TLS context needs it.
+    """Threads that are about to exit. OpenSSL cleans up after an exiting thread under a lock that every new TLS context needs:
+    a child forked at that moment would wait for it forever.
 
-    `exists` tells whether the system still has a thread, `sleep` takes seconds.
+    `exists` returns whether the system still has a thread, `sleep` takes seconds.
     """
 
     def __init__(
@@ -95,48 +95,50 @@ class ExitingThreads:
         self._exists = exists
         self._sleep = sleep
         self._bound = bound_seconds
-        self._ending: dict[int, None] = {}
+        self._exiting: dict[int, None] = {}
 
     def add_this_thread(self) -> None:
-        """The last thing that a thread of ours does. Threads that are gone are forgotten, or they would pile up."""
-        for thread in list(self._ending):
+        """Add the current thread, as the last thing it does; remove threads that have exited, which would pile up."""
+        for thread in list(self._exiting):
             if not self._exists(thread):
-                self._ending.pop(thread, None)
-        self._ending[threading.get_native_id()] = None
+                self._exiting.pop(thread, None)
+        self._exiting[threading.get_native_id()] = None
 
     def before_fork(self) -> None:
-        """Wait until they are gone, but not for ever: the system may have given the number of one to another thread."""
+        """Wait until they have exited, but not forever: the system may have reused the id of one for another thread."""
         left = self._bound
-        for thread in list(self._ending):
+        for thread in list(self._exiting):
             while left > 0 and self._exists(thread) and thread != threading.get_native_id():
-                self._sleep(_LOOK_SECONDS)
-                left -= _LOOK_SECONDS
-            self._ending.pop(thread, None)
+                self._sleep(_POLL_SECONDS)
+                left -= _POLL_SECONDS
+            self._exiting.pop(thread, None)
 
     def after_fork_in_child(self) -> None:
-        """None of them is here."""
-        self._ending = {}
+        """Forget them: the child has none of these threads."""
+        self._exiting = {}
 
 
-def reset_in_child(thing: ResetAfterFork) -> None:
-    """From now on call `thing.reset_after_fork()` in every child of this process, as long as `thing` lives."""
+def reset_in_child(target: ResetAfterFork) -> None:
+    """Call `target.reset_after_fork()` in every child forked from now on, until `target` is garbage-collected."""
     with no_fork_here:
-        _objects.add(thing)
+        _targets.add(target)
 
 
-def _before() -> None:
+def _before_fork() -> None:
     no_fork_here.before_fork()
     exiting_threads.before_fork()
 
 
-def _reset() -> None:
+def _after_fork_in_child() -> None:
     no_fork_here.after_fork_in_child()
     exiting_threads.after_fork_in_child()
-    for thing in list(_objects):
-        thing.reset_after_fork()
+    for target in list(_targets):
+        target.reset_after_fork()
 
 
 no_fork_here = ForkGate()
 exiting_threads = ExitingThreads()
-_objects: weakref.WeakSet[ResetAfterFork] = weakref.WeakSet()
-os.register_at_fork(before=_before, after_in_parent=no_fork_here.after_fork_in_parent, after_in_child=_reset)
+_targets: weakref.WeakSet[ResetAfterFork] = weakref.WeakSet()
+os.register_at_fork(
+    before=_before_fork, after_in_parent=no_fork_here.after_fork_in_parent, after_in_child=_after_fork_in_child
+)

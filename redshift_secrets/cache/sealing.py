@@ -17,12 +17,6 @@ from redshift_secrets.cache.host.paths import ensure_private_dir
 
 KEY_FILE = "host.key"
 
-_KEY_LENGTH = 44
-
-_HOW_TO_MAKE_A_KEY = (
-    "Make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
-)
-
 
 @functools.cache
 def load_algorithms() -> None:
@@ -36,13 +30,11 @@ class Seal:
     """Fernet with several keys: the first one seals, all of them open. Safe among threads and after a fork."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Raises `ValueError` where there is no key or one that is not a Fernet key; the message has no key in it."""
-        if not keys:
-            raise ValueError(f"there is no key to seal with. {_HOW_TO_MAKE_A_KEY}")
-        self._fernet = MultiFernet([_fernet(key, number) for number, key in enumerate(keys, start=1)])
+        """Raises `ValueError` for what is no Fernet key; the message has no key in it."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
         self.fingerprints = tuple(_fingerprint(key) for key in keys)
         self.fingerprint = self.fingerprints[0]
-        """Names the first key without telling it: 8 hexadecimal digits."""
+        """A short digest that identifies the first key without revealing it: 8 hexadecimal digits."""
 
     def __repr__(self) -> str:
         return f"Seal(fingerprint={self.fingerprint!r})"
@@ -62,16 +54,6 @@ class Seal:
         return opened[len(place) :] if opened.startswith(place) else None
 
 
-def _fernet(key: str, number: int) -> Fernet:
-    try:
-        # Of "one,two", Fernet would take the first and ignore the rest in silence.
-        if len(key.strip()) == _KEY_LENGTH:
-            return Fernet(key)
-    except ValueError:
-        pass  # it may quote what it could not decode
-    raise ValueError(f"key number {number} is not a Fernet key (32 bytes in url-safe base64). {_HOW_TO_MAKE_A_KEY}")
-
-
 def _fingerprint(key: str) -> str:
     content = b"redshift-secrets key fingerprint\0" + base64.urlsafe_b64decode(key)
     return hashlib.sha256(content).hexdigest()[:8]
@@ -84,9 +66,9 @@ def _place(group: str, name: str) -> bytes:
 
 
 def host_key(folder: Path) -> str:
-    """Return the key in a file of `folder` that only the OS user can read; the first process makes it.
+    """Return the key in a file of `folder` that only the OS user can read; the first process creates it.
 
-    Raises `OSError` where folder or file cannot be read or made, or cannot be trusted: a symbolic link, another user's,
+    Raises `OSError` where folder or file cannot be read or created, or cannot be trusted: a symbolic link, another user's,
     open to others, or not a key.
     """
     ensure_private_dir(folder)
@@ -94,11 +76,11 @@ def host_key(folder: Path) -> str:
     try:
         return _read_key(path)
     except FileNotFoundError:
-        _make_key(path)
+        _create_key(path)
         return _read_key(path)
 
 
-def _make_key(path: Path) -> None:
+def _create_key(path: Path) -> None:
     """Put a new key at `path`, whole from the first moment; of several processes at once, one wins."""
     descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600, O_EXCL
     try:
@@ -123,7 +105,7 @@ def _read_key(path: Path) -> str:
         if status.st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}; remove it")
         if status.st_mode & 0o077:
-            raise PermissionError(f"others may read {path}, so its key is a secret no more; remove it")
+            raise PermissionError(f"others may read {path}, so its key is no longer secret; remove it")
         content = file.read(1024)
     try:
         key = content.decode("ascii")

@@ -1,7 +1,7 @@
-"""The shared tiers together: the nearest store that knows answers, one process renews for all of them.
+"""The shared tiers together: the nearest store that has an entry answers, one process refreshes for all of them.
 
-A group of rows is one value with its ages. Who needs a new one reads, claims and reads again; who cannot claim waits for
-the rows of the one who could, until its deadline.
+A group of rows is one entry. A process that needs a new one reads, tries to get the lease, and reads again; without the
+lease it waits for the rows of the process that has it, until its deadline.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.cache.deadline import Deadline
 from redshift_secrets.cache.process import RETRY_AFTER_SECONDS, CacheEntry
+from redshift_secrets.cache.single_flight import Deadline
 from redshift_secrets.cache.store import Lease, SharedStore
 from redshift_secrets.errors import DeadlineError, RedshiftSecretsError, error_from_json, error_to_json
 
@@ -28,21 +28,21 @@ V = TypeVar("V")
 Rows = Mapping[str, bytes]
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.4
-_PAUSE_FOR_LOOK = 20
-"""Between looks at what another process is renewing. Each pause is longer than the one before, and at least so many times
-as long as the last look took, up to the longest; and none is the same in two processes. Hundreds that wait together, and
-make each look slow by that, must leave the processor to the one they wait for."""
-_STALLED = 0.75
-"""The part of its deadline after which a process that waits takes the one it waits for as stalled. Then one of all that
-wait asks AWS as well: a holder that was stopped keeps its claim, and may never come back."""
-_BUSY_SECONDS = 1.0
-"""How long a process that found another one renewing does not look again."""
+_PAUSE_PER_READ = 20
+"""Between reads of what another process is refreshing. Each pause is longer than the one before, and at least so many times
+as long as the last read took, up to the longest; and it differs from process to process. Hundreds that wait together, and
+slow each read down, must leave the processor to the one they wait for."""
+_STALLED_AFTER = 0.75
+"""The part of its deadline after which a waiting process takes the refresh elsewhere for stalled. Then one of all that wait
+asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
+_IN_PROGRESS_SECONDS = 1.0
+"""How long a process that found a refresh in progress elsewhere does not look again."""
 
-_AGES, _FAILURE = "ages", "failure"
+_TIMES, _FAILURE = "ages", "failure"
 
 
 class Group(Struct, Generic[V], frozen=True):
-    """One value in the shared tiers. `name` is its key there; `what` is what logs and errors call it.
+    """One entry in the shared tiers. `name` is its key there; `what` names it in logs and errors.
 
     `names` are the rows that `decode` needs; it returns `None` for rows it does not understand. `all_names` returns the
     names of every row of the group, for copying it to a nearer tier.
@@ -56,26 +56,24 @@ class Group(Struct, Generic[V], frozen=True):
 
 
 class Refreshed(Struct, Generic[V], frozen=True):
-    """A value with its ages, and a way to get the rows that carry it to others."""
+    """A new entry, and a way to get the rows that carry it to others."""
 
-    aged: CacheEntry[V]
+    entry: CacheEntry[V]
     rows: Callable[[], Rows]
 
 
 class _Request(Struct, Generic[V], frozen=True):
-    """What a caller of `get_or_refresh` would take."""
+    """What `get_or_refresh` was asked for."""
 
     group: Group[V]
-    renew: Callable[[], Refreshed[V]]
-    good: Callable[[CacheEntry[V]], bool]
+    refresh: Callable[[], Refreshed[V]]
+    accept: Callable[[CacheEntry[V]], bool]
     waits: bool
     deadline: Deadline
-    recalled: int
-    """In how many of the stores, from the nearest on, `recall` has looked and counted before."""
 
 
 class _RefreshInProgressError(Exception):
-    """Another process is renewing, and the caller does not wait for it."""
+    """Another process is refreshing, and the caller does not wait for it."""
 
 
 class SharedTiers:
@@ -94,17 +92,13 @@ class SharedTiers:
         self._sleep = sleep
         self._rand = rand
 
-    def recall(self, group: Group[V], *, anywhere: bool = False, counted: bool = False) -> CacheEntry[V] | None:
-        """Return what the nearest store has, fresh or usable, in one read; `None` when it has nothing that lives.
+    def get(self, group: Group[V], *, anywhere: bool = False) -> CacheEntry[V] | None:
+        """Return what the nearest store has, fresh or stale, in one read; `None` when it has nothing unexpired.
 
-        With `anywhere`, the farther stores are read too. What is `counted` is somebody's lookup.
+        With `anywhere`, the farther stores are read too.
         """
         for store in self.stores if anywhere else self.stores[:1]:
-            if not store.ready:
-                continue
-            found = self._alive(group, store)
-            if counted:
-                store.count(group.name, found is not None)
+            found = self._unexpired(group, store) if store.ready else None
             if found is not None:
                 return found
         return None
@@ -112,104 +106,94 @@ class SharedTiers:
     def get_or_refresh(
         self,
         group: Group[V],
-        renew: Callable[[], Refreshed[V]],
+        refresh: Callable[[], Refreshed[V]],
         *,
         deadline: Deadline,
-        good: Callable[[CacheEntry[V]], bool] = lambda _aged: True,
-        meanwhile: CacheEntry[V] | None = None,
+        accept: Callable[[CacheEntry[V]], bool] = lambda _entry: True,
+        stale_value: CacheEntry[V] | None = None,
     ) -> CacheEntry[V]:
-        """Return a living and `good` value that another process put there, or renew it for all of them.
+        """Return an unexpired entry that another process put there and that `accept` takes, or refresh it for all of them.
 
-        While another process renews, this one goes on with `meanwhile`, or waits where there is none; `DeadlineError`
-        when that takes too long. Raises what `renew` raises; others hear of it and do not ask AWS again at once.
+        While another process refreshes, this one returns `stale_value`, or waits where there is none; `DeadlineError` when
+        that takes too long. Raises what `refresh` raises; others read the failure and do not ask AWS again at once.
         """
-        recalled = 1 if self.stores and self.stores[0].ready else 0
-        wish = _Request(group, renew, good, meanwhile is None, deadline, recalled)
+        request = _Request(group, refresh, accept, stale_value is None, deadline)
         try:
-            return self._get_or_refresh(wish, 0).aged
+            return self._get_or_refresh(request, 0).entry
         except _RefreshInProgressError:
-            if meanwhile is None:
+            if stale_value is None:
                 raise DeadlineError(group.what, deadline.seconds) from None
-            return replace(meanwhile, stale_at=min(self._clock() + _BUSY_SECONDS, meanwhile.expires_at))
+            return replace(stale_value, stale_at=min(self._clock() + _IN_PROGRESS_SECONDS, stale_value.expires_at))
 
-    def _get_or_refresh(self, wish: _Request[V], level: int) -> Refreshed[V]:
-        """Look into the store at `level`; who gets its claim goes on to the next one, and last of all to AWS."""
+    def _get_or_refresh(self, request: _Request[V], level: int) -> Refreshed[V]:
+        """Read the store at `level`; with its lease, go on to the next one, and last of all to AWS."""
         if level == len(self.stores):
-            return wish.renew()
+            return request.refresh()
         store = self.stores[level]
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            left_before = wish.deadline.left()
-            found = self._good(wish, level)
+            left_before = request.deadline.left()
+            found = self._accepted(request, store)
             if found is not None:
                 return found
-            claim = store.claim(wish.group.name) or self._take_over_stalled_refresh(wish, store)
-            if claim is not None:
+            lease = store.try_lock(request.group.name) or self._take_over_stalled_refresh(request, store)
+            if lease is not None:
                 try:
-                    return self._fill(wish, level)
+                    return self._fill(request, level)
                 finally:
-                    claim.release()
-            left = wish.deadline.left()
-            if not wish.waits or left <= 0:
+                    lease.release()
+            left = request.deadline.left()
+            if not request.waits or left <= 0:
                 raise _RefreshInProgressError
-            for_look = (left_before - left) * _PAUSE_FOR_LOOK
-            self._sleep(min(min(max(pause, for_look), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
+            for_read = (left_before - left) * _PAUSE_PER_READ
+            self._sleep(min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
             pause *= 2
 
-    def _take_over_stalled_refresh(self, wish: _Request[V], store: SharedStore) -> Lease | None:
-        """The right of the one who renews beside a holder that seems to have stalled."""
-        if not wish.waits or not 0 < wish.deadline.left() <= wish.deadline.seconds * (1 - _STALLED):
+    def _take_over_stalled_refresh(self, request: _Request[V], store: SharedStore) -> Lease | None:
+        """The right of one waiting process to refresh beside one that seems to have stalled."""
+        deadline = request.deadline
+        if not request.waits or not 0 < deadline.left() <= deadline.seconds * (1 - _STALLED_AFTER):
             return None
-        claim = store.claim(_takeover_group(wish.group))
-        if claim is not None:
-            waited = wish.deadline.seconds - wish.deadline.left()
-            log.warning(
-                "who renews %s has not come to an end within %.1f s, so this process does it", wish.group.what, waited
-            )
-        return claim
+        lease = store.try_lock(f"{request.group.name}?")
+        if lease is not None:
+            waited = deadline.seconds - deadline.left()
+            log.warning("refresh of %s has been running elsewhere for %.1f s; taking over", request.group.what, waited)
+        return lease
 
-    def _fill(self, wish: _Request[V], level: int) -> Refreshed[V]:
-        """Fill the store at `level`, whose claim is held, from the next one."""
+    def _fill(self, request: _Request[V], level: int) -> Refreshed[V]:
+        """Fill the store at `level`, whose lease is held, from the next one."""
         store = self.stores[level]
-        # Between the look and the claim, the one who had the claim before may have finished.
-        found = self._good(wish, level)
+        # Between the read and the lease, the process that had the lease before may have finished.
+        found = self._accepted(request, store)
         if found is not None:
             return found
-        self._raise_failure(wish.group, store)
-        if level >= wish.recalled:
-            store.count(wish.group.name, False)
+        self._raise_failure(request.group, store)
         try:
-            renewed = self._get_or_refresh(wish, level + 1)
+            refreshed = self._get_or_refresh(request, level + 1)
         except RedshiftSecretsError as error:
             until = self._clock() + RETRY_AFTER_SECONDS
-            store.replace(_failure_group(wish.group), {_FAILURE: error_to_json(error).encode()}, until)
+            store.replace(_failure_group(request.group), {_FAILURE: error_to_json(error).encode()}, until)
             raise
-        aged = renewed.aged
-        rows = renewed.rows()
-        ages = json.dumps([aged.stale_at, aged.expires_at]).encode()
-        store.replace(wish.group.name, {**rows, _AGES: ages}, aged.expires_at)
-        return Refreshed(aged, lambda: rows)
+        entry = refreshed.entry
+        rows = refreshed.rows()
+        times = json.dumps([entry.stale_at, entry.expires_at]).encode()
+        store.replace(request.group.name, {**rows, _TIMES: times}, entry.expires_at)
+        return Refreshed(entry, lambda: rows)
 
-    def _good(self, wish: _Request[V], level: int) -> Refreshed[V] | None:
-        group, store = wish.group, self.stores[level]
-        aged = self._alive(group, store)
-        if aged is None or not wish.good(aged):
+    def _accepted(self, request: _Request[V], store: SharedStore) -> Refreshed[V] | None:
+        group = request.group
+        entry = self._unexpired(group, store)
+        if entry is None or not request.accept(entry):
             return None
-        if level >= wish.recalled:
-            store.count(group.name, True)
+        return Refreshed(entry, lambda: store.read(group.name, group.all_names()))
 
-        def all_rows() -> Rows:
-            return store.read(group.name, group.all_names())
-
-        return Refreshed(aged, all_rows)
-
-    def _alive(self, group: Group[V], store: SharedStore) -> CacheEntry[V] | None:
-        rows = store.read(group.name, (*group.names, _AGES))
-        if _AGES not in rows:
+    def _unexpired(self, group: Group[V], store: SharedStore) -> CacheEntry[V] | None:
+        rows = store.read(group.name, (*group.names, _TIMES))
+        if _TIMES not in rows:
             return None
         value = group.decode(rows)
         try:
-            stale_at, expires_at = json.loads(rows[_AGES])
+            stale_at, expires_at = json.loads(rows[_TIMES])
         except (TypeError, ValueError):
             return None
         if value is None or expires_at <= self._clock():
@@ -225,7 +209,3 @@ class SharedTiers:
 
 def _failure_group(group: Group[V]) -> str:
     return f"{group.name}!"
-
-
-def _takeover_group(group: Group[V]) -> str:
-    return f"{group.name}?"

@@ -1,41 +1,46 @@
-"""A single flight: one thread does the work, any number of others may wait for what comes out."""
+"""Single flight within a process: one thread does the work, any number of others may wait for its outcome."""
 
 from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from redshift_secrets.cache import forks
-from redshift_secrets.cache.deadline import Deadline
 from redshift_secrets.errors import DeadlineError
 
 V = TypeVar("V")
 
 
-def copy_for_reraise(error: Exception) -> Exception:
-    """A copy of `error` to raise in another thread, so that threads do not share one traceback."""
-    try:
-        return copy.copy(error)
-    except Exception:  # an error of somebody else's that cannot be copied is shared after all
-        return error
+class Deadline:
+    """A moment `seconds` from now by the monotonic clock: a lookup returns before it, whatever happens."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._monotonic = monotonic
+        self._end = monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds until the deadline, never less than zero."""
+        return max(0.0, self._end - self._monotonic())
 
 
 class BackgroundCall(Generic[V]):
-    """Work that runs in a daemon thread: it neither holds up the exit of the process nor outlives a lookup's deadline."""
+    """A call in a daemon thread: it does not keep the process from exiting, and a lookup need not wait for its end."""
 
-    def __init__(self, what: str, work: Callable[[], V], landed: Callable[[BackgroundCall[V]], None]) -> None:
-        """`landed` is called in the thread of the flight when `value` or `error` is there, before anyone wakes up."""
+    def __init__(self, what: str, work: Callable[[], V], on_done: Callable[[BackgroundCall[V]], None]) -> None:
+        """`on_done` is called in the new thread as soon as `value` or `error` is set, before any waiting thread continues."""
         self._what = what
         self._work = work
-        self._landed = landed
+        self._on_done = on_done
         self._done = threading.Event()
         self.value: V | None = None
         self.error: Exception | None = None
 
     def start(self) -> None:
-        """Start the thread; raises `RuntimeError` where the system has no thread to give."""
+        """Start the thread; raises `RuntimeError` where the system cannot start another."""
         threading.Thread(target=self._run, name=f"redshift-secrets {self._what}", daemon=True).start()
 
     def _run(self) -> None:
@@ -45,15 +50,23 @@ class BackgroundCall(Generic[V]):
             self.error = error
         finally:
             try:
-                self._landed(self)
+                self._on_done(self)
             finally:
                 forks.exiting_threads.add_this_thread()
                 self._done.set()
 
     def wait(self, deadline: Deadline) -> V:
-        """Return what came out, or raise its error; `DeadlineError` when it is not there in time."""
+        """Return the value, or raise the error; raises `DeadlineError` when there is neither in time."""
         if not self._done.wait(deadline.left()):
             raise DeadlineError(self._what, deadline.seconds)
         if self.error is not None:
             raise copy_for_reraise(self.error)
         return self.value  # type: ignore[return-value]  # set whenever there is no error
+
+
+def copy_for_reraise(error: Exception) -> Exception:
+    """Return a copy of `error` to raise in another thread, so that threads do not share one traceback."""
+    try:
+        return copy.copy(error)
+    except Exception:  # an error of another package may not be copyable: then it is shared after all
+        return error

@@ -1,29 +1,34 @@
-"""What a tier outside this process looks like: the host's store and the fleet's."""
+"""What a tier outside this process looks like: the host store and the fleet store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from redshift_secrets.cache.hits import Hits
-
 CLOCKS_DIFFER_SECONDS = 300.0
-"""By how much the clocks of two hosts may differ: AWS takes no request of a host whose clock is farther off."""
+"""By how much the clocks of two hosts may differ: AWS rejects requests of a host whose clock is farther off."""
 
 
 class Lease(Protocol):
-    """The right to renew one group, held by one process of the tier. It ends with the process that holds it."""
+    """The right to refresh one group, held by one process of the tier. It ends with that process."""
 
     def release(self) -> None:
-        """Let others renew. May be called once, by the thread that got it; never raises."""
+        """Let others refresh. May be called once, by the thread that got it; never raises."""
+
+
+class FreeLease:
+    """The right to refresh where no lock can be had: too many refreshes are better than none."""
+
+    def release(self) -> None:
+        """Nothing to release."""
 
 
 class SharedStore(Protocol):
     """Rows of bytes in groups, sealed by the store itself before they leave this process.
 
     Nothing that goes wrong with a store is an error of a lookup: a store that is missing, full, locked, corrupt,
-    unreadable or written by somebody else reads as empty, and what is written to it is lost. It says so in one log
-    line, not in one for each lookup. Safe among threads, and in the child of a fork.
+    unreadable or written by somebody else reads as empty, and what is written to it is lost. It logs that once, not for
+    each lookup. Safe among threads, and in the child of a fork.
     """
 
     name: str
@@ -31,28 +36,22 @@ class SharedStore(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether a read answers at once. A lookup does not read a store that is not; a renewal may."""
+        """Whether a read answers at once. A lookup does not read a store that is not ready; a refresh may."""
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
-        """Return those of the named rows that are there and not past their end, and that nobody has changed or moved.
+        """Return those of the named rows that are there, unexpired, and neither changed nor moved by anyone.
 
-        What was written later than now is not there: the clock was set back since, and nobody can tell how old it is.
+        A row written later than now is not returned: the clock was set back since, and its age is unknown.
         """
 
     def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
         """Make `rows` all that the group has, at once for every reader, until `expires_at` (seconds since the epoch)."""
 
-    def claim(self, group: str) -> Lease | None:
-        """Return the right to renew the group, without waiting; `None` while another process has it.
+    def try_lock(self, group: str) -> Lease | None:
+        """Return the right to refresh the group, without waiting; `None` while another process has it.
 
-        Where a store cannot tell, everyone gets the right: too many renewals are better than none.
+        Where a store cannot tell, everyone gets a `FreeLease`.
         """
 
     def clear(self, group: str | None = None) -> None:
-        """Forget one group, or everything, and then the counts as well."""
-
-    def count(self, group: str, found: bool) -> None:
-        """Count one lookup of the group, which was there or was not, for all processes that use the store."""
-
-    def hits(self) -> Hits:
-        """Return what was counted since the store was made or emptied."""
+        """Remove one group, or everything."""

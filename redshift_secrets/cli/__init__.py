@@ -1,1 +1,1 @@
-"""The face for a shell: `redshift-secrets`."""
+"""A shell's face: `redshift-secrets`, one file for each command."""

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-import yaml
-from rich.console import Console
-from rich.table import Table
+import typer
 
 
-def print_rows(rows: Sequence[Mapping[str, str]], columns: Sequence[str], output: str) -> None:
-    """Print `rows` to standard output; `output` is table, json, yaml or plain."""
-    if output == "json":
+class Output(str, enum.Enum):  # StrEnum is 3.11
+    """The formats of Airflow's own commands."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+    plain = "plain"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
+
+
+def print_rows(rows: Sequence[Mapping[str, str]], columns: Sequence[str], output: Output) -> None:
+    """Print `rows` to standard output."""
+    if output is Output.json:
         print(json.dumps([dict(row) for row in rows]))
-    elif output == "yaml":
+    elif output is Output.yaml:
+        import yaml
+
         print(yaml.safe_dump([dict(row) for row in rows], sort_keys=False), end="")
-    elif output == "plain":
-        _plain(rows, columns)
+    elif output is Output.plain:
+        _print_plain(rows, columns)
     else:
-        _table(rows, columns)
+        _print_table(rows, columns)
 
 
-def _plain(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+def _print_plain(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
     lines = [list(columns), *([row[column] for column in columns] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+def _print_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     console = Console()
-    # Into a pipe or a file a table is as wide as it needs to be: nothing may be cut off there.
+    # In a pipe or a file a table is as wide as it needs to be: nothing may be truncated there.
     if not console.is_terminal:
         console = Console(width=10_000)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        # Not markup: a tag may contain square brackets' look-alikes, and colours must come from us alone.
-        table.add_row(*(_text(row[column]) for column in columns))
+        # Not markup: a tag may contain characters that look like it.
+        table.add_row(*(escape(row[column]) for column in columns))
     console.print(table)
-
-
-def _text(cell: str) -> str:
-    from rich.markup import escape
-
-    return escape(cell)

@@ -1,8 +1,9 @@
-"""Who asks: what is cached for one AWS identity and one configuration is never found by another.
+"""The caller: the AWS identity of this process. What is cached for one caller and one configuration is never found by
+another.
 
-On a host that has to be told without asking AWS, which would cost more than the cache saves: by everything that decides
-whom boto3's default chain finds. Across hosts that is not enough (two machines may have the same environment and
-different instance roles), so there AWS is asked; see `aws.door.AwsClient.sts_identity`.
+On a host the caller is told apart without asking AWS, which would cost more than the cache saves: by everything that
+decides which credentials boto3's default chain finds. Across hosts that is not enough (two machines may have the same
+environment and different instance roles), so there AWS is asked; see `aws.client.AwsClient.sts_identity`.
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 """
 
@@ -21,7 +22,7 @@ from redshift_secrets.settings.settings import Settings
 
 
 def settings_fingerprint(settings: Settings) -> str:
-    """Return a short text that differs for settings that differ in anything that decides what we answer ourselves."""
+    """Return a digest that differs for settings that differ in anything that decides an answer of this backend."""
     fields = asdict(settings)
     del fields["cache"], fields["fallback"]
     return _digest(fields)
@@ -33,7 +34,7 @@ def _content(path: str) -> bytes:
 
 
 def caller_fingerprint(environ: Mapping[str, str], read: Callable[[str], bytes] = _content) -> str:
-    """Return a short text that differs for processes of this host that AWS may know as somebody else.
+    """Return a digest that differs for processes of this host that AWS may know as different callers.
 
     `read` returns the content of the file at a path or raises `OSError`.
     """
@@ -65,5 +66,5 @@ def _plain(value: object) -> object:
 
 
 def _digest(content: object) -> str:
-    # Access keys go in here: what comes out names them without telling them.
+    # Access keys go in here: the digest identifies them without revealing them.
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()

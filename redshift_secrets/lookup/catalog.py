@@ -1,7 +1,7 @@
-"""The keeper of what exists: every connection spec that can be seen from here, by conn_id.
+"""The catalog: every connection spec that can be seen from here, by conn_id.
 
 Each scope (one kind of warehouse, one region, one account) is listed and fails on its own, and keeps what was last
-known of it. The catalog as a whole follows the three ages; section 4 of the design says what a lookup may cost.
+known of it. What a lookup may cost: docs/contract.md, "Looking a conn_id up"; how long a catalog is used: "Ages".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -27,16 +27,17 @@ from redshift_secrets.cache import (
     SharedTiers,
 )
 from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsError
-from redshift_secrets.lookup import snapshot as snapshots
-from redshift_secrets.lookup import spec as specs
-from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics, NoMetrics
+from redshift_secrets.lookup import snapshot as rows_of_catalog
+from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Lookup, Metrics, NoMetrics
 from redshift_secrets.lookup.parallel import run_all
-from redshift_secrets.lookup.rows import listings_from_bytes, warehouses_from_bytes, warehouses_to_bytes
-from redshift_secrets.lookup.snapshot import CatalogMeta, Claims, Snapshot
+from redshift_secrets.lookup.snapshot import CatalogMeta, Claims, Snapshot, build_snapshot
+from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 MISS_REFRESH_SECONDS = 10.0
 """How often, at most, a missing conn_id that matches `connections_lookup_pattern` has everything listed again."""
@@ -45,23 +46,23 @@ _ALL = "all"
 _WHAT = "the catalog of warehouses"
 
 _THREADS = 16
-_PATIENT_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 10.0
-_LOOK, _LOOK_SECONDS = "warehouse", 5.0
+_STATE, _STATE_SECONDS = "warehouse", 5.0
 _SPREAD = 0.1
 
 
 class WarehouseLister(Protocol):
-    """What the catalog needs of AWS; `aws.door.AwsClient` is the real one."""
+    """What the catalog needs of AWS; `aws.client.AwsClient` implements it."""
 
     def scopes(self) -> Sequence[Scope]:
-        """Everything there is to list."""
+        """Return everything there is to list."""
 
     def list(self, scope: Scope) -> Sequence[Warehouse]:
-        """The tagged warehouses of one scope."""
+        """Return the tagged warehouses of one scope."""
 
-    def look(self, seen: Warehouse) -> Warehouse:
-        """One warehouse as it is at this moment."""
+    def describe(self, warehouse: Warehouse) -> Warehouse:
+        """Return one warehouse as it is at this moment."""
 
 
 class Catalog:
@@ -69,7 +70,7 @@ class Catalog:
 
     A process that listed everything keeps the snapshot; any other reads what it needs, row by row, from the shared
     tiers under `group`. `clock` gives seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand`
-    numbers from 0 to 1 to spread renewals.
+    numbers from 0 to 1 to spread refreshes.
     """
 
     def __init__(
@@ -92,153 +93,166 @@ class Catalog:
         self._clock = clock
         self._monotonic = monotonic
         self._rand = rand
-        self._heads: ProcessCache[str, CatalogMeta] = ProcessCache(
+        self._metas: ProcessCache[str, CatalogMeta] = ProcessCache(
             lambda _key: _WHAT, clock=clock, monotonic=monotonic, maxsize=1
         )
-        self._looks: ProcessCache[str, Warehouse] = ProcessCache(
+        self._states: ProcessCache[str, Warehouse] = ProcessCache(
             lambda arn: f"the state of {arn}", clock=clock, monotonic=monotonic
         )
-        self._kept: ClockSafeEntry[Snapshot] | None = None
+        self._listed: ClockSafeEntry[Snapshot] | None = None
         self._miss_failed_at = float("-inf")
 
     @property
     def _own(self) -> CacheEntry[Snapshot] | None:
-        """What this process itself took last, however old."""
-        kept = self._kept
-        return kept.now() if kept is not None else None
+        """The last snapshot that this process itself took, however old."""
+        listed = self._listed
+        return listed.current() if listed is not None else None
 
-    def find(self, conn_id: str, deadline: Deadline) -> CacheEntry[Claims]:
-        """Return what is known of `conn_id`; lists everything first where nothing usable is.
+    def find(self, conn_id: str, lookup: Lookup) -> CacheEntry[Claims]:
+        """Return what is known of `conn_id`; lists everything first where nothing unexpired is known.
 
         Raises `CatalogUnavailableError` when nothing could be listed and `DeadlineError` when that took too long.
         """
-        found = self._recall(conn_id, counted=True)
+        found = self._cached(conn_id, lookup)
         if found is None:
-            self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
-            return self._after_renewal(conn_id, deadline)
+            self._metas.get(_ALL, functools.partial(self._refresh, self._is_usable), lookup.deadline, lookup.waits)
+            return self._after_refresh(conn_id, lookup)
         if self._clock() >= found.stale_at:
-            self._heads.refresh_in_background(_ALL, functools.partial(self._renew, self._fresh, behind=True))
+            self._metas.refresh_in_background(_ALL, functools.partial(self._refresh, self._is_fresh, behind=True))
         return found
 
-    def renewed_for_miss(self, claims: CacheEntry[Claims], deadline: Deadline) -> CacheEntry[Claims]:
+    def refresh_for_miss(self, claims: CacheEntry[Claims], lookup: Lookup) -> CacheEntry[Claims]:
         """Return what is known of a missing conn_id after listing again, which is done at most once in
         `MISS_REFRESH_SECONDS`.
 
-        Scopes in back-off are left alone. Where listing fails, what was known before is the answer.
+        Scopes in back-off are not listed. Where listing fails, what was known before is the answer.
         """
-        newest = self._recall(claims.value.conn_id) or claims
-        if newest.value.warehouses or not self._may_list_for_miss(newest.value.head):
+        newest = self._cached(claims.value.conn_id, lookup) or claims
+        if newest.value.warehouses or not self._may_list_for_miss(newest.value.meta):
             return newest
+        lookup.waits()
         try:
-            self._heads.renewed(_ALL, functools.partial(self._renew, self._recent, at_once=True), deadline)
+            self._metas.refresh(_ALL, functools.partial(self._refresh, self._is_recent, at_once=True), lookup.deadline)
         except Exception as error:
             self._miss_failed_at = self._clock()
-            told = error if isinstance(error, RedshiftSecretsError) else type(error).__name__
-            log.warning("the catalog could not be listed again for a missing conn_id: %s", told)
+            reason = error if isinstance(error, RedshiftSecretsError) else type(error).__name__
+            log.warning("the catalog could not be listed again for a missing conn_id: %s", reason)
             return newest
-        return self._recall(claims.value.conn_id) or newest
+        return self._cached(claims.value.conn_id, lookup) or newest
 
     def snapshot(self, deadline: Deadline) -> Snapshot:
-        """Return everything that is known, for those who list; raises as `find`."""
+        """Return everything that is known, for commands that list; raises as `find`."""
         own = self._own
         if own is None or self._clock() >= own.expires_at:
-            self._heads.aged(_ALL, functools.partial(self._renew, self._alive), deadline)
+            self._metas.get(_ALL, functools.partial(self._refresh, self._is_usable), deadline)
         elif self._clock() >= own.stale_at:
-            self._heads.refresh_in_background(_ALL, functools.partial(self._renew, self._fresh, behind=True))
+            self._metas.refresh_in_background(_ALL, functools.partial(self._refresh, self._is_fresh, behind=True))
         own = self._own
         if own is not None:
             return own.value
-        found = self._tiers.recall(self._listings_group(), anywhere=True)
-        return snapshots.take(found.value if found else (), self._clock(), self._settings)
+        found = self._tiers.get(self._listings_group(), anywhere=True)
+        return build_snapshot(found.value if found else (), self._clock(), self._settings)
 
-    def recalled(self) -> CacheEntry[Snapshot] | None:
+    def cached(self) -> CacheEntry[Snapshot] | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
-        found = self._tiers.recall(self._listings_group())
+        found = self._tiers.get(self._listings_group())
         if found is None:
             return None
-        return CacheEntry(snapshots.take(found.value, self._clock(), self._settings), found.stale_at, found.expires_at)
+        return CacheEntry(build_snapshot(found.value, self._clock(), self._settings), found.stale_at, found.expires_at)
 
     def specs(self, conn_id: str, warehouses: Sequence[Warehouse]) -> tuple[ConnectionSpec, ...]:
         """Return one spec of `conn_id` for each of the warehouses, the oldest first."""
-        claims = sorted(warehouses, key=lambda warehouse: (warehouse.created_at, warehouse.arn))
-        return tuple(specs.build(warehouse, conn_id, self._settings) for warehouse in claims)
+        oldest_first = sorted(warehouses, key=lambda warehouse: (warehouse.created_at, warehouse.arn))
+        return tuple(build_spec(warehouse, conn_id, self._settings) for warehouse in oldest_first)
 
-    def look(self, spec: ConnectionSpec, deadline: Deadline) -> ConnectionSpec:
-        """Return the spec with its warehouse as it is at this moment, asked of AWS at most once in a few seconds by all
-        processes together."""
-        seen = spec.warehouse
+    def describe(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
+        """Return the spec with its warehouse as it is at this moment; all processes together ask AWS at most once in a few
+        seconds."""
+        listed = spec.warehouse
 
         def ask() -> Refreshed[Warehouse]:
-            found = self._aws.look(seen)
-            until = self._clock() + _LOOK_SECONDS
-            return Refreshed(CacheEntry(found, until, until), lambda: {_LOOK: warehouses_to_bytes([found])})
+            found = self._aws.describe(listed)
+            until = self._clock() + _STATE_SECONDS
+            return Refreshed(
+                CacheEntry(found, until, until), lambda: {_STATE: rows_of_catalog.warehouses_to_bytes([found])}
+            )
 
         def decode(rows: Rows) -> Warehouse | None:
-            found = warehouses_from_bytes(rows[_LOOK]) if _LOOK in rows else None
+            found = rows_of_catalog.warehouses_from_bytes(rows[_STATE]) if _STATE in rows else None
             return found[0] if found else None
 
-        def renew() -> CacheEntry[Warehouse]:
+        def refresh() -> CacheEntry[Warehouse]:
             return self._tiers.get_or_refresh(
                 group, ask, deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic)
             )
 
-        group = Group(f"{self._group} {seen.arn}", f"the state of {seen}", (_LOOK,), decode, lambda: (_LOOK,))
-        warehouse = self._looks.aged(seen.arn, renew, deadline, lambda: self._tiers.recall(group)).value
-        # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
-        return specs.build(replace(warehouse, tags=seen.tags), spec.conn_id, self._settings)
+        def look_in_store() -> CacheEntry[Warehouse] | None:
+            return self._from_store(group, lookup)
 
-    def _recall(self, conn_id: str, *, anywhere: bool = False, counted: bool = False) -> CacheEntry[Claims] | None:
+        group = Group(f"{self._group} {listed.arn}", f"the state of {listed}", (_STATE,), decode, lambda: (_STATE,))
+        found = self._states.get(listed.arn, refresh, lookup.deadline, lookup.waits, look_in_store).value
+        # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
+        return build_spec(replace(found, tags=listed.tags), spec.conn_id, self._settings)
+
+    def _cached(self, conn_id: str, lookup: Lookup, *, anywhere: bool = False) -> CacheEntry[Claims] | None:
         """What is known of a conn_id without asking AWS: from this process's snapshot, else from the nearest tier."""
         own, now = self._own, self._clock()
         if own is not None and now < own.stale_at:
-            return _claims_of(own, conn_id)
-        shared = self._tiers.recall(self._claims_group(conn_id), anywhere=anywhere, counted=counted)
+            return _claims_in(own, conn_id)
+        shared = self._from_store(self._claims_group(conn_id), lookup, anywhere=anywhere)
         if own is None or now >= own.expires_at or (shared is not None and shared.stale_at > own.stale_at):
             return shared
-        return _claims_of(own, conn_id)
+        return _claims_in(own, conn_id)
 
-    def _after_renewal(self, conn_id: str, deadline: Deadline) -> CacheEntry[Claims]:
-        found = self._recall(conn_id, anywhere=True)
+    def _from_store(self, group: Group[V], lookup: Lookup, *, anywhere: bool = False) -> CacheEntry[V] | None:
+        found = self._tiers.get(group, anywhere=anywhere)
+        if found is not None:
+            lookup.reached(self._tiers.stores[0].name)
+        return found
+
+    def _after_refresh(self, conn_id: str, lookup: Lookup) -> CacheEntry[Claims]:
+        found = self._cached(conn_id, lookup, anywhere=True)
         if found is None:
-            # There is a head without the rows that belong to it: the store was emptied or damaged. Only a newer one will do.
-            damaged = self._shared_head()
+            # There is a meta row without the rows that belong to it: the store was emptied or damaged. Only a newer one
+            # will do.
+            damaged = self._shared_meta()
             since = damaged.value.taken_at if damaged else float("-inf")
-            newer = functools.partial(self._renew, lambda head: head.value.taken_at > since)
-            self._heads.renewed(_ALL, newer, deadline)
-            found = self._recall(conn_id, anywhere=True)
+            newer = functools.partial(self._refresh, lambda meta: meta.value.taken_at > since)
+            self._metas.refresh(_ALL, newer, lookup.deadline)
+            found = self._cached(conn_id, lookup, anywhere=True)
         if found is None:
             raise CatalogUnavailableError(["what another process listed cannot be read here"])
         return found
 
-    def _alive(self, _head: CacheEntry[CatalogMeta]) -> bool:
+    def _is_usable(self, _meta: CacheEntry[CatalogMeta]) -> bool:
         return True
 
-    def _fresh(self, head: CacheEntry[CatalogMeta]) -> bool:
-        return self._clock() < head.stale_at
+    def _is_fresh(self, meta: CacheEntry[CatalogMeta]) -> bool:
+        return self._clock() < meta.stale_at
 
-    def _recent(self, head: CacheEntry[CatalogMeta]) -> bool:
-        return self._is_recent(head.value.taken_at)
+    def _is_recent(self, meta: CacheEntry[CatalogMeta]) -> bool:
+        return self._was_recently(meta.value.taken_at)
 
-    def _may_list_for_miss(self, head: CatalogMeta) -> bool:
-        return not self._is_recent(head.taken_at) and not self._is_recent(self._miss_failed_at)
+    def _may_list_for_miss(self, meta: CatalogMeta) -> bool:
+        return not self._was_recently(meta.taken_at) and not self._was_recently(self._miss_failed_at)
 
-    def _is_recent(self, moment: float) -> bool:
+    def _was_recently(self, moment: float) -> bool:
         # Also where it lies ahead by less: hosts do not agree on the time. By more, the clock was set back since.
         return abs(self._clock() - moment) < MISS_REFRESH_SECONDS
 
-    def _renew(
-        self, good: Callable[[CacheEntry[CatalogMeta]], bool], *, behind: bool = False, at_once: bool = False
+    def _refresh(
+        self, accept: Callable[[CacheEntry[CatalogMeta]], bool], *, behind: bool = False, at_once: bool = False
     ) -> CacheEntry[CatalogMeta]:
-        """Take a head that another process put into the shared tiers, or list for all of them."""
+        """Take a catalog that another process put into the shared tiers, or list for all of them."""
         own = self._own
-        mine = CacheEntry(own.value.head, own.stale_at, own.expires_at) if own else None
-        if mine is not None and self._clock() < mine.expires_at and good(mine):
-            return mine  # a thread that was a moment too late to join the flight before
+        mine = CacheEntry(own.value.meta, own.stale_at, own.expires_at) if own else None
+        if mine is not None and self._clock() < mine.expires_at and accept(mine):
+            return mine  # a thread that came a moment too late to join the refresh before
         return self._tiers.get_or_refresh(
-            self._head_group(),
+            self._meta_group(),
             functools.partial(self._list, behind=behind, at_once=at_once),
-            good=good,
-            meanwhile=(mine or self._heads.peek(_ALL) or self._shared_head()) if behind else None,
+            accept=accept,
+            stale_value=(mine or self._metas.peek(_ALL) or self._shared_meta()) if behind else None,
             deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic),
         )
 
@@ -247,14 +261,14 @@ class Catalog:
         now = self._clock()
         known = {listing.scope: listing for listing in self._known_listings()}
         listings = [
-            self._remembered(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())
+            self._without_expired(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())
         ]
         due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
-        # Half of the time of a lookup: the other half is for minting, also while one region does not answer. Where
-        # nobody waits, and where nothing is known yet, what takes longer is waited for: who asks next will find it.
-        seconds = _PATIENT_SECONDS if behind else self._settings.aws_timeout_seconds / 2
+        # Half of the time of a lookup: the other half is for minting, also while one region does not answer. Where no
+        # lookup waits, and where nothing is known yet, a slow listing is waited for: the next lookup finds it.
+        seconds = _PATIENCE_SECONDS if behind else self._settings.aws_timeout_seconds / 2
         deadline = Deadline(seconds, self._monotonic)
-        patience = Deadline(max(_PATIENT_SECONDS, seconds), self._monotonic) if not known else None
+        patience = Deadline(max(_PATIENCE_SECONDS, seconds), self._monotonic) if not known else None
         calls = [functools.partial(self._aws.list, listing.scope) for listing in due]
         answers = dict(
             zip(
@@ -267,50 +281,55 @@ class Catalog:
         if all(listing.listed_at is None for listing in listings):
             raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
         self._metrics.incr(CATALOG_REFRESHES)
-        snapshot = snapshots.take(listings, now, self._settings)
+        snapshot = build_snapshot(listings, now, self._settings)
         for problem in snapshot.problems:
             log.warning("%s", problem)
         oldest = min(x.listed_at for x in listings if x.listed_at is not None)
         stale_at = min(listing.due_at for listing in listings)
         expires_at = oldest + self._settings.catalog_max_stale_seconds
-        self._kept = ClockSafeEntry(CacheEntry(snapshot, stale_at, expires_at), self._clock, self._monotonic)
-        return Refreshed(CacheEntry(snapshot.head, stale_at, expires_at), lambda: snapshots.rows_of(snapshot))
+        self._listed = ClockSafeEntry(CacheEntry(snapshot, stale_at, expires_at), self._clock, self._monotonic)
+        return Refreshed(
+            CacheEntry(snapshot.meta, stale_at, expires_at), lambda: rows_of_catalog.snapshot_to_rows(snapshot)
+        )
 
     def _known_listings(self) -> tuple[Listing, ...]:
         """What this process or another one listed before, whichever is newer."""
-        kept = self._own
-        own = kept.value if kept else None
-        shared = self._shared_head()
-        if shared is not None and (own is None or shared.value.taken_at > own.head.taken_at):
-            found = self._tiers.recall(self._listings_group())
+        entry = self._own
+        own = entry.value if entry else None
+        shared = self._shared_meta()
+        if shared is not None and (own is None or shared.value.taken_at > own.meta.taken_at):
+            found = self._tiers.get(self._listings_group())
             if found is not None:
                 return found.value
         return own.listings if own is not None else ()
 
-    def _shared_head(self) -> CacheEntry[CatalogMeta] | None:
-        return self._tiers.recall(self._head_group())
+    def _shared_meta(self) -> CacheEntry[CatalogMeta] | None:
+        return self._tiers.get(self._meta_group())
 
-    def _head_group(self) -> Group[CatalogMeta]:
-        return Group(self._group, _WHAT, (snapshots.META,), snapshots.meta_from_rows, snapshots.all_names)
+    def _meta_group(self) -> Group[CatalogMeta]:
+        names = (rows_of_catalog.META,)
+        return Group(self._group, _WHAT, names, rows_of_catalog.meta_from_rows, rows_of_catalog.all_rows)
 
     def _listings_group(self) -> Group[tuple[Listing, ...]]:
-        def decode(rows: Rows) -> tuple[Listing, ...] | None:
-            return listings_from_bytes(rows[snapshots.LISTINGS]) if snapshots.LISTINGS in rows else None
+        name = rows_of_catalog.LISTINGS
 
-        return Group(self._group, _WHAT, (snapshots.LISTINGS,), decode, snapshots.all_names)
+        def decode(rows: Rows) -> tuple[Listing, ...] | None:
+            return rows_of_catalog.listings_from_bytes(rows[name]) if name in rows else None
+
+        return Group(self._group, _WHAT, (name,), decode, rows_of_catalog.all_rows)
 
     def _claims_group(self, conn_id: str) -> Group[Claims]:
-        name = snapshots.row_of(conn_id)
+        names = (rows_of_catalog.META, rows_of_catalog.claims_row(conn_id))
 
         def decode(rows: Rows) -> Claims | None:
-            head = snapshots.meta_from_rows(rows)
-            warehouses = snapshots.claims_from_rows(rows, conn_id)
-            return Claims(conn_id, warehouses, head) if head is not None and warehouses is not None else None
+            meta = rows_of_catalog.meta_from_rows(rows)
+            warehouses = rows_of_catalog.claims_from_rows(rows, conn_id)
+            return Claims(conn_id, warehouses, meta) if meta is not None and warehouses is not None else None
 
-        return Group(self._group, _WHAT, (snapshots.META, name), decode, snapshots.all_names)
+        return Group(self._group, _WHAT, names, decode, rows_of_catalog.all_rows)
 
-    def _remembered(self, listing: Listing, now: float) -> Listing:
-        """The listing, without what was last known of it where that is too old to be served."""
+    def _without_expired(self, listing: Listing, now: float) -> Listing:
+        """The listing, without what was last known of it where that is too old to be used."""
         latest = now + self._longest_pause() + CLOCKS_DIFFER_SECONDS
         if (listing.listed_at or 0) > now + CLOCKS_DIFFER_SECONDS or listing.due_at > latest:
             # Nothing was listed after now, and nothing is put off for so long: the clock was set back since.
@@ -335,12 +354,12 @@ class Catalog:
         # A region that is denied for good must not cost a call every ten seconds: the pause doubles.
         failures = before.failures + 1
         pause = min(_FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10), self._longest_pause())
-        kept = "nothing is known of it" if before.listed_at is None else "what was last known of it is kept"
+        kept = "nothing is known of it" if before.listed_at is None else "its last listing is kept"
         log.warning("%s could not be listed, %s: %s", before.scope, kept, error)
         return replace(before, error=error, failures=failures, due_at=now + pause)
 
 
-def _claims_of(snapshot: CacheEntry[Snapshot], conn_id: str) -> CacheEntry[Claims]:
+def _claims_in(snapshot: CacheEntry[Snapshot], conn_id: str) -> CacheEntry[Claims]:
     value = snapshot.value
-    claims = Claims(conn_id, value.claims.get(conn_id, ()), value.head)
+    claims = Claims(conn_id, value.claims.get(conn_id, ()), value.meta)
     return CacheEntry(claims, snapshot.stale_at, snapshot.expires_at)

@@ -1,9 +1,7 @@
-"""From a connection spec and a credential to the fields of an Airflow Connection. Pure."""
+"""Connection spec and credential in, the fields of an Airflow Connection out. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,10 +11,10 @@ from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential
 def with_credential(
     spec: ConnectionSpec, address: tuple[str, int], credential: Credential, valid_until: float | None = None
 ) -> ConnectionFields:
-    """Return a connection that logs in with a credential of ours, which is handed out until `valid_until`.
+    """Return a connection that logs in with a minted credential, which is returned until `valid_until`.
 
-    `extra` has only what tags and settings asked for: each client passes it to its driver word for word, and a key
-    that one driver takes stops another.
+    `extra` has only what tags and settings asked for: each client passes it to its driver unchanged, and a key that one
+    driver takes breaks another.
     """
     return ConnectionFields(
         conn_id=spec.conn_id,
@@ -29,14 +27,14 @@ def with_credential(
         extra=dict(spec.extra),
         description=(
             f"{spec.warehouse}: user {credential.user}, minted by {credential.minted_by} at"
-            f" {_utc(credential.minted_at)}, dies at {_utc(credential.expires_at)}"
+            f" {_utc(credential.minted_at)}, expires at {_utc(credential.expires_at)}"
         ),
         valid_until=valid_until,
     )
 
 
 def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: str | None) -> ConnectionFields:
-    """Return the connection that Airflow users write by hand today: no password, the driver mints for itself.
+    """Return the connection that Airflow users write by hand: no password, the driver mints for itself.
 
     https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/redshift.html
     """
@@ -65,19 +63,6 @@ def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: 
         extra={**iam, **spec.extra},
         description=f"{warehouse}: the driver mints for itself (auth = connector)",
     )
-
-
-def application_name(environ: Mapping[str, str]) -> str | None:
-    """Return `airflow/<dag_id>/<task_id>` of the task whose environment this is, or `None` where no task runs.
-
-    Airflow sets both variables right before a task is executed. Redshift shows the name in its logs and takes 250
-    characters of ASCII, so each part is cut to 120.
-    https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html
-    """
-    dag_id, task_id = environ.get("AIRFLOW_CTX_DAG_ID"), environ.get("AIRFLOW_CTX_TASK_ID")
-    if not dag_id or not task_id:
-        return None
-    return re.sub(r"[^!-~]", "?", f"airflow/{dag_id[:120]}/{task_id[:120]}")
 
 
 def _utc(seconds: float) -> str:

@@ -2,13 +2,14 @@
 
 | metric | kind | tags |
 | --- | --- | --- |
-| `redshift_secrets.lookups` | counter | `outcome`: found, missed, refused; `tier`: process, the nearest shared one, or aws |
+| `redshift_secrets.lookups` | counter | `outcome`: found, missed, refused; `tier`: the farthest one that this lookup asked |
 | `redshift_secrets.mints` | counter | |
 | `redshift_secrets.mint_failures` | counter | `code`: AWS's error code |
 | `redshift_secrets.catalog_refreshes` | counter | |
-| `redshift_secrets.age_at_use` | timer | age of the credential that a lookup was answered with |
+| `redshift_secrets.age_at_use` | timer | age of the credential that a lookup returned |
 
-Plain StatsD has no tags. There their values are parts of the name: `redshift_secrets.lookups.found.host`,
+The tiers are `process`, the nearest shared one (`host`, `fleet`), and `aws` for a lookup that waited for a refresh. Plain
+StatsD has no tags. There their values are parts of the name: `redshift_secrets.lookups.found.host`,
 `redshift_secrets.mint_failures.AccessDenied`.
 """
 
@@ -18,6 +19,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
+from redshift_secrets.cache import Deadline
+
 LOOKUPS = "redshift_secrets.lookups"
 MINTS = "redshift_secrets.mints"
 MINT_FAILURES = "redshift_secrets.mint_failures"
@@ -26,20 +29,37 @@ AGE_AT_USE = "redshift_secrets.age_at_use"
 
 
 class Metrics(Protocol):
-    """The part of Airflow's Stats that is used here."""
+    """The part of Airflow's Stats that is used here. Its methods do not raise."""
 
     def incr(self, stat: str, *, tags: Mapping[str, str] | None = None) -> None:
         """Count one."""
 
     def timing(self, stat: str, dt: timedelta) -> None:
-        """Note a duration."""
+        """Record a duration."""
 
 
 class NoMetrics:
-    """A site that watches nothing."""
+    """Metrics of a site that has none on."""
 
     def incr(self, stat: str, *, tags: Mapping[str, str] | None = None) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def timing(self, stat: str, dt: timedelta) -> None:
-        """Nothing to do."""
+        """Do nothing."""
+
+
+class Lookup:
+    """One lookup: when it has to end, and the farthest tier that it has asked."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.tier = "process"
+
+    def reached(self, store: str) -> None:
+        """Record that a shared store had the entry."""
+        if self.tier == "process":
+            self.tier = store
+
+    def waits(self) -> None:
+        """Record that a refresh is waited for."""
+        self.tier = "aws"

@@ -1,4 +1,4 @@
-"""Run many calls at once in a few threads, and do not wait longer than agreed."""
+"""Runs many calls at once in a few threads, and does not wait longer than agreed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from redshift_secrets.cache import forks
-from redshift_secrets.cache.deadline import Deadline
+from redshift_secrets.cache.single_flight import Deadline
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def run_all(
 ) -> list[T | Exception | None]:
     """Return for each call what it returned, the exception it raised, or `None` when the deadline came first.
 
-    With `patience`, a later deadline, it goes on as long as that until at least one call has returned.
+    With `patience`, a later deadline, it continues until then while no call has returned.
 
     The threads are daemons, unlike those of `concurrent.futures`, which would keep the process from exiting while AWS
     does not answer. A call that has not begun at the deadline is never begun.

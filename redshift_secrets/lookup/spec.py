@@ -1,6 +1,6 @@
-"""From the tags of a warehouse and the settings of the site to a connection spec: tag beats setting beats default.
+"""Tags of a warehouse and settings of the site in, a connection spec out: tag beats setting beats default.
 
-Pure. What cannot work is written down as an error of that one spec, with the resource, the tag and the fix.
+Pure. What cannot work becomes an error of that one spec, with the resource, the tag and the fix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
 from redshift_secrets.settings.settings import Settings
 
-_SETTING_OF = {
+_SETTINGS = {
     "database": "database",
     "db-user": "db_user",
     "db-groups": "db_groups",
@@ -22,7 +22,7 @@ _SETTING_OF = {
     "duration": "duration_seconds",
     "conn-type": "conn_type",
 }
-"""The setting that stands behind a tag; the other tags have none."""
+"""The setting behind each tag; the other tags have none."""
 
 
 _DEFAULTS = Settings()
@@ -38,7 +38,7 @@ class _Chosen(Struct, frozen=True):
 
 
 def ineligible(warehouse: Warehouse, settings: Settings) -> str | None:
-    """Say why a warehouse may not claim any conn_id on this site, or return `None` where it may."""
+    """Return why a warehouse may not claim any conn_id on this site, `None` where it may."""
     if settings.allowed_accounts and warehouse.account not in settings.allowed_accounts:
         return f"{warehouse} is ignored: its account is not among allowed_accounts"
     for key, value in settings.required_tags.items():
@@ -47,14 +47,14 @@ def ineligible(warehouse: Warehouse, settings: Settings) -> str | None:
     return None
 
 
-def build(warehouse: Warehouse, conn_id: str, settings: Settings) -> ConnectionSpec:
+def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> ConnectionSpec:
     """Return the spec of `conn_id`, which the marker tag of `warehouse` must claim. Never raises for what tags say."""
     tagged = tags.read(warehouse.tags, conn_id, settings.tag_prefix)
     chosen = {name: _choose(name, tagged, warehouse, settings) for name in tags.FIELDS}
     errors = [f"{error} (on {warehouse})" for error in tagged.errors]
     warnings = [f"{warning} (on {warehouse})" for warning in tagged.warnings]
     if not tagged.errors:
-        # With a value that cannot be read, anything said of how the values go together would be a guess.
+        # With a value that cannot be read, any statement on how the values go together would be a guess.
         more_errors, more_warnings = _contradictions(chosen, warehouse, settings)
         errors += [f"{error} (on {warehouse})" for error in more_errors]
         warnings += [f"{warning} (on {warehouse})" for warning in more_warnings]
@@ -63,7 +63,7 @@ def build(warehouse: Warehouse, conn_id: str, settings: Settings) -> ConnectionS
     if chosen["auth"].value == "auto":
         why = "no database user is known" if auth == "iam" else "a database user is known"
         if warehouse.kind == "workgroup":
-            why = "Serverless knows no other"
+            why = "Serverless has no other"
         sources["auth"] = f"{chosen['auth'].source}: auto, {why}"
     for key in settings.extra:
         sources[f"extra.{key}"] = "setting extra"
@@ -92,7 +92,7 @@ def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, sett
     tag = tagged.fields.get(name)
     if tag is not None:
         return _Chosen(tag.value, f"tag {tag.key}")
-    setting = _SETTING_OF.get(name)
+    setting = _SETTINGS.get(name)
     if setting is not None and getattr(settings, setting) != getattr(_DEFAULTS, setting):
         # Settings speak of clusters: Serverless has no GetClusterCredentials to name a user for.
         if warehouse.kind == "workgroup" and name in ("db-user", "db-groups", "auto-create"):
@@ -117,7 +117,7 @@ def _resolve_auth(chosen: dict[str, _Chosen], warehouse: Warehouse) -> Auth:
 def _contradictions(
     chosen: dict[str, _Chosen], warehouse: Warehouse, settings: Settings
 ) -> tuple[list[str], list[str]]:
-    """What is readable value by value and cannot work together: errors, and warnings for what has no effect."""
+    """Values that cannot work together: errors, and warnings for what has no effect."""
     errors: list[str] = []
     warnings: list[str] = []
     auth, user, endpoint = chosen["auth"], chosen["db-user"], chosen["endpoint"]
@@ -160,14 +160,14 @@ def _contradictions(
             )
     if endpoint.value == "custom-domain" and not warehouse.custom_domain:
         errors.append(
-            f"{endpoint.source} = custom-domain: AWS knows no custom domain for it. Associate one, or remove the tag"
+            f"{endpoint.source} = custom-domain: AWS has no custom domain for it. Associate one, or remove the tag"
         )
     if str(endpoint.value).startswith("vpc:"):
         errors += _vpc_endpoint_problems(endpoint, warehouse)
     if chosen["duration"].value <= settings.min_validity_seconds and auth.value != "connector":
         errors.append(
             f"{chosen['duration'].source} = {chosen['duration'].value} must be more than min_validity_seconds"
-            f" ({settings.min_validity_seconds}): no credential would ever live long enough"
+            f" ({settings.min_validity_seconds}): no credential would ever be valid for long enough"
         )
     return errors, warnings
 
@@ -179,7 +179,7 @@ def _secret_problems(auth: _Chosen, warehouse: Warehouse, settings: Settings) ->
             " true. Use db-user or iam, or set allow_admin_secret"
         ]
     if warehouse.admin_secret_arn is None:
-        return [f"{auth.source} = secret cannot work: AWS manages no admin password of it in Secrets Manager"]
+        return [f"{auth.source} = secret cannot work: AWS does not manage its admin password in Secrets Manager"]
     return []
 
 

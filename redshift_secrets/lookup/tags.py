@@ -5,7 +5,7 @@
     airflow:db-user/reporting  = bi_readonly              the same field, for one of them
     airflow:extra.sslmode      = verify-full              one key of the connection's extra
 
-Pure: tags in, fields and problems out. A problem never raises here, since it must not hurt other connections.
+Pure: tags in, fields and problems out. A problem never raises here, since it must not affect other connections.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
     "conn-type": values.conn_type,
     "team": values.team,
 }
-"""Every field a tag can set, by its name after the prefix, with the reader of its value. `extra.<key>` comes on top."""
+"""Every field that a tag can set, by its name after the prefix, with the reader of its value; `extra.<key>` is one more."""
 
 _EXTRA = "extra."
-_TEAM = "team"
+_SPELLINGS_OF_TEAM = frozenset(
+    "team teams team-name team_name team.name teamname team-names team_names team-id team_id teamid airflow-team".split()
+)
+"""In lower case and Latin letters: ignoring one of these would open to every team what was meant for one."""
+_LOOK_ALIKES = str.maketrans("\u0442\u0435\u0430\u043c\u03c4\u03b5\u03b1\u03bc\u00b5\u0455\u0441", "teamteammsc")
+"""Cyrillic and Greek letters that look like those of `team` and `teams`."""
 _IGNORED = "; the tag is ignored"
 
 
@@ -73,23 +78,24 @@ def claimed(tags: Mapping[str, str], prefix: str) -> tuple[tuple[str, ...], tupl
 def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection:
     """Return what `tags` say of `conn_id`, which the marker must claim.
 
-    A field for this conn_id alone beats the field for all. A malformed value is an error for each connection it
-    touches; an unknown tag is a warning with the nearest known name, and an error where that is `team`.
+    A field for this conn_id alone beats the field for all. A malformed value is an error for each connection it touches;
+    an unknown tag is a warning with the nearest known name, and an error where it is a spelling of `team`.
     """
     general: dict[str, TagValue] = {}
     own: dict[str, TagValue] = {}
     errors: dict[str, str] = {}
-    misspelt: list[str] = []
+    misspelled: list[str] = []
     warnings: list[str] = []
     for key in sorted(tags):
-        if not key.startswith(prefix) or key == prefix + MARKER:
+        if not key.lower().startswith(prefix.lower()) or key == prefix + MARKER:
             continue
-        name, slash, target = key.removeprefix(prefix).partition("/")
-        unknown = _unknown(name, target if slash else None, tags, prefix)
-        if unknown and _was_to_restrict(name, target if slash else None, conn_id, tags, prefix):
-            # Ignored, it would leave to every team what was meant for one.
-            misspelt.append(
-                f"tag {key}: {unknown.removesuffix(_IGNORED)}, and it may say which team alone: mend or remove it"
+        name, slash, target = key[len(prefix) :].partition("/")
+        unknown = _unknown(key, name, target if slash else None, tags, prefix)
+        if unknown and _restricts_to_a_team(name, target if slash else None, conn_id, tags, prefix):
+            # Ignored, it would open to every team what was meant for one.
+            misspelled.append(
+                f"tag {key}: {unknown.removesuffix(_IGNORED)}; it looks like a misspelled team restriction; fix or remove"
+                " the tag"
             )
         elif unknown:
             warnings.append(f"tag {key}: {unknown}")
@@ -98,7 +104,7 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
             try:
                 fields[name] = TagValue(_reader(name)(tags[key]), key)
             except ValueError as error:
-                # ClockSafeEntry under its name, so that a good tag for this conn_id alone heals a bad one for all.
+                # Kept under its name, so that a valid tag for this conn_id alone overrides a malformed one for all.
                 errors[key] = f"tag {key} {error}"
                 fields[name] = TagValue(None, key)
     merged = {**general, **own}
@@ -106,7 +112,7 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
         conn_id=conn_id,
         fields={name: value for name, value in merged.items() if not name.startswith(_EXTRA)},
         extra={name.removeprefix(_EXTRA): value for name, value in merged.items() if name.startswith(_EXTRA)},
-        errors=(*misspelt, *(errors[value.key] for value in merged.values() if value.key in errors)),
+        errors=(*misspelled, *(errors[value.key] for value in merged.values() if value.key in errors)),
         warnings=tuple(warnings),
     )
 
@@ -122,15 +128,17 @@ def _reader(name: str) -> Callable[[object], object]:
     return read_extra
 
 
-def _was_to_restrict(name: str, target: str | None, conn_id: str, tags: Mapping[str, str], prefix: str) -> bool:
-    """Whether a key that is none of ours looks like one that would give `conn_id` to one team alone."""
-    if name != _TEAM and values.nearest_name(name, [*FIELDS, MARKER]) != _TEAM:
+def _restricts_to_a_team(name: str, target: str | None, conn_id: str, tags: Mapping[str, str], prefix: str) -> bool:
+    """Whether an unknown key is a spelling of one that would restrict `conn_id` to one team."""
+    if name.strip().lower().translate(_LOOK_ALIKES) not in _SPELLINGS_OF_TEAM:
         return False
     return not target or conn_id == values.nearest_name(target, claimed(tags, prefix)[0])
 
 
-def _unknown(name: str, target: str | None, tags: Mapping[str, str], prefix: str) -> str | None:
-    """Say why a key is none of ours, or `None` where it is."""
+def _unknown(key: str, name: str, target: str | None, tags: Mapping[str, str], prefix: str) -> str | None:
+    """Return what is wrong with a key that no connection can use, `None` for one that is fine."""
+    if not key.startswith(prefix):
+        return f"the prefix is {prefix!r}, in this spelling{_IGNORED}"
     if name == MARKER:
         return f"{prefix}{MARKER} lists all conn_ids itself and takes none after a slash{_IGNORED}"
     if name == _EXTRA or (name not in FIELDS and not name.startswith(_EXTRA)):

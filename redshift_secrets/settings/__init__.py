@@ -1,1 +1,5 @@
 """`backend_kwargs` in, `Settings` or one error out. Pure."""
+
+from redshift_secrets.settings.settings import BACKEND_CLASS_PATHS, Account, Cache, Fallback, Settings
+
+__all__ = ["BACKEND_CLASS_PATHS", "Account", "Cache", "Fallback", "Settings"]

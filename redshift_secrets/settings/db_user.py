@@ -3,35 +3,19 @@
     etl_{dag_id}        the DAG `sales` logs in as etl_sales
     {team}.{dag_id}     the DAG `sales` of the team `finance` logs in as finance.sales
 
-Two DAGs must never become one user, so a name that does not fit is refused, never cut or changed.
+Two DAGs must never become one user, so a name that does not fit is refused, never truncated or changed.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
 
-from msgspec import Struct
-
-from redshift_secrets.model import ConnectionSpec
+from redshift_secrets.model import ConnectionSpec, TaskContext
 from redshift_secrets.settings import values
 
 _PLACEHOLDERS = ("dag_id", "team")
 _IN_NO_TEAM = ".+@"
 """What a database user may contain and a team's name may not."""
-
-
-class Dag(Struct, frozen=True):
-    """The DAG on whose behalf a connection is asked for, as far as that is known."""
-
-    dag_id: str | None = None
-    team: str | None = None
-
-
-def task_context(environ: Mapping[str, str], team_name: str | None) -> Dag:
-    """Return the DAG of the task whose environment this is. Airflow sets the variables right before a task is executed,
-    and its servers tell the team with the lookup (`team_name`)."""
-    return Dag(environ.get("AIRFLOW_CTX_DAG_ID") or None, team_name or environ.get("AIRFLOW_CTX_TEAM_NAME") or None)
 
 
 def is_template(db_user: str | None) -> bool:
@@ -44,7 +28,7 @@ def is_per_dag(spec: ConnectionSpec) -> bool:
     return spec.auth in ("db-user", "connector") and is_template(spec.db_user)
 
 
-def read(raw: object) -> str:
+def parse(raw: object) -> str:
     """A database user, or a template of one over `{dag_id}` and `{team}`."""
     if not isinstance(raw, str) or not set("{}") & set(raw):
         return values.db_user(raw)
@@ -77,21 +61,21 @@ def read(raw: object) -> str:
     return template
 
 
-def rendered(template: str, dag: Dag) -> str:
+def render(template: str, task: TaskContext) -> str:
     """Return the database user of a DAG. Raises `ValueError` with the end of a sentence that begins with the template's
     origin, where the DAG is not known or its name does not fit."""
     wanted = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    if "dag_id" in wanted and dag.dag_id is None:
+    if "dag_id" in wanted and task.dag_id is None:
         raise ValueError(
             f"= {template} needs the DAG, which is only known while a task runs that resolves its connections itself, on"
             " the worker and not while its templates are rendered. Resolve there, or name one user for all"
         )
-    if "team" in wanted and dag.team is None:
+    if "team" in wanted and task.team is None:
         raise ValueError(
             f"= {template} needs the team, and none asks. Give the DAG's bundle a team, or name one user for all"
         )
-    name = template.format(dag_id=dag.dag_id, team=dag.team)
-    whose = " and ".join(f"{each} {getattr(dag, each)!r}" for each in _PLACEHOLDERS if each in wanted)
+    name = template.format(dag_id=task.dag_id, team=task.team)
+    whose = " and ".join(f"{each} {getattr(task, each)!r}" for each in _PLACEHOLDERS if each in wanted)
     try:
         if name != name.lower():
             raise ValueError(

@@ -12,8 +12,8 @@ from typing import Any
 
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.model import Private
-from redshift_secrets.settings import db_user as db_users
-from redshift_secrets.settings import values
+from redshift_secrets.settings import botocore_config, db_user, redis_url, values
+from redshift_secrets.settings.redis_url import RedisAddress
 
 _PREFIX = r"[\w+\-=._:/@][\w+\-=._:/@ ]{0,63}"
 
@@ -27,17 +27,22 @@ def _tag_prefix(raw: object) -> str:
     return prefix
 
 
-def _private_text(raw: object) -> str:
-    """A text that no message may repeat, whatever it is."""
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError("must be a text that is not empty")
+def _external_id(raw: object) -> str:
+    """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html; no message repeats it."""
+    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", raw.strip()):
+        raise ValueError("must be a text of 2 to 1224 letters, digits or any of _ + = , . @ : / -")
     return raw.strip()
 
 
-def _url(raw: object) -> str:
-    url = _private_text(raw)  # may carry a password
-    if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
+def _endpoint_url(raw: object) -> str:
+    """No message repeats it: it may hold a password."""
+    url = raw.strip() if isinstance(raw, str) else ""
+    found = re.fullmatch(r"https?://([^/\s@?#]+)(/\S*)?", url)
+    if found is None:
         raise ValueError("must be a URL that begins with http:// or https:// and carries no user or password")
+    host, _ = values.host_and_port(found[1])
+    if not host or values.has_control_characters(url):
+        raise ValueError("must be a URL that begins with http:// or https:// and a host")
     return url
 
 
@@ -46,7 +51,26 @@ def _required_tags(raw: object) -> dict[str, str]:
     for key, value in tags.items():
         if not isinstance(value, str):
             raise ValueError(f"must give each tag key one text as its value; {key!r} has a {type(value).__name__}")
-    return {key: str(value) for key, value in tags.items()}
+    try:
+        return {values.tag_key(key): values.tag_value(value) for key, value in tags.items()}
+    except ValueError as error:
+        raise ValueError(f"has a tag that {error}") from None
+
+
+def _fields(
+    path: str, raw: Mapping[str, object], readers: Mapping[str, Callable[[object], Any]], problems: list[str]
+) -> dict[str, Any]:
+    """Read the fields of the JSON object at `path`, and add a sentence to `problems` for each that is wrong."""
+    read: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in readers:
+            problems.append(f"{path}.{key}: unknown setting{values.nearest(str(key), readers)}")
+        elif value is not None:
+            try:
+                read[key] = readers[key](value)
+            except ValueError as error:
+                problems.append(f"{path}.{key} {error}")
+    return read
 
 
 class Account(Private, frozen=True):
@@ -61,84 +85,76 @@ class Account(Private, frozen=True):
 
 _ACCOUNT_KEYS: Mapping[str, Callable[[object], Any]] = {
     "role_arn": values.role_arn,
-    "external_id": _private_text,
+    "external_id": _external_id,
     "regions": values.listed(values.region),
 }
-
-
-def _account(raw: object, where: str) -> Account:
-    if not isinstance(raw, dict):
-        raise ValueError(f'must hold JSON objects like {{"role_arn": "arn:aws:iam::..."}}; {where} is not one')
-    known: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in _ACCOUNT_KEYS:
-            raise ValueError(f"has in {where} the unknown name {key!r}{values.nearest(str(key), _ACCOUNT_KEYS)}")
-        try:
-            known[key] = _ACCOUNT_KEYS[key](value)
-        except ValueError as error:
-            raise ValueError(f"has in {where} a {key} that {error}") from None
-    if "role_arn" not in known:
-        raise ValueError(f"has no role_arn in {where}: say which role to assume there")
-    return Account(**known)
 
 
 def _accounts(raw: object) -> tuple[Account, ...]:
     raw = values.json_value(raw)
     if not isinstance(raw, (list, tuple)):
         raise ValueError("must be a JSON list of objects, each with a role_arn")
-    accounts = tuple(_account(item, f"entry {number}") for number, item in enumerate(raw, start=1))
+    problems: list[str] = []
+    accounts: list[Account] = []
+    for number, item in enumerate(raw):
+        path = f"accounts[{number}]"
+        if not isinstance(item, dict):
+            problems.append(f'{path} must be a JSON object like {{"role_arn": "arn:aws:iam::..."}}')
+            continue
+        fields = _fields(path, item, _ACCOUNT_KEYS, problems)
+        if "role_arn" in fields:
+            accounts.append(Account(**fields))
+        elif item.get("role_arn") is None:
+            problems.append(f"{path} has no role_arn: name the role to assume there")
     roles = [account.role_arn for account in accounts]
-    for role in roles:
+    for role in dict.fromkeys(roles):
         if roles.count(role) > 1:
-            raise ValueError(f"names the role {role} twice: give it one entry with all its regions")
-    return accounts
+            problems.append(f"accounts names the role {role} twice: give it one entry with all its regions")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(accounts)
 
 
 class Cache(Private, frozen=True):
-    """Where what was found and minted is kept for other processes.
+    """Where catalogs and credentials are stored for other processes.
 
-    `host` is the store of this OS user on this host, at `path` or where memory-backed storage is; `redis_url` the
-    fleet's Redis or Valkey. `key` seals both; without one Airflow's `[core] fernet_key` does, or for the host's store
-    alone a key file.
+    `host` is the store of this OS user on this host, at `path` or on memory-backed disk; `redis_url` the fleet's Redis or
+    Valkey. `key` seals both; without it, Airflow's `[core] fernet_key` does, or a key file for the host store alone.
     """
 
-    hidden = ("redis_url", "key")
+    hidden = ("key",)
 
     host: bool = True
     path: str | None = None
-    redis_url: str | None = None
+    redis_url: RedisAddress | None = None
     key: tuple[str, ...] | None = None
+
+
+def _path(raw: object) -> str:
+    path = values.text(raw)
+    if not path.startswith(("/", "~")):
+        raise ValueError(f"must be an absolute path, not {path!r}")
+    return path
 
 
 _CACHE_KEYS: Mapping[str, Callable[[object], Any]] = {
     "host": values.boolean,
-    "path": values.text,
-    "redis_url": values.redis_url,
+    "path": _path,
+    "redis_url": redis_url.parse,
     "key": values.fernet_keys,
 }
 
 
 def _cache(raw: object) -> Cache:
-    known: dict[str, Any] = {}
-    problems = []
-    for key, value in values.mapping(raw).items():
-        if key not in _CACHE_KEYS:
-            problems.append(f"has the unknown name {key!r}{values.nearest(key, _CACHE_KEYS)}")
-        elif value is not None:
-            try:
-                known[key] = _CACHE_KEYS[key](value)
-            except ValueError as error:
-                problems.append(f"has a {key} that {error}")
-    cache = Cache(**known)
-    if cache.path is not None and not cache.path.startswith(("/", "~")):
-        problems.append(f"has a path that must be absolute, not {cache.path!r}")
+    problems: list[str] = []
+    fields = _fields("cache", values.mapping(raw), _CACHE_KEYS, problems)
     if problems:
-        raise ValueError("; it ".join(problems))
-    return cache
+        raise SettingsError(problems)
+    return Cache(**fields)
 
 
 class Fallback(Private, frozen=True):
-    """Another secrets backend, asked for what is not ours: where its class is, and what it is constructed with."""
+    """Another secrets backend, asked for what this one does not manage: the path of its class and its arguments."""
 
     hidden = ("kwargs",)
 
@@ -146,42 +162,55 @@ class Fallback(Private, frozen=True):
     kwargs: Mapping[str, object] = {}
 
 
-_OURSELVES = ("redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.backend.RedshiftSecretsBackend")
+BACKEND_CLASS_PATHS = frozenset(
+    {"redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.backend.RedshiftSecretsBackend"}
+)
 _CLASS_PATH = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
+_FALLBACK_EXAMPLE = '{"backend": "a.module.ABackend", "backend_kwargs": {...}}'
+_COMMON_MISTAKES = {"class": "backend", "kwargs": "backend_kwargs"}
+
+
+def _backend(raw: object) -> str:
+    if not isinstance(raw, str) or not re.fullmatch(_CLASS_PATH, raw.strip()):
+        raise ValueError("must be the full path of a class, like a.module.ABackend")
+    if raw.strip() in BACKEND_CLASS_PATHS:
+        raise ValueError("is redshift-secrets itself: remove this entry")
+    return raw.strip()
+
+
+_FALLBACK_KEYS: Mapping[str, Callable[[object], Any]] = {"backend": _backend, "backend_kwargs": values.mapping}
 
 
 def _fallbacks(raw: object) -> tuple[Fallback, ...]:
-    """One backend or several, each an object or only the path of its class; kwargs may hold secrets, so no message
+    """One backend or several, each an object or only the path of its class. `backend_kwargs` may hold secrets, so no message
     repeats them."""
     if isinstance(raw, str) and raw.lstrip()[:1] in ("[", "{"):
         raw = values.json_value(raw)
-    entries = list(raw) if isinstance(raw, (list, tuple)) else [raw]
-    return tuple(_one_fallback(entry, f"entry {number}") for number, entry in enumerate(entries, start=1))
-
-
-def _one_fallback(raw: object, where: str) -> Fallback:
-    entry = {"class": raw} if isinstance(raw, str) else raw
-    if not isinstance(entry, dict):
-        raise ValueError(
-            f'must hold class paths or JSON objects like {{"class": "a.module.ABackend", "kwargs": {{...}}}}; {where} is'
-            " neither"
-        )
-    for key in entry:
-        if key not in ("class", "kwargs"):
-            raise ValueError(f"has in {where} the unknown name {key!r}{values.nearest(str(key), ('class', 'kwargs'))}")
-    path = entry.get("class")
-    if not isinstance(path, str) or not re.fullmatch(_CLASS_PATH, path.strip()):
-        raise ValueError(f"has in {where} no class that can be imported: give its full path, like a.module.ABackend")
-    if path.strip() in _OURSELVES:
-        raise ValueError(f"names redshift-secrets itself in {where}: remove it")
-    kwargs = entry.get("kwargs")
-    if kwargs is not None and not isinstance(kwargs, dict):
-        raise ValueError(f"has in {where} kwargs that must be a JSON object, not a {type(kwargs).__name__}")
-    return Fallback(path.strip(), kwargs or {})
+    problems: list[str] = []
+    fallbacks: list[Fallback] = []
+    for number, item in enumerate(raw if isinstance(raw, (list, tuple)) else [raw]):
+        path = f"fallback[{number}]"
+        entry = {"backend": item} if isinstance(item, str) else item
+        if not isinstance(entry, dict):
+            problems.append(f"{path} must be the path of a class, or a JSON object like {_FALLBACK_EXAMPLE}")
+            continue
+        misnamed = [name for name in _COMMON_MISTAKES if name in entry]
+        problems += [
+            f"{path}.{name}: write {_COMMON_MISTAKES[name]} instead of {name}, as in [secrets]" for name in misnamed
+        ]
+        fields = _fields(path, {k: v for k, v in entry.items() if k not in misnamed}, _FALLBACK_KEYS, problems)
+        if "backend" in fields:
+            fallbacks.append(Fallback(fields["backend"], fields.get("backend_kwargs", {})))
+        elif entry.get("backend") is None and "class" not in misnamed:
+            problems.append(f"{path} has no backend: write {_FALLBACK_EXAMPLE}")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(fallbacks)
 
 
 class Settings(Private, frozen=True):
-    """Section 7 of the design. Names are those of the Amazon provider's backends where it has the same thing."""
+    """All settings, with their defaults; docs/contract.md, "Settings". Named as in the Amazon provider's backends where
+    those have the same setting."""
 
     hidden = ("external_id", "config", "extra")
 
@@ -222,7 +251,7 @@ class Settings(Private, frozen=True):
         every impossible value.
         """
         read: dict[str, Any] = {}
-        unread: set[str] = set()
+        invalid: set[str] = set()
         problems: list[str] = []
         for name, raw in kwargs.items():
             if name not in _READERS:
@@ -230,12 +259,14 @@ class Settings(Private, frozen=True):
             elif raw is not None:
                 try:
                     read[name] = _READERS[name](raw)
+                except SettingsError as error:
+                    invalid.add(name)
+                    problems += error.problems
                 except ValueError as error:
-                    unread.add(name)
+                    invalid.add(name)
                     problems.append(f"{name} {error}")
-        # What depends on several settings is only looked at where each of them can be read.
         settings = cls(**read)
-        problems += _impossible_together(settings, unread)
+        problems += _conflicts(settings, invalid)
         if problems:
             raise SettingsError(problems)
         return settings
@@ -254,15 +285,15 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "profile_name": values.text,
     "region_name": values.region,
     "role_arn": values.role_arn,
-    "external_id": _private_text,
-    "endpoint_url": _url,
-    "config": values.mapping,
+    "external_id": _external_id,
+    "endpoint_url": _endpoint_url,
+    "config": botocore_config.parse,
     "connections_lookup_pattern": values.pattern,
     "required_tags": _required_tags,
     "allowed_accounts": values.listed(values.account),
     "on_conflict": values.one_of("refuse", "oldest"),
     "auth": values.auth,
-    "db_user": db_users.read,
+    "db_user": db_user.parse,
     "database": values.database,
     "db_groups": values.db_groups,
     "auto_create": values.boolean,
@@ -277,22 +308,23 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "cache": _cache,
     "fallback": _fallbacks,
 }
-"""How each setting is read; what is not here cannot be set."""
+"""The reader of each setting; there are no others."""
 
 
-def _impossible_together(settings: Settings, unread: set[str]) -> list[str]:
+def _conflicts(settings: Settings, invalid: set[str]) -> list[str]:
+    """Return what is impossible of several settings together, as far as none of them is among the `invalid` ones."""
     problems = []
-    if settings.external_id is not None and settings.role_arn is None and "role_arn" not in unread:
+    if settings.external_id is not None and settings.role_arn is None and "role_arn" not in invalid:
         problems.append("external_id needs a role_arn: it is sent when that role is assumed")
-    if settings.min_validity_seconds >= settings.duration_seconds and not unread & {
+    if settings.min_validity_seconds >= settings.duration_seconds and not invalid & {
         "min_validity_seconds",
         "duration_seconds",
     }:
         problems.append(
             f"min_validity_seconds ({settings.min_validity_seconds}) must be less than duration_seconds"
-            f" ({settings.duration_seconds}): no credential would ever live long enough"
+            f" ({settings.duration_seconds}): no credential would ever be valid for long enough"
         )
-    if settings.catalog_max_stale_seconds < settings.catalog_ttl_seconds and not unread & {
+    if settings.catalog_max_stale_seconds < settings.catalog_ttl_seconds and not invalid & {
         "catalog_max_stale_seconds",
         "catalog_ttl_seconds",
     }:
@@ -300,6 +332,6 @@ def _impossible_together(settings: Settings, unread: set[str]) -> list[str]:
             f"catalog_max_stale_seconds ({settings.catalog_max_stale_seconds}) must not be less than"
             f" catalog_ttl_seconds ({settings.catalog_ttl_seconds})"
         )
-    if settings.auth == "secret" and not settings.allow_admin_secret and "allow_admin_secret" not in unread:
-        problems.append("auth = secret logs in as the admin user: set allow_admin_secret = true if that is meant")
+    if settings.auth == "secret" and not settings.allow_admin_secret and "allow_admin_secret" not in invalid:
+        problems.append("auth = secret logs in as the admin user: set allow_admin_secret = true if that is intended")
     return problems

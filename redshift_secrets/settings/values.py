@@ -1,4 +1,4 @@
-"""Single values: what a tag or a setting may say, and how it is read.
+"""Single values of tags and settings: what is accepted, and what it is read as.
 
 Each reader takes the raw value and returns the typed one, or raises `ValueError` with the end of a sentence that
 begins with the name of the tag or the setting ("must be ..."). The rules for names are those of GetClusterCredentials:
@@ -12,33 +12,41 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 T = TypeVar("T")
 
 AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
-"""`auto` is resolved when a connection spec is built; the other four are the ways of section 5 of the design."""
+"""`auto` is resolved when a connection spec is built; see docs/contract.md, "Ways of authenticating"."""
 
-# Nearly every lookup has a database user to look at, so this one is compiled before processes are forked; the others are
-# compiled when one is first used.
+# Nearly every lookup checks a database user, so this one is compiled before processes fork; the others are compiled when
+# first used.
 _DB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}")
 _DB_GROUP = r"[a-z][a-z0-9_+.@-]{0,63}"
 _CONN_ID = r"[\w\-.:/]{1,250}"
 _CONN_TYPE = r"[a-z][a-z0-9_]{0,63}"
 _TEAM = r"[A-Za-z0-9_-]{1,50}"
 _VPC_ENDPOINT = r"[A-Za-z0-9][A-Za-z0-9-]{0,29}"
-_REGION = r"[a-z]{2,}(-[a-z]+)+-\d+"
-_ACCOUNT = r"\d{12}"
-_ROLE_ARN = r"arn:aws[a-z-]*:iam::\d{12}:role/.+"
+_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
+_ACCOUNT = r"[0-9]{12}"
+# https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html
+_ROLE_ARN = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]{1,510}/)?[A-Za-z0-9_+=,.@-]{1,64}"
+# https://docs.aws.amazon.com/redshift/latest/mgmt/amazon-redshift-tagging.html
+_TAG_CHARACTERS = r"[\w+\-=.:/@ ]"
+_TAG_SIGNS = "+ - = . _ : / @"
+_HOST_LABEL = r"[^\s\x00-\x20\x7f./\\?#@:%\[\]]{1,63}"
+_HOST = rf"(?=.{{1,254}}\Z){_HOST_LABEL}(\.{_HOST_LABEL})*\.?"
+_CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known name that is most like `name`, else an empty string."""
+    """Return ` (did you mean 'x'?)` for the known name closest to `name`, else an empty string."""
     found = nearest_name(name, known)
     return f" (did you mean {found!r}?)" if found else ""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like `name`, `None` where none is like it."""
+    """Return the known name closest to `name`, `None` where none is close."""
     import difflib  # only mistakes need it
 
     spelled = {each.lower(): each for each in known}
@@ -46,10 +54,16 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     return spelled[found[0]] if found else None
 
 
+def has_control_characters(raw: str) -> bool:
+    """Whether a text has line breaks, NUL, other control characters, or half of a surrogate pair, which no file, no header
+    and no AWS API accepts."""
+    return re.search(_CONTROL_CHARACTERS, raw) is not None
+
+
 def text(raw: object) -> str:
-    """Any text that is not empty."""
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"must be a text that is not empty, not {raw!r}")
+    """One line of text that is not empty."""
+    if not isinstance(raw, str) or not raw.strip() or has_control_characters(raw.strip()):
+        raise ValueError(f"must be one line of text that is not empty, not {raw!r}")
     return raw.strip()
 
 
@@ -81,7 +95,7 @@ def whole_number(minimum: int, maximum: int, unit: str = "seconds") -> Callable[
 
 
 duration = whole_number(900, 3600)
-"""Seconds a credential lives: what all three credential calls of AWS accept."""
+"""Seconds for which a credential is valid: the range that all three credential calls of AWS accept."""
 
 
 def one_of(*choices: str) -> Callable[[object], str]:
@@ -121,7 +135,7 @@ RESERVED = frozenset(
     " then timestamp to top trailing true truncatecolumns union unique unnest unpivot user using verbose wallet when where"
     " with without".split()
 )
-"""What no database user may be called, besides PUBLIC: https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html"""
+"""Names that no database user may have, besides PUBLIC: https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html"""
 
 _any_db_user = _named(
     _DB_NAME,
@@ -171,14 +185,14 @@ def endpoint(raw: object) -> str:
 
 
 def listed(item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    """A reader for lists: a JSON list, or a text with items between spaces or commas as tags and variables carry it."""
+    """A reader for lists: a JSON list, or a text with items separated by spaces or commas, as in tags and variables."""
 
     def read(raw: object) -> tuple[T, ...]:
         if isinstance(raw, str):
             raw = json_value(raw) if raw.lstrip().startswith("[") else raw.replace(",", " ").split()
         if not isinstance(raw, (list, tuple)):
             raise ValueError(f"must be a list, not {raw!r}")
-        # An item named twice is named once, in the order of the first mention.
+        # An item that is named twice counts once, at its first place.
         return tuple(dict.fromkeys(item(each) for each in raw))
 
     return read
@@ -194,8 +208,10 @@ def json_value(raw: object) -> object:
     try:
         return json.loads(raw)
     except ValueError as error:
-        # The text itself is not repeated: `extra` and `config` may carry what must not be seen.
+        # The text itself is not repeated: `extra` and `config` may hold secrets.
         raise ValueError(f"must be JSON, which it is not: {error}") from None
+    except RecursionError:
+        raise ValueError("must be JSON with less nesting") from None
 
 
 def mapping(raw: object) -> dict[str, object]:
@@ -206,18 +222,63 @@ def mapping(raw: object) -> dict[str, object]:
     return value
 
 
+def is_json(value: object) -> bool:
+    """Whether a value is JSON: NaN and Infinity, which Python's parser accepts and makes of 1e400, are not."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
 def pattern(raw: object) -> re.Pattern[str]:
-    """A regular expression, matched from the start and without case as the Amazon provider's backends do."""
+    """A regular expression, matched from the start and without regard to case, as in the Amazon provider's backends."""
     value = text(raw)
     try:
         return re.compile(value, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"must be a regular expression; {value!r} is not one: {error}") from None
 
 
+def host_and_port(netloc: str) -> tuple[str, int | None]:
+    """Split `host[:port]`; the host may be empty. Raises `ValueError`, which repeats neither, where one is impossible."""
+    try:
+        parts = urlsplit(f"//{netloc}")
+        host = unquote(parts.hostname or "")
+    except ValueError:
+        host = " "
+    if host and ":" not in host and not re.fullmatch(_HOST, host):
+        raise ValueError("has a host that is neither a host name nor an IP address")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("has a port that is not a number from 1 to 65535")
+    return host, port
+
+
+def tag_key(raw: object) -> str:
+    """The key of an AWS tag."""
+    if isinstance(raw, str) and re.fullmatch(rf"{_TAG_CHARACTERS}{{1,128}}", raw):
+        return raw
+    raise ValueError(
+        f"must be a tag key as AWS allows it, 1 to 128 letters, digits, spaces or any of {_TAG_SIGNS}, not {raw!r}"
+    )
+
+
+def tag_value(raw: object) -> str:
+    """The value of an AWS tag; it may be empty."""
+    if isinstance(raw, str) and re.fullmatch(rf"{_TAG_CHARACTERS}{{0,256}}", raw):
+        return raw
+    raise ValueError(
+        f"must be a tag value as AWS allows it, at most 256 letters, digits, spaces or any of {_TAG_SIGNS}, not {raw!r}"
+    )
+
+
 def fernet_keys(raw: object) -> tuple[str, ...]:
-    """Keys that seal what is cached, as Airflow's `fernet_key` has them: one, or several with commas between them, the
-    first of which seals. The text itself is never repeated."""
+    """Keys that seal cached entries, written as in Airflow's `fernet_key`: one, or several separated by commas, of which
+    the first one seals. No message repeats the text."""
     keys = tuple(key.strip() for key in raw.split(",")) if isinstance(raw, str) else ()
     try:
         good = bool(keys) and all(len(key) == 44 and len(base64.urlsafe_b64decode(key)) == 32 for key in keys)
@@ -225,20 +286,10 @@ def fernet_keys(raw: object) -> tuple[str, ...]:
         good = False
     if not good:
         raise ValueError(
-            "must be one or more Fernet keys with commas between them; make one with: python -c"
+            "must be one or more Fernet keys separated by commas; make one with: python -c"
             " 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
         )
     return keys
-
-
-_REDIS_SCHEMES = "redis rediss unix redis+sentinel rediss+sentinel redis+cluster rediss+cluster".split()
-
-
-def redis_url(raw: object) -> str:
-    """The URL of a Redis or Valkey, as redis-py takes it. It may hold a password and is never repeated."""
-    if not isinstance(raw, str) or raw.strip().split("://")[0] not in _REDIS_SCHEMES or "://" not in raw:
-        raise ValueError(f"must be a URL that begins with one of {', '.join(_REDIS_SCHEMES)} and ://")
-    return raw.strip()
 
 
 _NOT_IN_EXTRA = frozenset(
@@ -249,8 +300,8 @@ _NOT_IN_EXTRA = frozenset(
 
 
 def extra_key(raw: object) -> str:
-    """A key of a connection's `extra`. Clients hand `extra` to their drivers, where it beats the connection's own
-    fields: a tag must not be able to send the password to another host or to log in as somebody else."""
+    """A key of a connection's `extra`. Clients pass `extra` to their drivers, where it overrides the connection's own
+    fields: a tag must not be able to send the password to another host or to log in as another user."""
     key = text(raw)
     if key.lower() in _NOT_IN_EXTRA:
         raise ValueError(f"must not contain {key!r}, which would change where or as whom a driver connects")
@@ -259,7 +310,11 @@ def extra_key(raw: object) -> str:
 
 def extra(raw: object) -> dict[str, object]:
     """The `extra` of every connection: a JSON object."""
-    return {extra_key(key): value for key, value in mapping(raw).items()}
+    values = mapping(raw)
+    for key, value in values.items():
+        if not is_json(value):
+            raise ValueError(f"has a value for {key!r} that JSON cannot hold, such as NaN or 1e400")
+    return {extra_key(key): value for key, value in values.items()}
 
 
 def scalar(raw: str) -> object:

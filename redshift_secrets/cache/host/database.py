@@ -1,6 +1,6 @@
-"""The sqlite3 database of the host's store: how it is opened, what is in it, and when it is beyond repair.
+"""The sqlite3 database of the host store: how it is opened, what is in it, and when it is corrupt.
 
-How it is opened was measured, on tmpfs and on ext4, with two rows read by a process that has just started:
+The way to open it was chosen by measuring, on tmpfs and on ext4, two rows read by a process that has just started:
 - Rollback journal (sqlite3's default): 65 to 75 us, whatever the size. WAL: 135 to 190 us, because each short-lived
   reader maps the shared index and the last one to leave checkpoints.
 - Pages of 8 KiB: a row of 1600 bytes fits into one page. With 4 KiB it overflows into a page of its own, and 10,000 rows
@@ -27,13 +27,13 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 _READ_WAIT_SECONDS = 0.1
 _WRITE_WAIT_SECONDS = 0.5
-"""Writers wait longer for a locked store than readers: only the one who renewed waits, and a lost write costs a renewal."""
+"""Writers wait longer for a locked store than readers: only the refreshing process waits, and a lost write costs a refresh."""
 
-_NO_DAMAGE = ("locked", "full", "disk I/O", "unable to open", "locking protocol", "interrupted")
-"""What sqlite3 says when the database may well be sound. By words, since Python 3.10 does not tell the codes."""
+_NOT_CORRUPTION = ("locked", "full", "disk I/O", "unable to open", "locking protocol", "interrupted")
+"""What sqlite3 says when the database may well be intact. By words, since Python 3.10 does not expose the codes."""
 
 FAILURES = (sqlite3.Error, OSError, MemoryError, UnicodeDecodeError)
-"""What may come out of here. Of damaged files also `MemoryError` (by a length) and `UnicodeDecodeError` (by a message)."""
+"""What may be raised here. Corrupt files also raise `MemoryError` (by a length) and `UnicodeDecodeError` (by a message)."""
 
 _SCHEMA = (
     "CREATE TABLE groups (grp BLOB PRIMARY KEY, expires_at REAL NOT NULL, generation BLOB) WITHOUT ROWID",
@@ -50,10 +50,10 @@ class WrongVersionError(sqlite3.DatabaseError):
     """The database was made by another version of this package."""
 
 
-def is_damage(error: Exception) -> bool:
-    """Whether the database is at fault, so that a new one would help; else the disk, a lock or the system is."""
+def is_corruption(error: Exception) -> bool:
+    """Whether the database is corrupt, so that a new one would help; else the disk, a lock or the system is at fault."""
     if isinstance(error, sqlite3.OperationalError):
-        return not any(words in str(error) for words in _NO_DAMAGE)
+        return not any(words in str(error) for words in _NOT_CORRUPTION)
     return isinstance(error, FAILURES) and not isinstance(error, OSError)
 
 
@@ -79,7 +79,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
     """A transaction that readers see all of or nothing, also when the process is killed in it. The file must exist."""
     with _connection(path, _WRITE_WAIT_SECONDS) as connection:
-        # After a power cut the store may be damaged, and is thrown away; until then it costs no fsync.
+        # After a power cut the store may be corrupt, and is deleted; until then it costs no fsync.
         connection.execute("PRAGMA synchronous = OFF")
         # Pages stay in memory until the end, or readers would be shut out from the first page that does not.
         connection.execute("PRAGMA cache_spill = OFF")
@@ -107,7 +107,7 @@ def _connection(path: Path, wait: float) -> Iterator[sqlite3.Connection]:
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether there are our tables; `False` in an empty database, `WrongVersionError` in another version's."""
+    """Whether the tables of this package exist; `False` in an empty database, `WrongVersionError` in another version's."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version not in (0, _VERSION):
         raise WrongVersionError(f"version {version} is not version {_VERSION}")
@@ -115,7 +115,7 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 
 class Rows(Struct, frozen=True):
-    """Rows of a group by name, and which `replace` wrote the group last; in a damaged database they need not be bytes."""
+    """Rows of a group by name, and which `replace` wrote the group last; in a corrupt database they need not be bytes."""
 
     generation: object
     sealed: Mapping[str, object]
@@ -141,7 +141,7 @@ def _rows(connection: sqlite3.Connection, group: str, names: Iterable[str]) -> R
 
 
 def replace(path: Path, group: str, rows: Rows, expires_at: float, now: float) -> bool:
-    """Make `rows` all that the group has, and remove every group that has ended by `now`. Returns `True`."""
+    """Make `rows` all that the group has, and remove every group that has expired by `now`. Returns `True`."""
     with writing(path) as connection:
         connection.execute("DELETE FROM rows WHERE grp = ?", (key(group),))
         connection.execute("DELETE FROM groups WHERE grp = ?", (key(group),))
@@ -151,18 +151,20 @@ def replace(path: Path, group: str, rows: Rows, expires_at: float, now: float) -
             connection.execute("INSERT INTO groups VALUES (?, ?, ?)", (key(group), expires_at, rows.generation))
             values = ((key(group), key(name), each) for name, each in rows.sealed.items())
             connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", values)
-            # Where a tree is damaged, a row may go where no search will find it, or behind an older one.
+            # Where a tree is corrupt, a row may go where no search will find it, or behind an older one.
             if _rows(connection, group, rows.sealed) != rows:
                 raise sqlite3.DatabaseError("what was written is not what is read")
     return True
 
 
 def count(path: Path, now: float) -> tuple[int, int]:
-    """Return how many groups have not ended, and how many rows are in them."""
+    """Return how many groups have not expired, and how many rows are in them."""
     with reading(path) as connection:
         if not _has_tables(connection):
             return 0, 0
-        alive = "FROM groups WHERE expires_at > ?"
-        (groups,) = connection.execute(f"SELECT count(*) {alive}", (now,)).fetchone()
-        (rows,) = connection.execute(f"SELECT count(*) FROM rows WHERE grp IN (SELECT grp {alive})", (now,)).fetchone()
+        unexpired = "FROM groups WHERE expires_at > ?"
+        (groups,) = connection.execute(f"SELECT count(*) {unexpired}", (now,)).fetchone()
+        (rows,) = connection.execute(
+            f"SELECT count(*) FROM rows WHERE grp IN (SELECT grp {unexpired})", (now,)
+        ).fetchone()
         return groups, rows

@@ -1,8 +1,8 @@
-"""A lock on a file, which the kernel takes back when the process dies, however it dies.
+"""A lock on a file, which the kernel releases when the process ends, however it ends.
 
 From `fcntl` and not from a library: each task process that waits for another one's mint needs such a lock. Of 200 that start
-together, each spent more on importing filelock than on all the rest of its wait, and held up the one who mints. And where
-filelock is loaded, two threads that fork at once make `os.fork` fail (Python 3.13).
+together, each spent more on importing filelock than on all the rest of its wait, and slowed the minting process down. And
+where filelock is loaded, two threads that fork at once make `os.fork` fail (Python 3.13).
 https://man7.org/linux/man-pages/man2/flock.2.html
 """
 
@@ -20,8 +20,8 @@ _NONE = -1
 
 
 class FileLock:
-    """A lock that is held. It excludes threads of this process as well; no child of a fork and no program that is started
-    has any part in it."""
+    """A lock that is held. It excludes threads of this process as well; no child of a fork and no started program inherits
+    it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -29,18 +29,18 @@ class FileLock:
         forks.reset_in_child(self)
 
     @classmethod
-    def take(cls, path: Path) -> FileLock | None:
-        """Return the lock on the file at `path`, which is made where there is none; `None` when somebody else holds it.
+    def acquire(cls, path: Path) -> FileLock | None:
+        """Return the lock on the file at `path`, which is made where there is none; `None` when another process or thread holds it.
 
         Raises `OSError` where files cannot be locked at all.
         """
-        with forks.no_fork_here:  # a child would hold what it does not know of
+        with forks.no_fork_here:  # a child would hold a lock that it does not know of
             for _ in range(_ATTEMPTS):
                 lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
                 try:
                     fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # Who had it may have removed the file after it was opened here: the next one will lock another file.
-                    if lock.is_of_its_path():
+                    # The last owner may have removed the file after it was opened here: the next one will lock another file.
+                    if lock.is_at_its_path():
                         return lock
                 except (BlockingIOError, PermissionError):  # the latter by some network file systems
                     lock.close()
@@ -52,16 +52,16 @@ class FileLock:
         return None
 
     def release(self) -> None:
-        """Remove the file while nobody else can have it, so that lock files do not pile up, and let go."""
+        """Remove the file while nobody else can have it, so that lock files do not accumulate, and release the lock."""
         if self.descriptor == _NONE:  # released before, or in the child of a fork: the file is the parent's
             return
         with suppress(OSError):
-            if self.is_of_its_path():
+            if self.is_at_its_path():
                 os.unlink(self._path)
         self.close()
 
-    def is_of_its_path(self) -> bool:
-        """Whether the file that is locked is the one at its path still."""
+    def is_at_its_path(self) -> bool:
+        """Whether the locked file is still the one at its path."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.lstat(self._path))
         except FileNotFoundError:
@@ -72,7 +72,7 @@ class FileLock:
         self.close()
 
     def close(self) -> None:
-        """Let go, and leave the file."""
+        """Release the lock, and leave the file."""
         descriptor, self.descriptor = self.descriptor, _NONE
         if descriptor != _NONE:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Where on this host the store may be, and whether a folder is private enough for it."""
+"""Where on this host the store is, and whether a folder is private enough for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MOUNTS = Path("/proc/self/mounts")
 
 
 def default_cache_dir(configured: str | None, environ: Mapping[str, str]) -> Path:
-    """Return the folder for this OS user's store: as configured, else in memory where there is any, else on disk.
+    """Return the folder for this OS user's store: as configured, else in memory where the system has such a folder, else on disk.
 
-    Nothing is made and nothing is checked that `ensure_private_dir` checks.
+    Nothing is created, and nothing is checked that `ensure_private_dir` checks.
     """
     if configured:
         return Path(os.path.expanduser(configured)).absolute()
@@ -40,7 +40,7 @@ def _is_own_dir(folder: Path) -> bool:
 
 
 def ensure_private_dir(folder: Path) -> None:
-    """Make the folder unless it is there, for this OS user alone; raises `OSError` where it cannot be made or trusted."""
+    """Create the folder unless it exists, for this OS user alone; raises `OSError` where it cannot be created or trusted."""
     try:
         check_private_dir(folder)
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def ensure_private_dir(folder: Path) -> None:
 
 
 def check_private_dir(folder: Path) -> None:
-    """Raise `PermissionError` saying what is wrong and what to do, where others could have a hand in the folder.
+    """Raise `PermissionError` saying what is wrong and what to do, where other users have access to the folder.
 
     `FileNotFoundError` where there is none.
     """
@@ -67,7 +67,7 @@ def check_private_dir(folder: Path) -> None:
 
 
 def is_memory_backed(folder: Path) -> bool:
-    """Whether what is written there stays in memory; `False` where the system does not tell."""
+    """Whether what is written there stays in memory; `False` where the system does not say."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:

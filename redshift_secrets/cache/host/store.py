@@ -1,4 +1,4 @@
-"""The host tier: one sealed database per OS user, in a folder nobody else can enter, and a lock for each renewal."""
+"""The host store: one sealed database per OS user, in a folder nobody else can enter, and a lock for each refresh."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from redshift_secrets.cache.hits import HitFile, Hits
 from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.locks import FileLock
-from redshift_secrets.cache.host.paths import check_private_dir, default_cache_dir, ensure_private_dir, is_memory_backed
+from redshift_secrets.cache.host.paths import check_private_dir, ensure_private_dir, is_memory_backed
 from redshift_secrets.cache.sealing import Seal
-from redshift_secrets.cache.store import Lease
-
-__all__ = ["HostStore", "HostStoreInfo", "default_cache_dir"]
+from redshift_secrets.cache.store import FreeLease, Lease
 
 log = logging.getLogger(__name__)
 
@@ -30,25 +27,25 @@ T = TypeVar("T")
 _QUIET_SECONDS = 3600.0
 """How long a problem that was logged is not logged again."""
 
-_LEFT_OVER_SECONDS = 3600.0
-"""How old the lock file of a holder that was killed must be until it is tidied away."""
+_OLD_LOCK_SECONDS = 3600.0
+"""How old the lock file of a killed process must be to be removed."""
 
 _ATTEMPTS = 3
-"""How often the database is opened: again after a damaged one was put away, by this process or by another one."""
+"""How often the database is opened: again after a corrupt one was deleted, by this process or by another one."""
 
 _REMOVAL_WAIT_SECONDS, _REMOVAL_POLL_SECONDS = 1.0, 0.01
 """How long `clear` waits for another process that is removing the database, and how often it looks."""
 
-_HEAD = struct.Struct(">dd8s")
-"""In front of each row, and sealed with it: when it was written and its end, so that nobody can lengthen its life, and the
+_HEADER = struct.Struct(">dd8s")
+"""In front of each row, and sealed with it: when it was written and when it expires, so that nobody can extend it, and the
 generation of its group, so that no row of an older one gets among the new ones."""
 
 _STEP_SECONDS = 2.0
-"""How far a clock may be set back without everything that was written before being forgotten."""
+"""How far a clock may be set back before everything written earlier is ignored."""
 
 
 class HostStoreInfo(Struct, frozen=True):
-    """What `redshift-secrets cache` shows: the file's size in bytes, groups and rows that have not ended."""
+    """What `redshift-secrets cache` shows: the file's size in bytes, groups and rows that have not expired."""
 
     folder: Path
     size: int
@@ -66,13 +63,6 @@ class _File(Struct, frozen=True):
     changed_ns: int
 
 
-class _FreeClaim:
-    """The right to renew where no lock can be had at all."""
-
-    def release(self) -> None:
-        """There is nothing to let go."""
-
-
 class HostStore:
     """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch."""
 
@@ -84,8 +74,7 @@ class HostStore:
         self._path = self._folder / "store.sqlite"
         self._seal = seal
         self._clock = clock
-        self._said: dict[str, float] = {}
-        self._hits = HitFile(self._folder / "hits", clock)
+        self._logged: dict[str, float] = {}
 
     def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
         """See `SharedStore`. All rows are of one moment: never some from before a `replace` and some from after."""
@@ -100,21 +89,21 @@ class HostStore:
         """See `SharedStore`. What has ended in other groups is removed as well."""
         now = self._clock()
         generation = os.urandom(8)
-        head = _HEAD.pack(now, expires_at, generation)
+        head = _HEADER.pack(now, expires_at, generation)
         # Sealed before the store is locked: 10,000 rows take longer to seal than to write.
         sealed = {name: self._seal.seal(group, name, head + row) for name, row in rows.items() if expires_at > now}
         new = database.Rows(generation, sealed)
         if self._try(lambda: database.replace(self._path, group, new, expires_at, now), writes=True):
-            self._tidy_locks(now)
+            self._remove_old_locks(now)
 
-    def claim(self, group: str) -> Lease | None:
-        """See `SharedStore`. The right ends with the process, however it dies; threads exclude each other as well."""
+    def try_lock(self, group: str) -> Lease | None:
+        """See `SharedStore`. The lease ends with the process, however it ends; threads exclude each other as well."""
         try:
             ensure_private_dir(self._folder)
         except OSError as error:
-            self._say_unusable(error)
-            return _FreeClaim()
-        return self._lock(f"claim-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
+            self._log_unusable(error)
+            return FreeLease()
+        return self._lock(f"lease-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
 
     def clear(self, group: str | None = None) -> None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
@@ -125,22 +114,11 @@ class HostStore:
             return
         try:
             check_private_dir(self._folder)
-            self._hits.clear()
             self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
         except FileNotFoundError:
             pass  # there is nothing to clear
         except OSError as error:
-            self._say_unusable(error)
-
-    def count(self, group: str, found: bool) -> None:
-        """See `SharedStore`."""
-        with suppress(OSError):
-            check_private_dir(self._folder)
-            self._hits.add(group, found)
-
-    def hits(self) -> Hits:
-        """See `SharedStore`."""
-        return self._hits.read()
+            self._log_unusable(error)
 
     def describe(self) -> HostStoreInfo:
         """Return what is in the store now; zeros where it cannot be used."""
@@ -155,15 +133,15 @@ class HostStore:
 
     def _unsealed(self, group: str, name: str, sealed: object, generation: object, now: float) -> bytes | None:
         opened = self._seal.open(group, name, sealed) if isinstance(sealed, bytes) else None
-        if opened is None or len(opened) < _HEAD.size:
+        if opened is None or len(opened) < _HEADER.size:
             return None
-        written_at, end, own_generation = _HEAD.unpack_from(opened)
-        if own_generation != generation or now >= end:
+        written_at, expires_at, row_generation = _HEADER.unpack_from(opened)
+        if row_generation != generation or now >= expires_at:
             return None
         if now < written_at - _STEP_SECONDS:
-            self._say("clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back")
+            self._log("clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back")
             return None
-        return opened[_HEAD.size :]
+        return opened[_HEADER.size :]
 
     def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
         """Return what `work` does with the database; `None` where there is none, or none that can be used."""
@@ -180,21 +158,21 @@ class HostStore:
             except FileNotFoundError:
                 return None
             except database.FAILURES as error:
-                if found is not None and database.is_damage(error):
-                    self._put_away(found, error)
+                if found is not None and database.is_corruption(error):
+                    self._delete_corrupt(found, error)
                 elif found is None or not (database.is_missing(error) and _is_gone(self._path, found)):
-                    self._say_unusable(error)
+                    self._log_unusable(error)
                     return None
         return None
 
-    def _put_away(self, found: _File, damage: Exception) -> None:
+    def _delete_corrupt(self, found: _File, damage: Exception) -> None:
         try:
             removed = self._remove(found)
         except OSError as error:
-            self._say_unusable(error)
+            self._log_unusable(error)
         else:
             if removed:
-                self._say("damage", f"{self._path} was damaged and has been thrown away ({_words(damage)})")
+                self._log("corruption", f"{self._path} was corrupt and has been deleted ({_message(damage)})")
 
     def _remove(self, found: _File, wait: float = 0.0) -> bool:
         """Remove the database, unless another process is doing it or has put a new one there since it was `found`."""
@@ -218,33 +196,33 @@ class HostStore:
 
     def _lock(self, name: str) -> Lease | None:
         try:
-            return FileLock.take(self._folder / name)
+            return FileLock.acquire(self._folder / name)
         except OSError as error:
-            self._say_unusable(error)
-            return _FreeClaim()
+            self._log_unusable(error)
+            return FreeLease()
 
-    def _tidy_locks(self, now: float) -> None:
-        """Remove the lock files that killed holders left behind."""
+    def _remove_old_locks(self, now: float) -> None:
+        """Remove the lock files that killed processes left behind."""
         with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name.startswith("claim-") and entry.stat().st_mtime < now - _LEFT_OVER_SECONDS:
-                    left_over = self._lock(entry.name)
-                    if left_over is not None:
-                        left_over.release()
+                if entry.name.startswith("lease-") and entry.stat().st_mtime < now - _OLD_LOCK_SECONDS:
+                    old_lock = self._lock(entry.name)
+                    if old_lock is not None:
+                        old_lock.release()
 
-    def _say_unusable(self, error: Exception) -> None:
-        words = _words(error)
-        self._say(words, f"{self._folder} cannot be used, so processes do not share what they renew: {words}")
+    def _log_unusable(self, error: Exception) -> None:
+        message = _message(error)
+        self._log(message, f"{self._folder} cannot be used, so processes of this host share nothing: {message}")
 
-    def _say(self, kind: str, problem: str) -> None:
+    def _log(self, kind: str, problem: str) -> None:
         now = self._clock()
-        said = self._said.get(kind)
-        if said is None or abs(now - said) >= _QUIET_SECONDS:
-            self._said[kind] = now
+        logged = self._logged.get(kind)
+        if logged is None or abs(now - logged) >= _QUIET_SECONDS:
+            self._logged[kind] = now
             log.warning("host store: %s", problem)
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

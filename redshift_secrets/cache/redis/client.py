@@ -1,4 +1,4 @@
-"""Asking the fleet's server: bounded in time, quiet while it is away, whole in the child of a fork."""
+"""Calls to one Redis or Valkey: bounded in time, paused after a failure, safe in the child of a fork."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redshift_secrets.cache import forks
-from redshift_secrets.cache.redis.address import Connections, RedisAddress, redis_py
+from redshift_secrets.cache.redis.connections import Connections, connect, redis_py
 from redshift_secrets.cache.redis.errors import RedisTimeoutError, describe_error
 from redshift_secrets.cache.single_flight import BackgroundCall
+
+if TYPE_CHECKING:
+    from redshift_secrets.settings.redis_url import RedisAddress
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOOKS = 10
-"""How often a call looks whether its patience is at an end."""
+_CHECKS_PER_CALL = 10
+"""How often a call checks whether its patience is used up."""
 
 
 class RedisClient:
-    """One Redis or Valkey (server, Sentinel or cluster) at `address`, asked by all threads of this process.
+    """One Redis or Valkey (server, Sentinel or cluster) at `address`, used by all threads of this process.
 
-    `monotonic` returns seconds that never jump. A call takes `patience_seconds` at most; after one that failed, nothing
-    is asked for `back_off_seconds`.
+    `monotonic` returns seconds that never jump. A call takes `patience_seconds` at most; after one that failed, the next
+    attempt is made `back_off_seconds` later.
     """
 
     def __init__(
@@ -43,106 +46,107 @@ class RedisClient:
         self._lock = threading.Lock()
         self._client: Any = None
         self._connections = Connections()
-        self._away = False
-        self._ask_again_at = 0.0
+        self._unavailable = False
+        self._retry_at = 0.0
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        """Called in the child: the connections are the parent's. That the server is away stays known."""
+        """Called in the child: the connections belong to the parent. A server that is unavailable remains so."""
         self._lock = threading.Lock()
-        # Nothing else holds the connections, so this closes the child's copies of the sockets and says no word on them.
-        self._hang_up()
+        # Nothing else refers to the connections, so this closes the child's copies of the sockets and sends nothing on them.
+        self._drop_connections()
 
-    def ask(self, work: Callable[[Any], T], otherwise: T, patience_seconds: float | None = None) -> T:
-        """Return what `work` returns when given redis-py's client, or `otherwise` when there is no answer. Never raises."""
-        if not self._may_ask():
-            return otherwise
+    def run(self, command: Callable[[Any], T], default: T, patience_seconds: float | None = None) -> T:
+        """Return what `command` returns when given redis-py's client, or `default` when it fails. Never raises."""
+        if not self._may_try():
+            return default
         try:
-            value = self.call(work, patience_seconds)
+            value = self.call(command, patience_seconds)
         except Exception as error:
-            self._gone(error)
-            return otherwise
-        self._answered()
+            self._record_failure(error)
+            return default
+        self._record_success()
         return value
 
-    def call(self, work: Callable[[Any], T], patience_seconds: float | None = None) -> T:
-        """The same without a memory of what went wrong: raises it, `RedisTimeoutError` when it takes too long.
+    def call(self, command: Callable[[Any], T], patience_seconds: float | None = None) -> T:
+        """Return what `command` returns or raise what it raises, `RedisTimeoutError` when it takes too long. Neither pauses
+        after a failure nor remembers one.
 
-        The work is done in a thread, which is left behind when it takes too long: no timeout of sockets bounds a call
-        as a whole, with the look-up of the name, TLS, the login and every node on the way.
+        The command runs in a thread, which is left behind when it takes too long: no socket timeout bounds a call as a
+        whole, with name resolution, TLS, login and every node on the way.
 
-        Time in which that thread waits for a processor is not counted, where the system tells: on a machine that is as
-        busy as when hundreds of tasks start together it is we who are slow and not the server, and taking it for away
-        would send everyone to AWS at the worst moment.
+        Time in which that thread waits for a processor is not counted, where the system reports it: on a machine as busy as
+        when hundreds of tasks start together, this process is slow and not the server, and to take the server for
+        unavailable would send everyone to AWS at the worst moment.
         """
-        redis_py()  # loaded before the count begins: it takes as long as many a call
+        redis_py()  # loaded before the time starts: that takes as long as many calls
         patience = patience_seconds or self._patience
         done = threading.Event()
-        workers: list[int] = []
+        threads: list[int] = []
 
-        def fly() -> T:
-            workers.append(threading.get_native_id())
-            return work(self._connected())
+        def run() -> T:
+            threads.append(threading.get_native_id())
+            return command(self._connected())
 
-        flight = BackgroundCall("fleet tier", fly, lambda _landed: done.set())
-        begun = time.monotonic()
-        flight.start()
-        while not done.wait(patience / _LOOKS):
-            if time.monotonic() - begun - sum(map(_queued_seconds, workers)) >= patience:
-                self._hang_up().cut()
+        background = BackgroundCall("fleet store", run, lambda _call: done.set())
+        started = time.monotonic()
+        background.start()
+        while not done.wait(patience / _CHECKS_PER_CALL):
+            if time.monotonic() - started - sum(map(_queued_seconds, threads)) >= patience:
+                self._drop_connections().interrupt()
                 raise RedisTimeoutError(patience)
-        if flight.error is not None:
-            self._hang_up()  # other threads may still get their answers
-            raise flight.error
-        return flight.value  # type: ignore[return-value]  # set whenever there is no error
+        if background.error is not None:
+            self._drop_connections()  # without interrupting them: other threads may still get their answers
+            raise background.error
+        return background.value  # type: ignore[return-value]  # set whenever there is no error
 
-    def _may_ask(self) -> bool:
+    def _may_try(self) -> bool:
         with self._lock:
-            if not self._away:
+            if not self._unavailable:
                 return True
             now = self._monotonic()
-            if now < self._ask_again_at:
+            if now < self._retry_at:
                 return False
-            # This call finds out for everyone; the others go on without an answer meanwhile.
-            self._ask_again_at = now + self._back_off
+            # This call finds out for all threads; the others continue with their defaults meanwhile.
+            self._retry_at = now + self._back_off
             return True
 
-    def _gone(self, error: Exception) -> None:
+    def _record_failure(self, error: Exception) -> None:
         with self._lock:
-            known, self._away = self._away, True
-            self._ask_again_at = self._monotonic() + self._back_off
+            known, self._unavailable = self._unavailable, True
+            self._retry_at = self._monotonic() + self._back_off
         if not known:
             log.warning(
-                "fleet tier %s is away: %s. Lookups go on without it; it is asked again in %g s",
+                "Redis at %s is unavailable: %s. Lookups continue without it; next attempt in %g s",
                 self.shown,
                 describe_error(error),
                 self._back_off,
             )
 
-    def _answered(self) -> None:
+    def _record_success(self) -> None:
         with self._lock:
-            was_away, self._away = self._away, False
-        if was_away:
-            log.info("fleet tier %s is back", self.shown)
+            was_unavailable, self._unavailable = self._unavailable, False
+        if was_unavailable:
+            log.info("Redis at %s is available again", self.shown)
 
     def _connected(self) -> Any:
         with self._lock:
             client, connections = self._client, self._connections
         if client is None:
-            client = self._address.connect(self._wait_seconds(), connections)
+            client = connect(self._address, self._socket_timeout(), connections)
             with self._lock:
                 if self._connections is connections:
                     self._client = client = self._client or client
         return client
 
-    def _wait_seconds(self) -> float:
-        """The timeout of a single wait. With several hosts, one that is silent must leave time to ask the next; with
-        one, it only has to end some time: `call` decides what is too long."""
+    def _socket_timeout(self) -> float:
+        """The timeout of a single wait. With several hosts, a silent one must leave time to ask the next; with one host it
+        only has to end eventually, since `call` decides what is too long."""
         hosts = len(self._address.hosts)
         return self._patience / hosts if hosts > 1 else self._patience * 4
 
-    def _hang_up(self) -> Connections:
-        """Begin anew with the next call, and return the connections until now."""
+    def _drop_connections(self) -> Connections:
+        """Have the next call connect again, and return the connections until now."""
         with self._lock:
             connections = self._connections
             self._client = None
@@ -151,7 +155,7 @@ class RedisClient:
 
 
 def _queued_seconds(thread_id: int) -> float:
-    """How long a thread of this process was ready to run and did not get a processor; 0 where Linux does not tell.
+    """How long a thread of this process was ready to run and did not get a processor; 0 where Linux does not report it.
 
     https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
     """

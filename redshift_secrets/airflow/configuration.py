@@ -1,0 +1,128 @@
+"""What this package reads of Airflow's configuration, in every supported version.
+
+Airflow's modules are imported when they are used: this one is loaded while `airflow.configuration` is being imported.
+https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from redshift_secrets.settings import values
+
+MODULES = ("airflow.sdk.configuration", "airflow.configuration")
+"""Where `conf` is, for task code (3.1 and newer) and for everything else."""
+
+_reading = threading.local()
+"""Set while this thread reads an option that may come from a secrets backend: from this one, which is being constructed."""
+
+
+def importable(*names: str) -> list[Any]:
+    """Return those of the named modules that this Airflow has."""
+    modules = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError:
+            continue
+    return modules
+
+
+def conf() -> Any | None:
+    """Return Airflow's configuration; `None` where this process has none."""
+    return next((module.conf for module in importable(*MODULES)), None)
+
+
+def loaded_confs() -> list[Any]:
+    """Return the configurations that are loaded already. Importing one may be what is importing this package."""
+    found = [vars(sys.modules[name]).get("conf") for name in MODULES if name in sys.modules]
+    return [each for each in found if each is not None]
+
+
+def fernet_keys() -> tuple[str, ...] | None:
+    """Return the keys of `[core] fernet_key`, or `None` where this process has none that can be used."""
+    found = conf()
+    return None if found is None else _fernet_keys(found)
+
+
+def lacks_fernet_keys() -> bool:
+    """Whether `[core] fernet_key` is known to be missing, without importing Airflow's configuration."""
+    if getattr(_reading, "now", False):
+        return False  # the option comes from a secrets backend: from this one, which is being constructed
+    _reading.now = True
+    try:
+        confs = loaded_confs()
+        return bool(confs) and all(_fernet_keys(each) is None for each in confs)
+    finally:
+        _reading.now = False
+
+
+def _fernet_keys(found: Any) -> tuple[str, ...] | None:
+    try:
+        return values.fernet_keys(found.get("core", "fernet_key", fallback=""))
+    except ValueError:
+        return None
+
+
+def ignored_backend_kwargs(class_paths: frozenset[str]) -> list[str]:
+    """Return a message for each raw option of kwargs that Airflow drops because it is not a JSON object.
+
+    Airflow logs one line about it and constructs the backend without any kwargs, so every restriction would be gone. The
+    section is `[workers]` or `[secrets]`, where it names one of `class_paths`. The option's text is never repeated.
+    """
+    if getattr(_reading, "now", False):
+        return []
+    _reading.now = True
+    try:
+        return [message for found in loaded_confs()[:1] for message in _ignored_backend_kwargs(found, class_paths)]
+    finally:
+        _reading.now = False
+
+
+def _ignored_backend_kwargs(found: Any, class_paths: frozenset[str]) -> Iterator[str]:
+    for section, backend in (("workers", "secrets_backend"), ("secrets", "backend")):
+        if str(found.get(section, backend, fallback="")).strip() not in class_paths:
+            continue
+        raw = str(found.get(section, f"{backend}_kwargs", fallback="") or "").strip()
+        if not raw:
+            continue
+        try:
+            kind = type(json.loads(raw)).__name__
+        except json.JSONDecodeError as error:
+            yield (
+                f"[{section}] {backend}_kwargs must be a JSON object, and it is not JSON: {error.msg} at line"
+                f" {error.lineno} column {error.colno}"
+            )
+        else:
+            if kind != "dict":
+                yield f"[{section}] {backend}_kwargs must be a JSON object, not a {kind}"
+
+
+def airflow_cache_ttl_seconds() -> int:
+    """Return for how long Airflow itself keeps the answer of a backend: `[secrets] cache_ttl_seconds`, 0 when it does not."""
+    found = conf()
+    if found is None or not found.getboolean("secrets", "use_cache", fallback=False):
+        return 0
+    return int(found.getint("secrets", "cache_ttl_seconds", fallback=900))
+
+
+def configured_backends() -> list[Any]:
+    """Return the secrets backends of this site: those of `[secrets]`, then that of `[workers]`.
+
+    Raises what their constructors raise.
+    """
+    configuration = importlib.import_module("airflow.configuration")
+    backends = [*configuration.secrets_backend_list]
+    make = configuration.get_custom_secret_backend
+    # Airflow 2 has no [workers] secrets_backend.
+    if "worker_mode" in inspect.signature(make).parameters and configuration.conf.get(
+        "workers", "secrets_backend", fallback=""
+    ):
+        backends.append(make(worker_mode=True))
+    return backends

@@ -1,0 +1,20 @@
+"""`redshift-secrets flush`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from redshift_secrets.cli import errors
+
+
+def flush(conn_id: Annotated[str | None, typer.Argument(help="Only the entries of this conn_id.")] = None) -> None:
+    """Empty the tiers that processes share. A running process keeps what is in its memory until that is refreshed."""
+    from redshift_secrets.cli.site import site_settings
+    from redshift_secrets.operations import caches
+
+    flushed = errors.run(lambda: caches.flush(site_settings(), conn_id))
+    for line in flushed.lines:
+        typer.echo(line)
+    raise typer.Exit(0 if flushed.complete else errors.FAILED)

@@ -1,0 +1,111 @@
+"""Connects as a task would, step by step."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from msgspec import Struct
+
+from redshift_secrets.errors import RedshiftSecretsError
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.model import ConnectionFields, TaskContext
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""https://www.postgresql.org/docs/current/protocol-message-formats.html"""
+
+_CONNECT_SECONDS = 10
+
+
+class Step(Struct, frozen=True):
+    """One step, how long it took in seconds, also where it failed, and what it found."""
+
+    name: str
+    seconds: float
+    found: str = ""
+
+
+class Attempt(Struct, frozen=True):
+    """The database and user logged in to, or why that failed."""
+
+    database: str | None = None
+    user: str | None = None
+    failure: str | None = None
+
+
+def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[Step], None]) -> Attempt | None:
+    """Connect for a task, calling `on_step` after each step; `None` when no tag claims the conn_id.
+
+    Raises `RedshiftSecretsError` when discovery or the mint fails.
+    """
+    steps = _Steps(on_step)
+    steps.time("discovery", lambda: broker.snapshot(broker.deadline()))
+    fields = steps.time("mint", lambda: broker.connection(conn_id, task.team, task), lambda made: made.description)
+    if fields is None:
+        return None
+    try:
+        raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))
+        with raw:
+            steps.time("TLS", lambda: _start_tls(raw, fields))
+        connection = steps.time("login (opens a second connection)", lambda: _log_in(fields))
+        try:
+            user, database = steps.time("query", lambda: _current_user_and_database(connection))
+        finally:
+            connection.close()
+    except RedshiftSecretsError:
+        raise
+    except Exception as error:  # every driver and socket error ends the attempt in the same way
+        return Attempt(failure=f"{type(error).__name__}: {_message(error, fields.password)}")
+    return Attempt(database, user)
+
+
+class _Steps:
+    def __init__(self, on_step: Callable[[Step], None]) -> None:
+        self._on_step = on_step
+
+    def time(self, name: str, work: Callable[[], Any], describe: Callable[[Any], str] = lambda _result: "") -> Any:
+        """Call `work`, report how long it took, also when it fails, and return its result."""
+        start, found = time.perf_counter(), ""
+        try:
+            result = work()
+            found = "" if result is None else describe(result)
+            return result
+        finally:
+            self._on_step(Step(name, time.perf_counter() - start, found))
+
+
+def _start_tls(raw: socket.socket, fields: ConnectionFields) -> None:
+    """Do the handshake the way redshift_connector does: with the system's CAs and the bundle that the driver carries."""
+    raw.sendall(_SSL_REQUEST)
+    if raw.recv(1) != b"S":
+        raise ConnectionError(f"{fields.host}:{fields.port} does not offer TLS, so it is not Redshift")
+    context = ssl.create_default_context()
+    context.load_verify_locations(str(resources.files("redshift_connector") / "files" / "redshift-ca-bundle.crt"))
+    context.check_hostname = fields.extra.get("sslmode") == "verify-full"
+    context.wrap_socket(raw, server_hostname=fields.host).close()
+
+
+def _log_in(fields: ConnectionFields) -> Any:
+    import redshift_connector
+
+    # The same arguments as RedshiftSQLHook.get_conn: the fields, and all of extra unchanged.
+    arguments: dict[str, Any] = {"host": fields.host, "port": fields.port, "database": fields.schema}
+    if fields.password is not None:
+        arguments |= {"user": fields.login, "password": fields.password}
+    return redshift_connector.connect(**{"timeout": _CONNECT_SECONDS, **arguments, **fields.extra})
+
+
+def _current_user_and_database(connection: Any) -> Any:
+    cursor = connection.cursor()
+    cursor.execute("select current_user, current_database()")
+    return cursor.fetchone()
+
+
+def _message(error: Exception, password: str | None) -> str:
+    message = str(error)
+    return message.replace(password, "***") if password else message

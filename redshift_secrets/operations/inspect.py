@@ -1,0 +1,109 @@
+"""What tags claim on this site, where each field of a connection comes from, and what is wrong."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.model import ConnectionSpec
+
+
+class ListedConnections(Struct, frozen=True):
+    """One row for each claim of a conn_id, remarks, and whether some region or account could not be listed."""
+
+    rows: tuple[dict[str, str], ...]
+    notes: tuple[str, ...]
+    incomplete: bool
+
+
+class ShownConnection(Struct, frozen=True):
+    """One claim of a conn_id, field by field. `fails` says whether its problems keep it from being served."""
+
+    rows: tuple[dict[str, str], ...]
+    problems: tuple[str, ...]
+    fails: bool
+
+
+def list_connections(broker: Broker) -> ListedConnections:
+    """Return one row for each claim; a conn_id that is claimed twice has two. Raises `RedshiftSecretsError`."""
+    snapshot = broker.snapshot(broker.deadline())
+    rows = []
+    for conn_id in sorted(snapshot.claims):
+        specs = broker.specs(snapshot, conn_id)
+        rows += [_listed(spec, specs) for spec in specs]
+    failed = [listing for listing in snapshot.listings if listing.error is not None]
+    notes = [*snapshot.problems, *snapshot.ignored]
+    notes += [f"{listing.scope} could not be listed: {listing.error}" for listing in failed]
+    return ListedConnections(tuple(rows), tuple(notes), incomplete=bool(failed))
+
+
+def show_connection(broker: Broker, conn_id: str) -> list[ShownConnection]:
+    """Return one entry for each warehouse that claims `conn_id`. Costs no mint. Raises `RedshiftSecretsError`."""
+    snapshot = broker.snapshot(broker.deadline())
+    return [_shown(spec) for spec in broker.specs(snapshot, conn_id)]
+
+
+def login_user(spec: ConnectionSpec) -> str:
+    """Return the user that a connection logs in as, as far as it is known without minting."""
+    if spec.auth == "secret":
+        return "(admin user)"
+    if spec.auth == "iam" or spec.db_user is None:
+        return "(IAM identity)"
+    return spec.db_user
+
+
+def _listed(spec: ConnectionSpec, claims: tuple[ConnectionSpec, ...]) -> dict[str, str]:
+    warehouse = spec.warehouse
+    problems = [*spec.errors, *spec.warnings]
+    rivals = [str(other.warehouse) for other in claims if other is not spec and _share_a_team(other, spec)]
+    if rivals:
+        problems.append(f"also claimed by {', '.join(rivals)}")
+    return {
+        "conn_id": spec.conn_id,
+        "warehouse": f"{warehouse.kind} {warehouse.identifier}",
+        "account": warehouse.account,
+        "region": warehouse.region,
+        "database": spec.database,
+        "user": login_user(spec),
+        "auth": spec.auth,
+        "state": warehouse.status if warehouse.host else f"{warehouse.status}, no endpoint",
+        "problems": "; ".join(problems),
+    }
+
+
+def _share_a_team(one: ConnectionSpec, other: ConnectionSpec) -> bool:
+    return one.team is None or other.team is None or one.team == other.team
+
+
+def _shown(spec: ConnectionSpec) -> ShownConnection:
+    warehouse, sources = spec.warehouse, spec.sources
+    as_user = spec.auth in ("db-user", "connector")
+    host, port = spec.address or ("", "")
+    caller = f"through {warehouse.role_arn}" if warehouse.role_arn else "with this process's AWS credentials"
+    unused = f"not used with auth {spec.auth}"
+    fields: list[tuple[str, object, str]] = [
+        ("conn_id", spec.conn_id, f"tag on {warehouse.arn}"),
+        ("warehouse", warehouse, f"found {caller}"),
+        ("state", warehouse.status, "AWS"),
+        ("conn_type", spec.conn_type, sources["conn_type"]),
+        ("host", host, _endpoint_source(spec)),
+        ("port", port, "AWS"),
+        ("database", spec.database, sources["database"]),
+        ("auth", spec.auth, sources["auth"]),
+        ("user", login_user(spec), sources["db_user"] if as_user else f"auth {spec.auth}"),
+        ("db_groups", " ".join(spec.db_groups), sources["db_groups"] if as_user else unused),
+        ("auto_create", spec.auto_create, sources["auto_create"] if as_user else unused),
+        ("duration", f"{spec.duration} s", sources["duration"]),
+        ("team", spec.team or "", sources["team"] if spec.team else "default: every team"),
+        *((f"extra.{key}", value, sources[f"extra.{key}"]) for key, value in spec.extra.items()),
+    ]
+    rows = tuple({"field": name, "value": str(value), "source": source} for name, value, source in fields)
+    problems = [*spec.errors, *spec.warnings]
+    if not warehouse.can_serve:
+        problems.append(f"{warehouse} does not accept logins now: {warehouse.status}")
+    return ShownConnection(rows, tuple(problems), fails=bool(spec.errors) or not warehouse.can_serve)
+
+
+def _endpoint_source(spec: ConnectionSpec) -> str:
+    source = spec.sources["endpoint"]
+    return "endpoint default" if source == "default" else f"endpoint {spec.endpoint}, {source}"
