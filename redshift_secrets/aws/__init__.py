@@ -1,1 +1,1 @@
-"""The only place that knows boto3: sessions, discovery, minting. Import it late: boto3 costs half a second."""
+"""The only folder that imports boto3: client, sessions, discovery, minting. Import it late: boto3 takes half a second."""

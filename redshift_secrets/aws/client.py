@@ -1,4 +1,4 @@
-"""The door to AWS: everything the keepers ask of it, in their own words."""
+"""The AWS client: every call to AWS that a lookup needs, in the words of `model.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: tuple[Literal["cluster"], Literal["workgroup"]] = ("cluster", "workgroup
 
 
 class AwsClient:
-    """AWS as this site sees it. Every method may raise `AwsError`. Safe among threads, and after a fork.
+    """AWS, called as the identities that the settings name. Every method may raise `AwsError`. Thread-safe and fork-safe.
 
     `clock` returns seconds since the epoch.
     """
@@ -30,7 +30,7 @@ class AwsClient:
         self._settings = settings
         self._clock = clock
         self._sessions = Sessions(settings)
-        self._told_unknown = False
+        self._warned_identity_unknown = False
 
     def scopes(self) -> tuple[Scope, ...]:
         """Return everything there is to list: both kinds, in every region of every account."""
@@ -47,35 +47,37 @@ class AwsClient:
     def list(self, scope: Scope) -> tuple[Warehouse, ...]:
         """Return the tagged warehouses of a scope."""
         find = discovery.clusters if scope.kind == "cluster" else discovery.workgroups
-        client = self._client(scope.region, scope.role_arn, f"list the {scope}")
         return find(
-            client,
+            self._client(scope.region, scope.role_arn),
             region=scope.region,
             role_arn=scope.role_arn,
             prefix=self._settings.tag_prefix,
             identity=self._sessions.expected_identity(scope.role_arn),
         )
 
-    def look(self, seen: Warehouse) -> Warehouse:
-        """Return one warehouse as it is at this moment."""
-        look = discovery.cluster if seen.kind == "cluster" else discovery.workgroup
-        client = self._client(seen.region, seen.role_arn, f"look at {seen}")
-        identity = self._sessions.expected_identity(seen.role_arn)
-        return look(client, seen, prefix=self._settings.tag_prefix, identity=identity)
+    def describe(self, warehouse: Warehouse) -> Warehouse:
+        """Return one warehouse with its current state."""
+        describe = discovery.cluster if warehouse.kind == "cluster" else discovery.workgroup
+        return describe(
+            self._client(warehouse.region, warehouse.role_arn),
+            warehouse,
+            prefix=self._settings.tag_prefix,
+            identity=self._sessions.expected_identity(warehouse.role_arn),
+        )
 
     def mint(self, request: MintRequest) -> Credential:
-        """Obtain a new credential."""
-        action, way = minting.WAYS[request.auth, request.kind]
+        """Return a new credential."""
+        action, mint = minting.WAYS[request.auth, request.kind]
         resource = minting.resource_arn(request, action)
-        client = self._client(request.region, request.role_arn, action)
+        client = self._client(request.region, request.role_arn)
         now = self._clock()
         try:
             with translate_errors(action, resource, self._sessions.expected_identity(request.role_arn)):
-                user, password, expires_at = way(client, request, now)
+                user, password, expires_at = mint(client, request, now)
         except AwsError as error:
             if error.code not in DENIED or error.operation.startswith("sts:AssumeRole"):
                 raise
-            # Who was refused is what the reader needs most, so here the name is worth one more short call.
+            # The reader needs the ARN that was denied more than anything else: worth one more short call.
             identity = self._sessions.identity(request.region, request.role_arn)
             advice = error.advice.replace(error.identity, identity)
             raise AwsError(error.operation, error.resource, identity, error.code, error.reason, advice) from None
@@ -83,26 +85,24 @@ class AwsClient:
         return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
 
     def sts_identity(self) -> str | None:
-        """Return whom AWS says we are, one ARN for all sessions of a role; `None` where it does not tell.
+        """Return the caller's ARN as STS reports it, the same for all sessions of a role; `None` where STS does not answer.
 
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
-        arn = self._sessions.asked_identity(self.scopes()[0].region)
+        arn = self._sessions.sts_identity(self.scopes()[0].region)
         if arn is None:
-            if not self._told_unknown:
-                log.warning("AWS does not tell who we are (sts:GetCallerIdentity), so nothing is shared across hosts")
-            self._told_unknown = True
+            if not self._warned_identity_unknown:
+                log.warning(
+                    "STS does not confirm the caller's identity (sts:GetCallerIdentity): the Redis tier is not used"
+                )
+            self._warned_identity_unknown = True
             return None
         # arn:aws:sts::<account>:assumed-role/<role>/<session>: each host has a session of its own.
         return arn.rpartition("/")[0] if ":assumed-role/" in arn else arn
 
     def knows_identity(self) -> bool:
-        """Whether `sts_identity` answers at once."""
+        """Whether `sts_identity` returns without asking STS."""
         return self._sessions.identity_is_known
 
-    def _client(self, region: str, role_arn: str | None, what: str) -> Callable[[str], Any]:
-        def make(service: str) -> Any:
-            with translate_errors(what, region, self._sessions.expected_identity(role_arn)):
-                return self._sessions.client(service, region, role_arn)
-
-        return functools.cache(make)
+    def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:
+        return functools.partial(self._sessions.client, region=region, role_arn=role_arn)

@@ -1,4 +1,4 @@
-"""From botocore's exceptions to `AwsError`: what happened, on which resource, as which identity, and what to do."""
+"""Translate botocore's exceptions to `AwsError`: what happened, on which resource, as which identity, and what to do."""
 
 from __future__ import annotations
 
@@ -13,56 +13,52 @@ from redshift_secrets.errors import AwsError
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
-_GONE = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
+_NOT_FOUND = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_OUT_OF_TIME = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
+_CLOCK_SKEW = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
 _BAD_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException"})
 _UNKNOWN_KEY = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidIdentityToken"})
-_TROUBLE = frozenset(
+_INTERNAL = frozenset(
     {"InternalFailure", "InternalServerException", "ServiceUnavailable", "ServiceUnavailableException"}
 )
 
-_CLOCK = "The clock of this machine is not that of AWS: set it, by NTP or the Amazon Time Sync Service."
-_ASSUMING = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
-"""What botocore itself calls on the way to another call, to obtain credentials."""
+_FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
+_ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
+"""Operations that botocore calls to obtain credentials for the operation that was requested."""
 
 
 def _advice(code: str, operation: str, resource: str, identity: str, message: str) -> str:
     if code in DENIED and operation == "sts:AssumeRoleWithWebIdentity":
-        return (
-            "The trust policy of the role must name the OIDC provider of this cluster and this pod's service account."
-        )
+        return "The role's trust policy must name the OIDC provider of this Kubernetes cluster and the service account of this pod."
     if code in DENIED and operation.startswith("sts:AssumeRole"):
-        return "Allow it in the trust policy of the role and in the policy of the caller, and check external_id."
+        return "Allow it in the role's trust policy and in the caller's policy, and check external_id."
     if code in DENIED and "explicit deny" in message:
-        return f"A policy denies {operation} on {resource} to {identity}: no grant helps before that statement is gone."
+        return f"A policy explicitly denies {operation} on {resource} to {identity}; remove that statement, no grant overrides it."
     if code in DENIED:
         return f"Grant {operation} on {resource} to {identity}."
     if code in _THROTTLED:
-        return "AWS throttles this account; it is asked again after a pause."
-    if code in _GONE:
-        return "It was deleted or renamed since it was listed; the catalog catches up by itself."
+        return "AWS is throttling this account; the request will be retried after a backoff."
+    if code in _NOT_FOUND:
+        return "It was deleted or renamed after the last listing; the next listing corrects this."
     if code in _EXPIRED:
-        return (
-            "The AWS credentials that Airflow runs with have expired: renew them, or give it a role that renews them."
-        )
+        return "The AWS credentials of this process have expired; renew them, or use a role whose credentials refresh themselves."
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
-    if code in _OUT_OF_TIME or (
+    if code in _CLOCK_SKEW or (
         code in _BAD_SIGNATURE and message.startswith(("Signature expired", "Signature not yet"))
     ):
-        return _CLOCK
+        return _FIX_CLOCK
     if code in _BAD_SIGNATURE:
-        return "The secret access key that Airflow runs with does not belong to its key id: set both anew."
+        return "The secret access key of this process does not match the access key ID; configure both again."
     if code in _UNKNOWN_KEY:
-        return "AWS does not know the credentials that Airflow runs with: check them, and that the region is enabled for the account."
-    if code in _TROUBLE:
-        return "AWS has trouble of its own; it is asked again after a pause."
-    return "Look the code up in the AWS API reference of this operation."
+        return "AWS does not recognize the credentials of this process; check them, and that the region is enabled for the account."
+    if code in _INTERNAL:
+        return "AWS returned an internal error; the request will be retried after a backoff."
+    return "Look up the error code in the AWS API reference of this operation."
 
 
 @contextmanager
 def translate_errors(operation: str, resource: str, identity: str) -> Iterator[None]:
-    """Run calls to AWS; whatever botocore raises comes out as `AwsError`, and no answer reaches a log."""
+    """Raise botocore's exceptions as `AwsError`, and keep responses out of the logs."""
 
     def error(code: str, reason: str, advice: str) -> AwsError:
         return AwsError(operation, resource, identity, code, reason, advice)
@@ -73,12 +69,12 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
     except exceptions.ClientError as caught:
         details = caught.response.get("Error", {})
         code = str(details.get("Code", "Unknown"))
-        # Role chains and refreshed credentials call STS on the way: name the call that failed, not the one asked for.
-        if caught.operation_name in _ASSUMING:
+        # Role chains and refreshes call STS first: name the call that failed, not the one that was requested.
+        if caught.operation_name in _ASSUME_ROLE_OPERATIONS:
             operation, resource, identity = (
                 f"sts:{caught.operation_name}",
-                f"{identity} or a role before it",
-                "the identity before it",
+                f"{identity} or an earlier role in the chain",
+                "the calling identity",
             )
         message = str(details.get("Message", "")).rstrip(".") + "."
         raise error(code, message, _advice(code, operation, resource, identity, message)) from None
@@ -87,27 +83,27 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         exceptions.PartialCredentialsError,
         exceptions.CredentialRetrievalError,
     ) as caught:
-        advice = "Give Airflow an instance profile, a task or pod role, or set profile_name or role_arn."
+        advice = "Give this process an instance profile, a task role or a pod role, or set profile_name."
         raise error("NoCredentials", f"{str(caught).rstrip('.')}.", advice) from None
     except (exceptions.SSOError, exceptions.TokenRetrievalError) as caught:
-        advice = "Log in again with aws sso login; where nobody can, give Airflow a role instead."
+        advice = "Log in again with aws sso login; for unattended use, give this process a role instead."
         raise error("NoCredentials", f"{str(caught).rstrip('.')}.", advice) from None
     except (exceptions.ProfileNotFound, exceptions.NoRegionError, exceptions.ConfigParseError) as caught:
         raise error(
-            "Misconfigured", f"{str(caught).rstrip('.')}.", "Mend profile_name, regions or the AWS configuration."
+            "Misconfigured", f"{str(caught).rstrip('.')}.", "Fix profile_name, regions or the AWS configuration files."
         ) from None
     except (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError) as caught:
-        advice = "Check routes, security groups and VPC endpoints from here to it."
-        raise error("TimedOut", f"no answer in time from {_endpoint(caught)}.", advice) from None
+        advice = "Check the route to it: NAT, VPC endpoint, proxy, security groups."
+        raise error("TimedOut", f"no response in time from {_endpoint(caught)}.", advice) from None
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as caught:
-        advice = "Check the network, DNS, and whether the service exists in this region."
-        raise error("Unreachable", f"no connection to {_endpoint(caught)}.", advice) from None
+        advice = "Check the network, DNS, and whether the service is available in this region."
+        raise error("Unreachable", f"could not connect to {_endpoint(caught)}.", advice) from None
     except exceptions.BotoCoreError as caught:
-        raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the setting it names.") from None
+        raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the named setting.") from None
     except ResponseParserError as caught:
-        # Its text is the whole answer, password and all.
-        advice = "Try again; if this lasts, look for a proxy on the way that changes answers."
-        raise error(type(caught).__name__, "the answer is not one that AWS gives.", advice) from None
+        # Its text is the whole response, including the password.
+        advice = "Try again; if this persists, look for a proxy that alters responses."
+        raise error(type(caught).__name__, "the response could not be parsed.", advice) from None
 
 
 def _endpoint(caught: exceptions.BotoCoreError) -> str:

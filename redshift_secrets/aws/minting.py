@@ -1,4 +1,4 @@
-"""Ways of obtaining a credential, one small function each. None of them caches, retries or logs."""
+"""Minting: one function for each way of obtaining a credential. None of them caches, retries or logs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from redshift_secrets.model import MintRequest
 Client = Callable[[str], Any]
 
 Minted = tuple[str, str, float]
-"""Database user, password, and the moment it dies in seconds since the epoch."""
+"""Database user, password, and expiry in seconds since the epoch."""
 
 
 def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
     """https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html"""
     groups = {"DbGroups": list(request.db_groups)} if request.db_groups else {}
-    answer = client("redshift").get_cluster_credentials(
+    response = client("redshift").get_cluster_credentials(
         ClusterIdentifier=request.identifier,
         DbName=request.database,
         DbUser=request.db_user,
@@ -26,38 +26,38 @@ def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
         AutoCreate=request.auto_create,
         **groups,
     )
-    return answer["DbUser"], answer["DbPassword"], answer["Expiration"].timestamp()
+    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp()
 
 
 def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minted:
     """https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentialsWithIAM.html"""
-    answer = client("redshift").get_cluster_credentials_with_iam(
+    response = client("redshift").get_cluster_credentials_with_iam(
         ClusterIdentifier=request.identifier, DbName=request.database, DurationSeconds=request.duration
     )
-    return answer["DbUser"], answer["DbPassword"], answer["Expiration"].timestamp()
+    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp()
 
 
 def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
     """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_GetCredentials.html"""
-    answer = client("redshift-serverless").get_credentials(
+    response = client("redshift-serverless").get_credentials(
         workgroupName=request.identifier, dbName=request.database, durationSeconds=request.duration
     )
-    return answer["dbUser"], answer["dbPassword"], answer["expiration"].timestamp()
+    return response["dbUser"], response["dbPassword"], response["expiration"].timestamp()
 
 
 def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
     """https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-secrets-manager-integration.html
 
-    An admin password has no end of its own but is rotated: it is read again after the time a credential lives.
+    An admin password does not expire but is rotated: it is read again after the validity of a credential.
     """
-    answer = client("secretsmanager").get_secret_value(SecretId=request.admin_secret_arn)
+    response = client("secretsmanager").get_secret_value(SecretId=request.admin_secret_arn)
     try:
-        secret = json.loads(answer["SecretString"])
+        secret = json.loads(response["SecretString"])
         return secret["username"], secret["password"], now + request.duration
     except (KeyError, TypeError, ValueError):
         raise AwsError(
-            "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "this identity", "UnreadableSecret",
-            "the admin secret is not a JSON object with username and password.", "Let Redshift manage it.",
+            "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "the calling identity", "UnreadableSecret",
+            "the admin secret is not a JSON object with username and password.", "Let Redshift manage the secret.",
         ) from None  # fmt: skip
 
 
@@ -70,11 +70,11 @@ WAYS: Mapping[tuple[str, str], tuple[str, Way]] = {
     ("secret", "cluster"): ("secretsmanager:GetSecretValue", _admin_secret),
     ("secret", "workgroup"): ("secretsmanager:GetSecretValue", _admin_secret),
 }
-"""By way of authenticating and kind of warehouse: the IAM action it takes, and the function."""
+"""The IAM action and the function, by way of authenticating and kind of warehouse."""
 
 
 def resource_arn(request: MintRequest, action: str) -> str:
-    """Return the ARN that an IAM policy has to name for `action`.
+    """Return the ARN that an IAM policy must name to allow `action`.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonredshift.html
     """

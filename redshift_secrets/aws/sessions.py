@@ -1,7 +1,10 @@
-"""Sessions and clients: who we are for AWS, in which account and region, and how long a call may take."""
+"""Sessions and clients: the identity, account and region of a call to AWS, and how long it may take."""
 
 from __future__ import annotations
 
+# The search for credentials needs the first two and would import them on first use, where a fork can interrupt the import.
+import _strptime  # type: ignore[import-not-found]  # noqa: F401
+import encodings.idna  # noqa: F401
 import functools
 import threading
 import time
@@ -9,8 +12,14 @@ from typing import Any
 
 import boto3
 import botocore.session
+from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    DeferredRefreshableCredentials,
+    create_credential_resolver,
+)
+from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.cache import forks
@@ -19,15 +28,37 @@ from redshift_secrets.settings.settings import Settings
 
 _ROLE_SESSION_NAME = "redshift-secrets"
 
-_ASK_AGAIN_SECONDS = 60.0
-"""How long AWS is not asked again who we are, when it did not tell."""
+_RETRY_IDENTITY_SECONDS = 60.0
+"""How long to wait before asking STS again for the caller identity after it did not answer."""
+
+
+class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botocore has no types
+    """A botocore session whose clients are built inside `forks.no_fork_here`, without making a fork wait for the network.
+
+    Building a client creates a TLS context: a child forked meanwhile would find OpenSSL's locks taken. Everything that may
+    run a program or send a request happens before the gate is entered. The clients that botocore's own credential
+    providers build (STS, SSO) are built here, too.
+    """
+
+    def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
+        """Return a client; raises `NoCredentialsError` where there are no credentials to sign its calls with."""
+        config = config or Config()
+        anonymous = config.signature_version is UNSIGNED or arguments.get("aws_access_key_id") is not None
+        # botocore keeps credentials that it has found, but searches again, IMDS included, for those that it has not.
+        if not anonymous and self.get_credentials() is None:
+            raise NoCredentialsError()
+        if (config.defaults_mode or self.get_config_variable("defaults_mode")).lower() == "auto":
+            # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.
+            config = config.merge(Config(defaults_mode="standard"))
+        with forks.no_fork_here:
+            return super().create_client(service_name, config=config, **arguments)
 
 
 class Sessions:
-    """One boto3 session per identity and one client per identity, region and service, made when first asked for.
+    """One boto3 session per identity and one client per identity, region and service, created on first use.
 
-    The identity is found by boto3's default chain, or `profile_name`; with `role_arn` that identity assumes the role,
-    and each role of `accounts` is assumed by what comes out of that. Assumed credentials renew themselves.
+    The base identity comes from boto3's default chain, or from `profile_name`; with `role_arn` it assumes that role. Each
+    role of `accounts` is assumed by the resulting identity. Credentials of assumed roles refresh themselves.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,110 +68,113 @@ class Sessions:
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        """Drop sessions, clients and their sockets: a child makes its own."""
+        """Drop sessions, clients and their sockets: a child creates its own."""
         self._lock = threading.RLock()
         self._sessions: dict[str | None, Any] = {}
         self._clients: dict[tuple[str | None, str, str], Any] = {}
         self._identity: str | None = None
         self._ask_identity_at = float("-inf")
 
-    def client(self, service: str, region: str, role_arn: str | None) -> Any:
+    def client(self, service: str, *, region: str, role_arn: str | None) -> Any:
         """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`."""
         key = (role_arn, region, service)
-        # Making a client is not thread-safe in boto3, using one is. A fork waits: in a child that is forked in the middle of
-        # making a TLS context, the locks of OpenSSL would stay taken.
-        with forks.no_fork_here, self._lock:
+        # Creating a client is not thread-safe in boto3, using one is. Whoever has this lock may wait for the network, so
+        # nobody takes it inside `forks.no_fork_here`.
+        with self._lock:
             if key not in self._clients:
-                self._clients[key] = self._session(role_arn).client(
-                    service, region_name=region, endpoint_url=self._settings.endpoint_url, config=self._config()
-                )
+                self._clients[key] = self._create_client(service, region, role_arn, self._config())
             return self._clients[key]
 
     def default_region(self) -> str:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
+        operation, resource, identity = "the search for an AWS region", "this host", self._default_identity
         region = self._settings.region_name
         if region is None:
-            with translate_errors("the choice of a region", "this site", "any identity"):
+            with translate_errors(operation, resource, identity):
                 region = self._session(None).region_name
         if not region:
             advice = "Set regions in backend_kwargs, or AWS_DEFAULT_REGION."
-            raise AwsError(
-                "the choice of a region",
-                "this site",
-                "any identity",
-                "Misconfigured",
-                "no AWS region is known.",
-                advice,
-            )
+            raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice)
         return str(region)
 
     def identity(self, region: str, role_arn: str | None) -> str:
-        """Return the ARN that AWS knows us by: the role we assumed, else what AWS tells, asked once."""
-        return role_arn or self._settings.role_arn or self.asked_identity(region) or self.expected_identity(None)
+        """Return the ARN that calls are made as: that of the assumed role, else the answer of STS, asked once."""
+        return role_arn or self._settings.role_arn or self.sts_identity(region) or self.expected_identity(None)
 
     def expected_identity(self, role_arn: str | None) -> str:
-        """Return who we are without asking AWS: what it told before, else what the settings say."""
-        known = role_arn or self._settings.role_arn or self._identity
-        if known is None:
-            profile = self._settings.profile_name
-            return f"profile {profile}" if profile else "the identity of boto3's default chain"
-        return known
+        """Return the identity without asking AWS: what STS answered before, else what the settings say."""
+        return role_arn or self._settings.role_arn or self._identity or self._default_identity
 
     @property
     def identity_is_known(self) -> bool:
-        """Whether `asked_identity` answers without asking."""
+        """Whether `sts_identity` returns without asking STS."""
         return self._identity is not None or time.monotonic() < self._ask_identity_at
 
-    def asked_identity(self, region: str) -> str | None:
-        """Return the ARN that AWS tells us, asked until it tells; `None` where it does not.
+    def sts_identity(self, region: str) -> str | None:
+        """Return the ARN of the caller identity, asking STS until it answers; `None` where it does not.
 
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
         if self._identity is None and time.monotonic() >= self._ask_identity_at:
             self._identity = self._ask_identity(region)
-            self._ask_identity_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_identity_at = time.monotonic() + _RETRY_IDENTITY_SECONDS
         return self._identity
 
+    @property
+    def _default_identity(self) -> str:
+        profile = self._settings.profile_name
+        return f"profile {profile}" if profile else "the default AWS identity of this process"
+
     def _ask_identity(self, region: str) -> str | None:
-        # Short and once: a private network often has no way to STS, and a lookup must not wait for a mere name.
+        # Short and once: a private network often has no route to STS, and a lookup must not wait for a mere name.
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         try:
             with translate_errors("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
-                with forks.no_fork_here, self._lock:
-                    config = self._config().merge(brief)
-                    sts = self._session(None).client(
-                        "sts", region_name=region, endpoint_url=self._settings.endpoint_url, config=config
-                    )
+                with self._lock:
+                    sts = self._create_client("sts", region, None, self._config().merge(brief))
                 return str(sts.get_caller_identity()["Arn"])
         except AwsError:
             return None
+
+    def _create_client(self, service: str, region: str, role_arn: str | None, config: Config) -> Any:
+        return self._session(role_arn).client(
+            service, region_name=region, endpoint_url=self._settings.endpoint_url, config=config
+        )
 
     def _session(self, role_arn: str | None) -> Any:
         if role_arn not in self._sessions:
             settings = self._settings
             if role_arn is not None:
-                source = self._session(None)
-                session = self._assumed(source, role_arn, self._external_ids.get(role_arn))
+                session = self._assumed_session(self._session(None), role_arn, self._external_ids.get(role_arn))
             else:
-                session = boto3.Session(profile_name=settings.profile_name, region_name=settings.region_name)
+                session = self._default_session()
                 if settings.role_arn is not None:
-                    session = self._assumed(session, settings.role_arn, settings.external_id)
+                    session = self._assumed_session(session, settings.role_arn, settings.external_id)
             self._sessions[role_arn] = session
         return self._sessions[role_arn]
 
-    def _assumed(self, source: Any, role_arn: str, external_id: str | None) -> Any:
-        # The way botocore itself assumes the roles of a profile, with the role taken from our settings.
+    def _default_session(self) -> Any:
+        settings = self._settings
+        with forks.no_fork_here:  # the resolver creates TLS contexts, too
+            core = ForkSafeSession()
+            session = boto3.Session(
+                botocore_session=core, profile_name=settings.profile_name, region_name=settings.region_name
+            )
+            # botocore would call STS in the region of its first client, but there is none yet when credentials are resolved.
+            resolver = create_credential_resolver(core, region_name=next(iter(settings.regions), None))
+            core.register_component("credential_provider", resolver)
+        return session
+
+    def _assumed_session(self, source: Any, role_arn: str, external_id: str | None) -> Any:
+        # The way botocore itself assumes the roles of a profile, with the role taken from the settings.
         core: Any = source._session
         arguments = {"RoleSessionName": _ROLE_SESSION_NAME}
         if external_id is not None:
             arguments["ExternalId"] = external_id
-        with translate_errors("the search for AWS credentials", "this machine", self.expected_identity(None)):
+        with translate_errors("sts:AssumeRole", role_arn, self._default_identity):
             source_credentials = source.get_credentials()
-        if source_credentials is None:
-            raise AwsError(
-                "sts:AssumeRole", role_arn, "nobody", "NoCredentials", "this process has no AWS credentials to begin with.",
-                "Give Airflow an instance profile, a task or pod role, or set profile_name.",
-            )  # fmt: skip
+            if source_credentials is None:
+                raise NoCredentialsError()
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=functools.partial(
                 core.create_client,
@@ -152,7 +186,7 @@ class Sessions:
             role_arn=role_arn,
             extra_args=arguments,
         )
-        assumed: Any = botocore.session.get_session()
+        assumed: Any = ForkSafeSession()
         assumed._credentials = DeferredRefreshableCredentials(
             refresh_using=fetcher.fetch_credentials, method="assume-role"
         )
@@ -160,19 +194,19 @@ class Sessions:
 
     def _config(self) -> Config:
         seconds = self._settings.aws_timeout_seconds
-        # A lookup has aws_timeout_seconds for a listing and a mint together: one call must leave room for another.
-        ours = Config(
+        # A lookup has aws_timeout_seconds for a listing and a mint together: one call must leave time for another.
+        config = Config(
             connect_timeout=min(3.0, seconds / 4),
             read_timeout=seconds / 2,
             retries={"mode": "standard", "total_max_attempts": 3},
             user_agent_extra="redshift-secrets",
         )
         if not self._settings.config:
-            return ours
+            return config
         try:
-            return ours.merge(Config(**self._settings.config))
+            return config.merge(Config(**self._settings.config))
         except (TypeError, ValueError) as error:
             raise AwsError(
-                "the making of a client", "this site", "any identity", "Misconfigured", f"the setting config is not one that"
-                f" botocore takes: {error}.", "See botocore.config.Config for its names.",
+                "the creation of an AWS client", "this host", self._default_identity, "Misconfigured",
+                f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.",
             ) from None  # fmt: skip

@@ -62,7 +62,7 @@ def denied(operation: str = "redshift:DescribeClusters") -> AwsError:
 
 
 class FakeAws:
-    """What the keepers ask of AWS, answered from lists; counts what it is asked.
+    """A stand-in for `AwsClient` that answers from lists and counts the calls it gets.
 
     `failing` holds scopes that cannot be listed. `hold` makes listing and minting wait until the event is set.
     """
@@ -104,13 +104,13 @@ class FakeAws:
             w for w in self.warehouses if (w.kind, w.region, w.role_arn) == (scope.kind, scope.region, scope.role_arn)
         ]
 
-    def look(self, seen: Warehouse) -> Warehouse:
-        self._enter("look")
-        for warehouse in self.warehouses:
-            if warehouse.arn == seen.arn:
-                return warehouse
+    def describe(self, warehouse: Warehouse) -> Warehouse:
+        self._enter("describe")
+        for current in self.warehouses:
+            if current.arn == warehouse.arn:
+                return current
         raise AwsError(
-            "redshift:DescribeClusters", str(seen), "me", "ClusterNotFound", "It is gone.", "It was deleted."
+            "redshift:DescribeClusters", str(warehouse), "me", "ClusterNotFound", "It is gone.", "It was deleted."
         )
 
     def mint(self, request: MintRequest) -> Credential:

@@ -1,4 +1,4 @@
-"""What botocore raises, in words: the advice fits the code, and the call that failed is the one that is named."""
+"""Botocore's exceptions become `AwsError`: the advice fits the code, and the error names the call that failed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ME = "arn:aws:sts::123456789012:assumed-role/airflow/i-1"
 ACTION = "redshift:GetClusterCredentials"
 
 
-def told(error: Exception) -> AwsError:
+def translated(error: Exception) -> AwsError:
     with pytest.raises(AwsError) as caught, translate_errors(ACTION, RESOURCE, ME):
         raise error
     return caught.value
 
 
-def answer(
-    code: str, message: str = "Said by AWS.", operation: str = "GetClusterCredentials"
+def client_error(
+    code: str, message: str = "Message of AWS.", operation: str = "GetClusterCredentials"
 ) -> exceptions.ClientError:
     return exceptions.ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
@@ -29,22 +29,22 @@ def answer(
     ("code", "message", "advice"),
     [
         ("AccessDenied", "no identity-based policy allows it", f"Grant {ACTION} on {RESOURCE} to {ME}."),
-        ("AccessDenied", "with an explicit deny in a service control policy", f"A policy denies {ACTION} on {RESOURCE}"),
-        ("Throttling", "Rate exceeded", "asked again after a pause"),
-        ("ClusterNotFound", "Cluster prod not found.", "deleted or renamed since it was listed"),
-        ("ExpiredToken", "The security token included in the request is expired", "have expired: renew them"),
-        ("ExpiredTokenException", "The security token included in the request is expired", "have expired: renew them"),
-        ("SignatureDoesNotMatch", "Signature expired: 1 is now earlier than 2 (3 - 5 min.)", "The clock of this machine"),
-        ("InvalidSignatureException", "Signature not yet current: 3 is still later than 2", "The clock of this machine"),
-        ("RequestExpired", "Request has expired.", "The clock of this machine"),
-        ("SignatureDoesNotMatch", "The request signature we calculated does not match", "does not belong to its key id"),
+        ("AccessDenied", "with an explicit deny in a service control policy", f"A policy explicitly denies {ACTION} on {RESOURCE}"),
+        ("Throttling", "Rate exceeded", "AWS is throttling this account"),
+        ("ClusterNotFound", "Cluster prod not found.", "deleted or renamed after the last listing"),
+        ("ExpiredToken", "The security token included in the request is expired", "have expired; renew them"),
+        ("ExpiredTokenException", "The security token included in the request is expired", "have expired; renew them"),
+        ("SignatureDoesNotMatch", "Signature expired: 1 is now earlier than 2 (3 - 5 min.)", "clock is out of sync with AWS"),
+        ("InvalidSignatureException", "Signature not yet current: 3 is still later than 2", "clock is out of sync with AWS"),
+        ("RequestExpired", "Request has expired.", "clock is out of sync with AWS"),
+        ("SignatureDoesNotMatch", "The request signature we calculated does not match", "does not match the access key ID"),
         ("InvalidClientTokenId", "The security token included in the request is invalid.", "check them, and that the region"),
-        ("InternalFailure", "An unknown error.", "trouble of its own"),
-        ("Odd", "Nobody knows.", "Look the code up"),
+        ("InternalFailure", "An unknown error.", "AWS returned an internal error"),
+        ("Unheard", "No such thing.", "Look up the error code"),
     ],
 )  # fmt: skip
-def test_the_advice_fits_what_aws_said(code: str, message: str, advice: str) -> None:
-    error = told(answer(code, message))
+def test_the_advice_fits_the_error_of_aws(code: str, message: str, advice: str) -> None:
+    error = translated(client_error(code, message))
     assert (error.code, error.operation, error.resource, error.identity) == (code, ACTION, RESOURCE, ME)
     assert error.reason == f"{message.rstrip('.')}."
     assert advice in error.advice
@@ -52,28 +52,28 @@ def test_the_advice_fits_what_aws_said(code: str, message: str, advice: str) -> 
 
 @pytest.mark.parametrize(
     ("operation", "advice"),
-    [("AssumeRole", "trust policy of the role and in the policy of the caller"), ("AssumeRoleWithWebIdentity", "OIDC")],
+    [("AssumeRole", "role's trust policy and in the caller's policy"), ("AssumeRoleWithWebIdentity", "OIDC")],
 )
-def test_a_role_that_cannot_be_assumed_on_the_way_is_what_failed(operation: str, advice: str) -> None:
-    error = told(answer("AccessDenied", "not authorized", operation))
+def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str) -> None:
+    error = translated(client_error("AccessDenied", "not authorized", operation))
     assert error.operation == f"sts:{operation}"
-    assert error.resource.startswith(ME)
+    assert (error.resource, error.identity) == (f"{ME} or an earlier role in the chain", "the calling identity")
     assert advice in error.advice
 
 
 @pytest.mark.parametrize(
     ("raised", "code", "advice"),
     [
-        (exceptions.NoCredentialsError(), "NoCredentials", "instance profile, a task or pod role"),
+        (exceptions.NoCredentialsError(), "NoCredentials", "instance profile, a task role or a pod role"),
         (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), "NoCredentials", "instance profile"),
         (exceptions.UnauthorizedSSOTokenError(), "NoCredentials", "aws sso login"),
         (exceptions.TokenRetrievalError(provider="sso", error_msg="y"), "NoCredentials", "aws sso login"),
         (exceptions.ProfileNotFound(profile="p"), "Misconfigured", "profile_name"),
-        (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "security groups and VPC endpoints"),
+        (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "VPC endpoint, proxy, security groups"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "Unreachable", "DNS"),
     ],
 )
-def test_what_never_reached_aws(raised: Exception, code: str, advice: str) -> None:
-    error = told(raised)
+def test_errors_without_an_answer_of_aws(raised: Exception, code: str, advice: str) -> None:
+    error = translated(raised)
     assert error.code == code
     assert advice in error.advice

@@ -1,4 +1,4 @@
-"""What a fork must not cut in two: it waits, in no order that could lock anyone up, and never for long."""
+"""A fork waits for code that it must not interrupt: without deadlocks, and never for long."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.support.helpers import BOUND, all_refreshes_done, in_child
 
 
 class Inside(threading.Thread):
-    """A thread that is in there until it is told to leave."""
+    """A thread that stays inside the gate until `leave` is called."""
 
     def __init__(self, gate: ForkGate) -> None:
         super().__init__(daemon=True)
-        self._uncut = gate
-        self.there = threading.Event()
+        self._gate = gate
+        self.entered = threading.Event()
         self._leave = threading.Event()
         self.start()
 
     def run(self) -> None:
-        with self._uncut:
-            self.there.set()
+        with self._gate:
+            self.entered.set()
             assert self._leave.wait(BOUND)
 
     def leave(self) -> None:
@@ -37,18 +37,18 @@ class Inside(threading.Thread):
         self.join(BOUND)
 
 
-class TestUncut:
-    def test_many_threads_are_in_there_at_once(self):
+class TestForkGate:
+    def test_many_threads_are_inside_at_once(self):
         gate = ForkGate(BOUND)
         inside = [Inside(gate) for _ in range(8)]
-        assert all(thread.there.wait(BOUND) for thread in inside)
+        assert all(thread.entered.wait(BOUND) for thread in inside)
         for thread in inside:
             thread.leave()
 
-    def test_a_fork_waits_for_those_who_are_in_there_and_lets_nobody_in_before_it_is_over(self):
+    def test_a_fork_waits_for_the_threads_inside_and_no_thread_enters_until_it_is_done(self):
         gate = ForkGate(BOUND)
         inside = Inside(gate)
-        assert inside.there.wait(BOUND)
+        assert inside.entered.wait(BOUND)
         forked = threading.Event()
 
         def fork() -> None:
@@ -63,12 +63,12 @@ class TestUncut:
         assert not forked.is_set()
         inside.leave()
         assert forked.wait(BOUND)
-        assert not late.there.is_set()
+        assert not late.entered.is_set()
         gate.after_fork_in_parent()
-        assert late.there.wait(BOUND)
+        assert late.entered.wait(BOUND)
         late.leave()
 
-    def test_a_thread_may_go_in_twice_and_fork_in_there(self):
+    def test_a_thread_may_enter_twice_and_fork_inside(self):
         with forks.no_fork_here, forks.no_fork_here:
             assert in_child(self.enter) == "entered"
         assert in_child(self.enter) == "entered"
@@ -76,11 +76,11 @@ class TestUncut:
     @staticmethod
     def enter() -> str:
         inside = Inside(forks.no_fork_here)
-        assert inside.there.wait(BOUND)
+        assert inside.entered.wait(BOUND)
         inside.leave()
         return "entered"
 
-    def test_a_thread_in_there_goes_in_again_while_a_fork_waits_for_it(self):
+    def test_a_thread_inside_enters_again_while_a_fork_waits_for_it(self):
         gate = ForkGate(BOUND)
         with gate:
             forking = threading.Thread(target=gate.before_fork, daemon=True)
@@ -92,10 +92,10 @@ class TestUncut:
         forking.join(BOUND)
         assert not forking.is_alive()
 
-    def test_who_never_comes_out_holds_up_neither_a_fork_nor_the_child(self):
+    def test_a_thread_that_never_leaves_blocks_neither_a_fork_nor_the_child(self):
         gate = ForkGate(bound_seconds=0)
         inside = Inside(gate)
-        assert inside.there.wait(BOUND)
+        assert inside.entered.wait(BOUND)
         gate.before_fork()
         with gate:
             pass
@@ -104,77 +104,77 @@ class TestUncut:
         assert gate._inside == {}
         inside._leave.set()
 
-    def test_what_was_in_there_in_the_parent_is_not_in_the_child(self):
+    def test_threads_inside_in_the_parent_are_not_inside_in_the_child(self):
         inside = Inside(forks.no_fork_here)
-        assert inside.there.wait(BOUND)
+        assert inside.entered.wait(BOUND)
         threading.Timer(0, inside.leave).start()
         assert in_child(lambda: dict(forks.no_fork_here._inside)) == {}
 
 
-class TestEndings:
-    """A thread that ends takes a lock of OpenSSL's, which a child that is forked at that moment would find taken."""
+class TestExitingThreads:
+    """An exiting thread takes a lock of OpenSSL, which a child forked at that moment would find taken."""
 
-    def ending(self, exiting_threads):
-        """The system's number of a thread that has said that it ends."""
-        numbers = []
+    def exiting(self, exiting_threads):
+        """Return the system's id of a thread that has added itself and exited."""
+        ids = []
 
-        def end():
+        def run():
             exiting_threads.add_this_thread()
-            numbers.append(threading.get_native_id())
+            ids.append(threading.get_native_id())
 
-        thread = threading.Thread(target=end)
+        thread = threading.Thread(target=run)
         thread.start()
         thread.join(BOUND)
-        return numbers[0]
+        return ids[0]
 
-    def test_a_fork_waits_until_the_system_has_no_such_thread_any_more(self):
-        alive, naps = set(), []
+    def test_a_fork_waits_until_the_thread_has_exited(self):
+        existing, naps = set(), []
 
         def sleep(seconds):
             naps.append(seconds)
             if len(naps) == 3:
-                alive.clear()
+                existing.clear()
 
-        exiting_threads = ExitingThreads(alive.__contains__, sleep)
-        alive.add(self.ending(exiting_threads))
+        exiting_threads = ExitingThreads(existing.__contains__, sleep)
+        existing.add(self.exiting(exiting_threads))
         exiting_threads.before_fork()
         assert len(naps) == 3
         exiting_threads.before_fork()
         assert len(naps) == 3
 
-    def test_a_fork_does_not_wait_for_ever_nor_again_for_the_same(self):
+    def test_a_fork_waits_neither_forever_nor_twice_for_the_same_thread(self):
         naps = []
         exiting_threads = ExitingThreads(lambda _thread: True, naps.append, bound_seconds=0.5)
         for _ in range(3):
-            self.ending(exiting_threads)
+            self.exiting(exiting_threads)
         exiting_threads.before_fork()
         assert sum(naps) == pytest.approx(0.5)
         exiting_threads.before_fork()
         assert sum(naps) == pytest.approx(0.5)
 
-    def test_a_thread_that_ends_does_not_wait_for_itself(self):
+    def test_an_exiting_thread_does_not_wait_for_itself(self):
         naps = []
         exiting_threads = ExitingThreads(lambda _thread: True, naps.append)
         exiting_threads.add_this_thread()
         exiting_threads.before_fork()
         assert naps == []
 
-    def test_those_that_are_gone_do_not_pile_up(self):
+    def test_exited_threads_do_not_pile_up(self):
         exiting_threads = ExitingThreads()
         for _ in range(50):
-            self.ending(exiting_threads)
-        assert len(exiting_threads._ending) < 10
+            self.exiting(exiting_threads)
+        assert len(exiting_threads._exiting) < 10
 
-    def test_each_thread_of_ours_says_so(self, monkeypatch):
-        said = []
-        monkeypatch.setattr(forks.exiting_threads, "add_this_thread", lambda: said.append(threading.current_thread()))
+    def test_every_thread_of_this_package_adds_itself(self, monkeypatch):
+        added = []
+        monkeypatch.setattr(forks.exiting_threads, "add_this_thread", lambda: added.append(threading.current_thread()))
         run_all([lambda: None, lambda: None], threads=2, deadline=Deadline(BOUND))
         all_refreshes_done()
-        flight = BackgroundCall("it", lambda: 1, lambda _flight: None)
-        flight.start()
-        assert flight.wait(Deadline(BOUND)) == 1
+        call = BackgroundCall("it", lambda: 1, lambda _done: None)
+        call.start()
+        assert call.wait(Deadline(BOUND)) == 1
         all_refreshes_done()
-        assert [thread.name.rpartition(" ")[0] for thread in said] == ["redshift-secrets worker"] * 2 + [
+        assert [thread.name.rpartition(" ")[0] for thread in added] == ["redshift-secrets worker"] * 2 + [
             "redshift-secrets"
         ]
 
@@ -185,13 +185,13 @@ import importlib.abc, os, sys, threading
 from redshift_secrets.lookup.wiring import LazyAwsClient
 from redshift_secrets.cache import Deadline
 from redshift_secrets.cache.single_flight import BackgroundCall
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 
 halfway, forking = threading.Event(), threading.Event()
 
 
 class Slow(importlib.abc.MetaPathFinder):
-    # Whoever imports this module is in the middle of boto3, and stays there until somebody forks.
+    # Importing this module is a step of importing boto3: it waits there until the process forks.
     def find_spec(self, name, path, target=None):
         if name == {module!r}:
             halfway.set()
@@ -203,17 +203,17 @@ os.register_at_fork(before=forking.set)  # registered last, so it is the first
 aws = LazyAwsClient(Settings.from_kwargs({{"regions": ["eu-west-1"]}}))
 
 
-def look():
-    flight = BackgroundCall("the scopes", lambda: len(aws.scopes()), lambda landed: None)
-    flight.start()
-    return flight
+def count_scopes():
+    call = BackgroundCall("the scopes", lambda: len(aws.scopes()), lambda done: None)
+    call.start()
+    return call
 
 
 assert "boto3" not in sys.modules
-first = look()
+first = count_scopes()
 assert halfway.wait(30)
 child = os.fork()
-outcome = look().wait(Deadline(20))
+outcome = count_scopes().wait(Deadline(20))
 if child == 0:
     os._exit(0 if outcome == 2 else 1)
 assert first.wait(Deadline(20)) == outcome == 2
@@ -222,7 +222,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.parametrize("module", ["boto3.session", "botocore.client", "urllib3.connection", "s3transfer.manager"])
-def test_a_fork_while_another_thread_loads_boto3_leaves_the_child_with_all_of_it(module):
+def test_a_child_forked_while_another_thread_imports_boto3_can_use_it(module):
     script = textwrap.dedent(HALFWAY).format(module=module)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(

@@ -1,0 +1,332 @@
+"""Sessions and clients: a fork never waits for the network or another program while a client is created."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
+from botocore.loaders import Loader
+
+from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.cache import Deadline, forks
+from redshift_secrets.cache.single_flight import BackgroundCall
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import Scope
+from redshift_secrets.settings.settings import Settings
+from tests.support.helpers import BOUND, in_child
+
+REGION = "eu-west-1"
+ROLE = "arn:aws:iam::123456789012:role/redshift"
+CREDENTIALS = {"AccessKeyId": "AKIDEXAMPLE", "Expiration": "2099-01-01T00:00:00Z"}
+
+
+class BlockingProcess:
+    """A credential_process whose first run reports its start and waits to be released; later runs answer at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._started, self._released = (self._pipe(folder / name) for name in ("started", "released"))
+        answer = json.dumps({"Version": 1, "SecretAccessKey": "secret", **CREDENTIALS})
+        script = folder / "credentials.sh"
+        script.write_text(
+            f"#!/bin/sh\ncd {folder}\nif mkdir first 2>/dev/null; then echo > started; read line < released; fi\n"
+            f"echo '{answer}'\n"
+        )
+        script.chmod(0o700)
+        self.command = str(script)
+
+    @staticmethod
+    def _pipe(path: Path) -> int:
+        os.mkfifo(path)
+        return os.open(path, os.O_RDWR)
+
+    def await_start(self) -> None:
+        assert select.select([self._started], [], [], BOUND)[0], "the credential_process does not run"
+
+    def release(self) -> None:
+        os.write(self._released, b"\n")
+
+    def close(self) -> None:
+        self.release()
+        os.close(self._started)
+        os.close(self._released)
+
+
+class MetadataService:
+    """IMDS on loopback. `hold` makes its first request wait; `inside` has the threads that were in the gate at each request."""
+
+    def __init__(self, role: str | None) -> None:
+        self.hold = threading.Event()
+        self.hold.set()
+        self.entered = threading.Event()
+        self.inside: list[dict[int, int]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self._answer("token")
+
+            def do_GET(self) -> None:
+                name = self.path.partition("/security-credentials/")[2]
+                if not name:
+                    self._answer(role)
+                else:
+                    self._answer(
+                        json.dumps({"Code": "Success", "SecretAccessKey": "secret", "Token": "token", **CREDENTIALS})
+                    )
+
+            def _answer(self, body: str | None) -> None:
+                service.inside.append(inside_gate())
+                if len(service.inside) == 1:
+                    service.entered.set()
+                    assert service.hold.wait(BOUND)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Length", str(len(body or "")))
+                self.end_headers()
+                self.wfile.write((body or "").encode())
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.hold.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def inside_gate() -> dict[int, int]:
+    return dict(forks.no_fork_here._inside)
+
+
+def sessions_of(**settings: Any) -> Sessions:
+    return Sessions(Settings.from_kwargs({"regions": [REGION], **settings}))
+
+
+def start(work: Callable[[], Any]) -> BackgroundCall[Any]:
+    call = BackgroundCall("a client", work, lambda _done: None)
+    call.start()
+    return call
+
+
+def region_of_client(sessions: Sessions, role_arn: str | None = None) -> str:
+    return str(sessions.client("redshift", region=REGION, role_arn=role_arn).meta.region_name)
+
+
+@pytest.fixture
+def credential_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockingProcess]:
+    process = BlockingProcess(tmp_path)
+    configuration = tmp_path / "config"
+    configuration.write_text(
+        f"[profile process]\ncredential_process = {process.command}\n"
+        f"[profile chain]\nrole_arn = {ROLE}\nsource_profile = process\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(configuration))
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def metadata_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | None], MetadataService]]:
+    started = []
+
+    def start_service(role: str | None = "airflow") -> MetadataService:
+        service = MetadataService(role)
+        started.append(service)
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url)
+        monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", str(int(BOUND)))
+        return service
+
+    yield start_service
+    for service in started:
+        service.close()
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+class TestForksDoNotWaitForCredentials:
+    @pytest.mark.parametrize(
+        ("settings", "use", "outcome"),
+        [
+            ({"profile_name": "process"}, region_of_client, REGION),
+            ({"profile_name": "chain"}, region_of_client, REGION),
+            ({"profile_name": "process", "role_arn": ROLE}, region_of_client, REGION),
+            (
+                {"profile_name": "process", "accounts": [{"role_arn": ROLE}]},
+                lambda sessions: region_of_client(sessions, ROLE),
+                REGION,
+            ),
+            (
+                {"profile_name": "process", "endpoint_url": "http://127.0.0.1:1"},
+                lambda sessions: sessions._ask_identity(REGION),
+                None,
+            ),
+        ],
+        ids=["profile", "role of a profile", "role_arn", "account", "caller identity"],
+    )
+    def test_a_credential_process(
+        self, credential_process: BlockingProcess, settings: Any, use: Callable[[Sessions], Any], outcome: Any
+    ) -> None:
+        sessions = sessions_of(**settings)
+        calls = [start(lambda: use(sessions)) for _ in range(2)]
+        credential_process.await_start()
+        assert inside_gate() == {}
+        assert in_child(lambda: use(sessions)) == outcome
+        credential_process.release()
+        assert [call.wait(Deadline(BOUND)) for call in calls] == [outcome] * 2
+
+    def test_the_instance_metadata_service(self, metadata_service: Callable[..., MetadataService]) -> None:
+        service = metadata_service()
+        service.hold.clear()
+        sessions = sessions_of()
+        call = start(lambda: region_of_client(sessions))
+        assert service.entered.wait(BOUND)
+        assert inside_gate() == {}
+        assert in_child(lambda: region_of_client(sessions)) == REGION
+        service.hold.set()
+        assert call.wait(Deadline(BOUND)) == REGION
+        assert service.inside
+        assert not any(service.inside)
+
+    def test_the_search_for_credentials_imports_nothing(self, metadata_service: Callable[..., MetadataService]) -> None:
+        """A child forked in the middle of an import would wait for it forever."""
+        metadata_service()
+        done = subprocess.run(
+            [sys.executable, "-c", NEW_MODULES],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            check=True,
+        )
+        assert done.stdout == "iam-role []\n"
+
+
+NEW_MODULES = """
+import sys
+from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.settings.settings import Settings
+session = Sessions(Settings.from_kwargs({"regions": ["eu-west-1"]}))._session(None)
+before = set(sys.modules)
+method = session.get_credentials().method
+print(method, sorted(set(sys.modules) - before))
+"""
+
+
+class TestNoCredentials:
+    def test_no_client_is_created_and_the_metadata_service_is_not_asked_inside_the_gate(
+        self, metadata_service: Callable[..., MetadataService], monkeypatch: pytest.MonkeyPatch, keys: None
+    ) -> None:
+        service = metadata_service(None)
+        with monkeypatch.context() as without:
+            without.delenv("AWS_ACCESS_KEY_ID")
+            without.delenv("AWS_SECRET_ACCESS_KEY")
+            sessions = sessions_of()
+            with pytest.raises(NoCredentialsError):
+                sessions.client("redshift", region=REGION, role_arn=None)
+        assert service.inside
+        assert not any(service.inside)
+        assert region_of_client(sessions) == REGION
+
+    @pytest.mark.parametrize(
+        ("kind", "operation"), [("cluster", "redshift:DescribeClusters"), ("workgroup", "tag:GetResources")]
+    )
+    def test_the_error_names_the_operation_that_needs_them(self, kind: Any, operation: str) -> None:
+        client = AwsClient(Settings.from_kwargs({"regions": [REGION]}))
+        with pytest.raises(AwsError) as caught:
+            client.list(Scope(kind, REGION, None))
+        assert str(caught.value) == (
+            f"{operation} on every {kind} in eu-west-1 as the default AWS identity of this process failed (NoCredentials):"
+            " Unable to locate credentials. Give this process an instance profile, a task role or a pod role, or set"
+            " profile_name."
+        )
+
+    def test_a_role_is_not_assumed_without_them(self) -> None:
+        client = AwsClient(Settings.from_kwargs({"regions": [REGION], "role_arn": ROLE}))
+        with pytest.raises(AwsError) as caught:
+            client.list(Scope("cluster", REGION, None))
+        assert (caught.value.operation, caught.value.resource, caught.value.identity, caught.value.code) == (
+            "sts:AssumeRole",
+            ROLE,
+            "the default AWS identity of this process",
+            "NoCredentials",
+        )
+
+
+@pytest.mark.usefixtures("keys")
+class TestDefaultsMode:
+    """With `auto`, botocore asks the metadata service for the region whenever it creates a client."""
+
+    @pytest.mark.parametrize("place", ["environment", "profile", "setting"])
+    def test_auto_does_not_ask_the_metadata_service(
+        self,
+        place: str,
+        metadata_service: Callable[..., MetadataService],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        service = metadata_service()
+        settings: dict[str, Any] = {}
+        if place == "environment":
+            monkeypatch.setenv("AWS_DEFAULTS_MODE", "auto")
+        elif place == "profile":
+            (tmp_path / "config").write_text("[default]\ndefaults_mode = Auto\n")
+            monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        else:
+            settings["config"] = {"defaults_mode": "auto"}
+        client = sessions_of(**settings).client("redshift", region=REGION, role_arn=None)
+        assert service.inside == []
+        assert client.meta.config.connect_timeout == 2.5
+
+    def test_the_modes_that_auto_chooses_from_differ_in_connect_timeouts_alone(self) -> None:
+        modes = Loader().load_data("sdk-default-configuration")["modes"]
+        changed = {name for mode in ("standard", "in-region", "cross-region") for name in modes[mode]}
+        assert changed <= {"connectTimeoutInMillis", "tlsNegotiationTimeoutInMillis"}
+
+
+def test_every_client_is_created_inside_the_gate_and_in_the_configured_region(
+    credential_process: BlockingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the STS client with which botocore assumes the role of a profile; a profile without a region."""
+    created = []
+    create_client = botocore.session.Session.create_client
+
+    def record(core: Any, service: str, **arguments: Any) -> Any:
+        created.append((service, arguments["region_name"], list(inside_gate()) == [threading.get_ident()]))
+        return create_client(core, service, **arguments)
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", record)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    credential_process.release()
+    sessions = sessions_of(profile_name="chain", config={"retries": {"total_max_attempts": 1}})
+    client = sessions.client("redshift", region=REGION, role_arn=None)
+    with pytest.raises(Exception, match="Could not connect"):
+        client.describe_clusters()
+    assert created == [("redshift", REGION, True), ("sts", REGION, True)]
+
+
+def test_the_settings_are_in_every_client(keys: None) -> None:
+    client = sessions_of(config={"read_timeout": 1}).client("redshift", region=REGION, role_arn=None)
+    assert isinstance(client.meta.config, Config)
+    assert (client.meta.config.read_timeout, client.meta.config.connect_timeout) == (1, 2.5)
