@@ -1,1 +1,1 @@
-"""The laptop stand-in: simulated AWS, a gateway that speaks Redshift's wire protocol, a real PostgreSQL."""
+"""The laptop stand-in: a simulated AWS, a gateway that speaks Redshift's wire protocol, and a real PostgreSQL."""

@@ -1,4 +1,4 @@
-"""A certificate authority of the stand-in's own, so that `sslmode=verify-full` checks something real."""
+"""The stand-in's own certificate authority, so that `sslmode=verify-full` performs a real check."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import trustme
 class CertificateAuthority:
     """Issues server certificates that a client trusts once `SSL_CERT_FILE` or `sslrootcert` names `ca_file`.
 
-    `folder` is made if missing, for this OS user alone. It gets the authority's certificate, never a key: the
-    authority's key stays in memory, a server's key is on disk there only while OpenSSL reads it.
+    `folder` is created if missing, accessible to this OS user only. It holds the authority's certificate, not its key,
+    which stays in memory; a server's key is in `folder` only while OpenSSL reads it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,9 +23,9 @@ class CertificateAuthority:
         self._authority.cert_pem.write_to_path(str(self.ca_file))
 
     def server_context(self, *hosts: str) -> ssl.SSLContext:
-        """Return a TLS context for a server reached as any of `hosts`: DNS names or IP addresses.
+        """Return a TLS context for a server reached by any of `hosts`: DNS names or IP addresses.
 
-        Raises `ValueError` for what is neither.
+        Raises `ValueError` for a host that is neither.
         """
         certificate = self._authority.issue_cert(*dict.fromkeys(hosts))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""`redshift-secrets local up`: the stand-in in the foreground."""
+"""`redshift-secrets local up`: run the stand-in in the foreground."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ _MARKER = "conn-id"
 
 
 def up(config: Path | None, port: int, *, echo: Callable[[str], None]) -> None:
-    """Run until SIGINT or SIGTERM. Raises `ConfigError` for a bad file and `OSError` for a port that is taken."""
+    """Run until SIGINT or SIGTERM. Raises `ConfigError` for an invalid file and `OSError` if the port is in use."""
     warehouses = warehouses_file.load(config) if config is not None else default_warehouses()
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         with StandIn(warehouses, port=port) as stand_in:
-            _tell(warehouses, stand_in, echo)
+            _print_instructions(warehouses, stand_in, echo)
             stop.wait()
             echo("Stopping.")
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 def default_warehouses() -> Warehouses:
-    """Return what exists when nobody says otherwise: `warehouses.yaml` beside this module."""
+    """Return the warehouses of `warehouses.yaml` beside this module."""
     with resources.as_file(resources.files("redshift_secrets.local") / "warehouses.yaml") as path:
         return warehouses_file.load(path)
 
 
 def airflow_environment(warehouses: Warehouses) -> Mapping[str, str]:
-    """Return the Airflow settings that make it look for these warehouses."""
+    """Return the Airflow settings with which the backend discovers these warehouses."""
     regions = sorted({warehouse.region for warehouse in warehouses.all})
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        # Not each in a variable of its own, which only Airflow 3.2 and newer read.
+        # Not one variable for each setting, which only Airflow 3.2 and newer read.
         "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": regions}),
     }
 
 
-def _tell(warehouses: Warehouses, stand_in: StandIn, echo: Callable[[str], None]) -> None:
+def _print_instructions(warehouses: Warehouses, stand_in: StandIn, echo: Callable[[str], None]) -> None:
     for warehouse in warehouses.all:
         conn_ids = next((value for key, value in warehouse.tags.items() if key.endswith(_MARKER)), "no conn_id")
         name = warehouse.identifier if isinstance(warehouse, Cluster) else warehouse.name
         echo(f"# {name} in {warehouse.region} (account {warehouse.account}): {conn_ids}")
-    echo("# Export this in the shells that are to use it:")
+    echo("# Run this in each shell that should use the stand-in:")
     for name, value in {**stand_in.environment(), **airflow_environment(warehouses)}.items():
         echo(f"export {name}={shlex.quote(value)}")
-    echo("# Then try: redshift-secrets list. Calls are counted at $AWS_ENDPOINT_URL/_local/calls. Ctrl-C stops it.")
+    echo("# Then try: redshift-secrets list. Call counts: $AWS_ENDPOINT_URL/_local/calls. Press Ctrl-C to stop.")

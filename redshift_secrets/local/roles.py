@@ -1,4 +1,4 @@
-"""Who a login becomes in a warehouse's database: its role, created if asked for, and its groups while it lasts."""
+"""The database role of a login, created on request, and its group memberships for the session."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from redshift_secrets.local.postgres import SUPERUSER, PostgresServer
 from redshift_secrets.local.tokens import Token
 from redshift_secrets.local.wire import RefusedError
 
-_LONGEST_NAME = 63  # bytes; PostgreSQL silently cuts what is longer, and one user would be taken for another
-_FIRST_OWN_OID = 16_384  # below are PostgreSQL's own roles: the superuser, pg_execute_server_program, ...
+_MAX_NAME_BYTES = 63  # PostgreSQL silently truncates longer names, which could confuse two users
+_FIRST_USER_OID = 16_384  # lower ones are PostgreSQL's built-in roles: the superuser, pg_execute_server_program, ...
 
 
 class SessionRoles:
-    """The roles of one warehouse. Called by one thread at a time.
+    """The roles of one warehouse. Not thread-safe.
 
-    Redshift's group memberships of GetClusterCredentials (DbGroups) are the session's; PostgreSQL's are the role's.
-    So a role is in a group for as long as any session of it with that group lives.
-    Followed: https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html
+    In Redshift, the groups of GetClusterCredentials (DbGroups) apply to the session; in PostgreSQL, groups apply to
+    the role. So a role is a member of a group as long as it has a session with that group.
+    Reference: https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html
     """
 
     def __init__(self, server: PostgresServer, admin: str) -> None:
         self._server = server
         self._admin = admin
         self._sessions: Counter[tuple[str, str]] = Counter()
-        # Memberships that a session brought about, and that must end with the last one.
-        self._ours: set[tuple[str, str]] = set()
+        # Memberships granted for a session, to be revoked after the last such session.
+        self._granted: set[tuple[str, str]] = set()
 
     def enter(self, token: Token) -> None:
-        """Make the token's role ready for one more session, starting PostgreSQL if need be.
+        """Prepare the token's role for one more session; starts PostgreSQL if necessary.
 
-        Raises `RefusedError` with Redshift's words for an unknown user or group, `PostgresError` when PostgreSQL
-        cannot be started, `psycopg.Error` when it refuses something else.
+        Raises `RefusedError` with Redshift's message for an unknown user or group, `PostgresError` if PostgreSQL
+        cannot be started, `psycopg.Error` for any other error of PostgreSQL.
         """
         for name in (token.role, *token.db_groups):
-            if len(name.encode()) > _LONGEST_NAME:
-                raise RefusedError("42622", f'identifier "{name}" is longer than {_LONGEST_NAME} bytes')
+            if len(name.encode()) > _MAX_NAME_BYTES:
+                raise RefusedError("42622", f'identifier "{name}" is longer than {_MAX_NAME_BYTES} bytes')
         self._server.start()
         with self._server.connect() as connection:
-            # https://github.com/aws/amazon-redshift-python-driver/issues/255 shows Redshift's answer to this.
+            # https://github.com/aws/amazon-redshift-python-driver/issues/255 shows Redshift's error message.
             if not token.auto_create and not _exists(connection, token.role, can_login=True):
                 raise RefusedError("42704", f'user "{token.user}" does not exist')
             for group in token.db_groups:
@@ -60,37 +60,37 @@ class SessionRoles:
                 raise
 
     def leave(self, token: Token) -> None:
-        """Undo `enter`: the role leaves the groups that no other session of it needs. Raises `psycopg.Error`."""
+        """Undo `enter`: revoke the groups that no other session of the role needs. Raises `psycopg.Error`."""
         self._leave(token.role, list(dict.fromkeys(token.db_groups)))
 
     def _create(self, connection: psycopg.Connection[Any], role: str) -> None:
-        # As the admin, who then may do what the new user may, as in Redshift.
+        # Created by the admin, who thus inherits the privileges of the new user, as in Redshift.
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._admin)))
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
         connection.execute("RESET ROLE")
 
     def _join(self, connection: psycopg.Connection[Any], role: str, group: str) -> None:
         if not self._sessions[role, group] and not _is_member(connection, role, group):
-            # PostgreSQL keeps one membership per grantor: this one, of the superuser, is ours alone.
+            # PostgreSQL keeps one membership per grantor; only this class grants any as the superuser.
             statement = sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(role))
             connection.execute(statement)
-            self._ours.add((role, group))
+            self._granted.add((role, group))
         self._sessions[role, group] += 1
 
     def _leave(self, role: str, groups: list[str]) -> None:
         self._sessions.subtract((role, group) for group in groups)
-        over = [group for group in groups if not self._sessions[role, group] and (role, group) in self._ours]
-        self._ours.difference_update((role, group) for group in over)
-        if over:
+        unused = [group for group in groups if not self._sessions[role, group] and (role, group) in self._granted]
+        self._granted.difference_update((role, group) for group in unused)
+        if unused:
             with self._server.connect() as connection:
-                for group in over:
+                for group in unused:
                     statement = sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), sql.Identifier(role))
                     connection.execute(statement)
 
 
 def _exists(connection: psycopg.Connection[Any], name: str, *, can_login: bool) -> bool:
     query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolcanlogin = %s AND oid >= %s"
-    return connection.execute(query, (name, can_login, _FIRST_OWN_OID)).fetchone() is not None
+    return connection.execute(query, (name, can_login, _FIRST_USER_OID)).fetchone() is not None
 
 
 def _is_member(connection: psycopg.Connection[Any], role: str, group: str) -> bool:

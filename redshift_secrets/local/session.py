@@ -1,4 +1,4 @@
-"""One client of the gateway, from its first byte to its last."""
+"""One client connection of the gateway."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from redshift_secrets.local.wire import RefusedError, StartupPacket
 logger = logging.getLogger(__name__)
 
 LOGIN_SECONDS = 30.0
-"""How long a client may take from connecting to having sent its password."""
+"""The time limit from the connect to the password."""
 
 _REFUSAL_SECONDS = 5.0
-_GOODBYE_SECONDS = 0.2
+_CLOSE_SECONDS = 0.2
 _CHUNK = 65_536
-_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError, OSError)
+_DISCONNECTED = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError, OSError)
 
 
 @dataclass(frozen=True)
 class Warehouse:
-    """What a session needs of the warehouse it is for."""
+    """The parts of a warehouse that its sessions need."""
 
     arn: str
     tls: ssl.SSLContext
     server: PostgresServer
     roles: SessionRoles
-    turn: CapacityLimiter
-    """One thread at a time starts PostgreSQL and prepares roles; sessions of other warehouses do not wait for it."""
+    setup_limiter: CapacityLimiter
+    """Lets one thread at a time start PostgreSQL and prepare roles, without blocking other warehouses."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class _Login:
 
 
 async def serve(client: SocketStream, warehouse: Warehouse, tokens: TokenRegistry) -> None:
-    """Serve `client` until it or PostgreSQL ends the session. Raises nothing: one client must not hurt another."""
+    """Serve `client` until it or PostgreSQL ends the session. Never raises, so that no client affects the others."""
     try:
         await _serve(client, warehouse, tokens)
-    except _GONE as error:
-        logger.debug("%s: client went away: %s", warehouse.arn, type(error).__name__)
+    except _DISCONNECTED as error:
+        logger.debug("%s: client disconnected: %s", warehouse.arn, type(error).__name__)
     except Exception:
         logger.exception("%s: session failed", warehouse.arn)
     finally:
-        # Without waiting for the client to agree: it may be gone.
+        # Without the closing handshake: the client may be gone.
         await anyio.aclose_forcefully(client)
 
 
@@ -75,9 +75,9 @@ async def _serve(client: SocketStream, warehouse: Warehouse, tokens: TokenRegist
                 await _cancel(packet, warehouse)
                 return
             if stream is client:
-                raise _no_plaintext(client, packet)
+                raise _plaintext_refusal(client, packet)
             login = await _authenticate(stream, packet, warehouse, tokens)
-        async with _role(login.token, warehouse):
+        async with _session_role(login.token, warehouse):
             await _pipe(stream, warehouse, login.startup)
     except RefusedError as refusal:
         logger.info("%s: refused: %s", warehouse.arn, refusal)
@@ -85,13 +85,13 @@ async def _serve(client: SocketStream, warehouse: Warehouse, tokens: TokenRegist
             await stream.send(wire.fatal_error(refusal.sqlstate, str(refusal)))
     finally:
         if stream is not client:
-            await _say_goodbye(stream)
+            await _close_tls(stream)
 
 
-async def _say_goodbye(stream: ByteStream) -> None:
-    # libpq takes the end of a cancel request for a failure unless TLS was ended in form. The first thing this does
-    # is say so; an idle client never answers, and is not waited for.
-    with contextlib.suppress(*_GONE), anyio.move_on_after(_GOODBYE_SECONDS, shield=True):
+async def _close_tls(stream: ByteStream) -> None:
+    # libpq reports a cancel request as failed if the connection ends without a TLS close_notify. aclose() sends that
+    # first and then waits for the client's; an idle client never replies.
+    with contextlib.suppress(*_DISCONNECTED), anyio.move_on_after(_CLOSE_SECONDS, shield=True):
         await stream.aclose()
 
 
@@ -103,11 +103,11 @@ async def _first_packet(client: SocketStream) -> StartupPacket:
     return packet
 
 
-def _no_plaintext(client: SocketStream, packet: StartupPacket) -> RefusedError:
+def _plaintext_refusal(client: SocketStream, packet: StartupPacket) -> RefusedError:
     parameters = wire.startup_parameters(packet)
     host, user = client.extra(anyio.abc.SocketAttribute.remote_address)[0], parameters["user"]
     database = parameters.get("database") or user
-    # What a cluster with require_ssl says:
+    # The message of a cluster with require_ssl:
     # https://docs.aws.amazon.com/redshift/latest/mgmt/connecting-ssl-support.html
     message = f'no pg_hba.conf entry for host "{host}", user "{user}", database "{database}", SSL off'
     return RefusedError("28000", message)
@@ -129,9 +129,9 @@ async def _authenticate(
 
 
 @contextlib.asynccontextmanager
-async def _role(token: Token, warehouse: Warehouse) -> AsyncIterator[None]:
+async def _session_role(token: Token, warehouse: Warehouse) -> AsyncIterator[None]:
     try:
-        await to_thread.run_sync(warehouse.roles.enter, token, limiter=warehouse.turn)
+        await to_thread.run_sync(warehouse.roles.enter, token, limiter=warehouse.setup_limiter)
     except PostgresError as error:
         logger.warning("%s", error)
         raise RefusedError("57P03", str(error)) from None
@@ -141,9 +141,9 @@ async def _role(token: Token, warehouse: Warehouse) -> AsyncIterator[None]:
         yield
     finally:
         if token.db_groups:
-            # Also when the gateway stops; then PostgreSQL may be gone already, and the groups with it.
+            # Also when the gateway is stopped; by then PostgreSQL, and the groups with it, may be gone.
             with CancelScope(shield=True), contextlib.suppress(psycopg.Error):
-                await to_thread.run_sync(warehouse.roles.leave, token, limiter=warehouse.turn)
+                await to_thread.run_sync(warehouse.roles.leave, token, limiter=warehouse.setup_limiter)
 
 
 async def _pipe(stream: ByteStream, warehouse: Warehouse, startup: bytes) -> None:
@@ -152,40 +152,40 @@ async def _pipe(stream: ByteStream, warehouse: Warehouse, startup: bytes) -> Non
         raise RefusedError("57P03", "the database system is shutting down")
     async with await anyio.connect_unix(socket) as postgres:
         await postgres.send(startup)
-        async with anyio.create_task_group() as both:
-            both.start_soon(_copy_requests, stream, postgres, both.cancel_scope)
-            await _copy_answers(postgres, stream)
-            both.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_copy_requests, stream, postgres, tasks.cancel_scope)
+            await _copy_responses(postgres, stream)
+            tasks.cancel_scope.cancel()
 
 
-# `send` returns once the other side has taken nearly all, so a slow reader slows the writer down.
+# `send` returns only when nearly all data are sent, so a slow reader slows the writer down.
 
 
 async def _copy_requests(client: ByteStream, postgres: ByteStream, session: CancelScope) -> None:
     while True:
         try:
             data = await client.receive(_CHUNK)
-        except _GONE:
+        except _DISCONNECTED:
             session.cancel()
             return
         try:
             await postgres.send(data)
-        except _GONE:
-            # PostgreSQL has hung up, but why is still to be read and passed on: that side ends the session.
+        except _DISCONNECTED:
+            # PostgreSQL has closed the connection; _copy_responses forwards its last message and ends the session.
             return
 
 
-async def _copy_answers(postgres: ByteStream, client: ByteStream) -> None:
-    with contextlib.suppress(*_GONE):
+async def _copy_responses(postgres: ByteStream, client: ByteStream) -> None:
+    with contextlib.suppress(*_DISCONNECTED):
         while True:
             await client.send(await postgres.receive(_CHUNK))
 
 
 async def _cancel(packet: StartupPacket, warehouse: Warehouse) -> None:
-    # The key in it is PostgreSQL's own, which the client got through the pipe: PostgreSQL checks it.
+    # The packet contains the key that PostgreSQL sent to the client; PostgreSQL verifies it.
     socket = warehouse.server.socket
     if socket is not None:
         async with await anyio.connect_unix(socket) as postgres:
             await postgres.send(packet.encode())
-            # PostgreSQL hangs up when it has passed the request on, and so do we.
+            # PostgreSQL closes the connection once it has handled the request; do the same for the client.
             await postgres.receive()

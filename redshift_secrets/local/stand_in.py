@@ -1,4 +1,4 @@
-"""The stand-in as a whole: simulated AWS, gateway and PostgreSQL, started and stopped together."""
+"""The stand-in as a whole: the simulated AWS, the gateway and PostgreSQL start and stop together."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from redshift_secrets.local.tokens import TokenRegistry
 
 
 class StandIn:
-    """Warehouses that exist for as long as this object runs. A context manager; starts once.
+    """Runs warehouses. A context manager that can be started once.
 
-    `port` is that of the simulated AWS, 0 for a free one; `clock` returns seconds since the epoch and decides when
-    tokens die. Raises `ConfigError` for warehouses that AWS could not have.
+    `port` is the port of the simulated AWS, 0 for a free one. `clock` returns seconds since the epoch; tokens expire
+    by it. Raises `ConfigError` for warehouses that AWS could not have.
     """
 
     def __init__(self, warehouses: Warehouses, *, port: int = 0, clock: Callable[[], float] = time.time) -> None:
@@ -31,12 +31,12 @@ class StandIn:
             self.gateway = Gateway(self.tokens, folder=self._folder)
             self.aws = SimulatedAws(warehouses, self.tokens, endpoints=self.gateway, clock=clock, port=port)
             for warehouse in warehouses.all:
-                self._serve(warehouse)
+                self._add(warehouse)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
-    def _serve(self, warehouse: Cluster | Workgroup) -> None:
+    def _add(self, warehouse: Cluster | Workgroup) -> None:
         admin = warehouse.master_username if isinstance(warehouse, Cluster) else warehouse.admin_username
         endpoints = ["default", *(f"vpc:{name}" for name in warehouse.vpc_endpoints)]
         if warehouse.custom_domain is not None:
@@ -46,7 +46,7 @@ class StandIn:
         )
 
     def environment(self) -> dict[str, str]:
-        """The environment of a process that is to use this stand-in instead of AWS."""
+        """Return the environment variables with which a process uses this stand-in instead of AWS."""
         return {
             **self.aws.environment(),
             "SSL_CERT_FILE": str(self._ca_bundle),
@@ -54,7 +54,7 @@ class StandIn:
         }
 
     def start(self) -> None:
-        """Serve; raises `OSError` when a port is taken."""
+        """Start serving; raises `OSError` if a port is in use."""
         try:
             self._ca_bundle = self._write_ca_bundle()
             self.gateway.start()
@@ -64,7 +64,7 @@ class StandIn:
             raise
 
     def stop(self) -> None:
-        """End everything and remove what it wrote. May be repeated."""
+        """Stop everything and remove all files. Idempotent."""
         try:
             self.aws.stop()
             self.gateway.stop()
@@ -72,7 +72,7 @@ class StandIn:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write_ca_bundle(self) -> Path:
-        # SSL_CERT_FILE replaces what a process trusts, and it may talk to others than us: so all of it is in there.
+        # SSL_CERT_FILE replaces the system's certificates, which a process needs for other servers: so include them.
         system = ssl.get_default_verify_paths().cafile
         trusted = Path(system).read_bytes() + b"\n" if system else b""
         bundle = self._folder / "ca-bundle.pem"

@@ -1,7 +1,7 @@
-"""What the simulated AWS has minted, so that the gateway lets in nobody else.
+"""The tokens that the simulated AWS has minted and the gateway accepts.
 
-The simulated AWS writes (`TokenRegistry.mint`), the gateway reads (`TokenRegistry.check`). Real Redshift keeps
-the same secret between its control plane and its leader node.
+The simulated AWS writes (`TokenRegistry.mint`), the gateway reads (`TokenRegistry.check`). In real Redshift, the
+control plane and the leader node share this knowledge.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 
 class TokenRefusedError(Exception):
-    """A login that Redshift would refuse; the message is the one Redshift sends to the client."""
+    """A login that Redshift would reject; the message is what Redshift sends to the client."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One login that is allowed for a while.
+    """A database user and password, valid for a limited time.
 
-    `user` is the name as AWS returned it (`IAM:etl`, `IAMA:etl`, `IAMR:role`), `role` the database role it becomes.
-    `expires_at` is in seconds since the epoch; `None` for an admin password, which lives until it is changed.
+    `user` is the name as returned by AWS (`IAM:etl`, `IAMA:etl`, `IAMR:role`), `role` the database role of its
+    sessions. `expires_at` is in seconds since the epoch; `None` for an admin password, which does not expire.
     """
 
     warehouse: str
@@ -36,9 +36,9 @@ class Token:
 
 
 class TokenRegistry:
-    """Every token handed out, by warehouse and user. Safe among threads.
+    """All minted tokens, by warehouse and user. Thread-safe.
 
-    `clock` returns seconds since the epoch; tests pass one they can move.
+    `clock` returns seconds since the epoch.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -58,7 +58,7 @@ class TokenRegistry:
         auto_create: bool = False,
         password: str | None = None,
     ) -> Token:
-        """Remember and return a token for `user` on the warehouse with this ARN, good for `duration` seconds.
+        """Register and return a token for `user` on the warehouse with this ARN, valid for `duration` seconds.
 
         `duration=None` with `password` registers an admin password.
         """
@@ -75,18 +75,18 @@ class TokenRegistry:
         )
         with self._lock:
             tokens = self._tokens.setdefault((warehouse, user), [])
-            # Long-dead tokens are forgotten, young dead ones kept: the gateway tells "expired" from "wrong".
+            # Forget tokens a day after they expired.
             tokens[:] = [t for t in tokens if t.expires_at is None or t.expires_at > now - 86_400]
             tokens.append(token)
         return token
 
     def minted(self) -> list[Token]:
-        """Return every token that is remembered, to look whether its password has got anywhere."""
+        """Return all registered tokens, to search for their passwords where they must not appear."""
         with self._lock:
             return [token for tokens in self._tokens.values() for token in tokens]
 
     def check(self, *, warehouse: str, user: str, password: str, database: str) -> Token:
-        """Return the token that lets `user` in, or raise `TokenRefusedError` with Redshift's own words."""
+        """Return the token of this login, or raise `TokenRefusedError` with Redshift's message."""
         refused = TokenRefusedError(f'password authentication failed for user "{user}"')
         with self._lock:
             tokens = list(self._tokens.get((warehouse, user), ()))
@@ -101,5 +101,5 @@ class TokenRegistry:
 
 
 def _redshift_like_password() -> str:
-    # Redshift's tokens are base64 text of some hundred characters: "+", "/" and "=" must survive every URI.
+    # Redshift's passwords are some hundred base64 characters; "+", "/" and "=" must be escaped in a URI.
     return f"{secrets.token_urlsafe(40)}+/=={secrets.token_urlsafe(40)}="

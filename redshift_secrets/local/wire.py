@@ -1,7 +1,7 @@
-"""The few messages of PostgreSQL's protocol 3 that a gateway reads or writes itself.
+"""The messages of PostgreSQL's protocol 3 that the gateway itself reads or writes.
 
-Followed: https://www.postgresql.org/docs/current/protocol-message-formats.html, and the Amazon Redshift Python
-driver for the start-up parameters only Redshift knows.
+References: https://www.postgresql.org/docs/current/protocol-message-formats.html, and the Amazon Redshift Python driver
+for the startup parameters that only Redshift supports.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ GSSENC_REQUEST = (1234 << 16) | 5680
 
 CLEARTEXT_PASSWORD_REQUEST = b"R" + struct.pack("!ii", 8, 3)
 
-# PostgreSQL's own bounds on what someone who has not logged in may send.
+# PostgreSQL's own limits for clients that have not logged in.
 MAX_STARTUP_BYTES = 10_000
 MAX_PASSWORD_BYTES = 65_535
 
-# Run-time parameters that drivers set at start-up. All else (`driver_version`, `client_protocol_version`,
-# `plugin_name`, ...) is for Redshift, and PostgreSQL would refuse the connection over it.
+# Run-time parameters that drivers set at startup. Others (`driver_version`, `client_protocol_version`, `plugin_name`,
+# ...) are for Redshift, and PostgreSQL would reject the connection because of them.
 _POSTGRES_PARAMETERS = frozenset(
     {
         "application_name",
@@ -42,7 +42,7 @@ _POSTGRES_PARAMETERS = frozenset(
 
 
 class RefusedError(Exception):
-    """The connection ends here; `sqlstate` and the message are what the client is told."""
+    """Ends the connection; `sqlstate` and the message are sent to the client."""
 
     def __init__(self, sqlstate: str, message: str) -> None:
         super().__init__(message)
@@ -51,18 +51,18 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class StartupPacket:
-    """What a client may send before it is known: a protocol version or a request code, and the rest, undecoded."""
+    """The first packet of a client: a protocol version or a request code, and the rest, undecoded."""
 
     code: int
     body: bytes = field(repr=False)
 
     def encode(self) -> bytes:
-        """Return the packet as it goes over the wire."""
+        """Return the packet as sent over the wire."""
         return struct.pack("!ii", len(self.body) + 8, self.code) + self.body
 
 
 async def read_startup_packet(stream: ByteReceiveStream) -> StartupPacket:
-    """Read one packet, not a byte more; raises `RefusedError` for what is none, `EndOfStream` when cut short."""
+    """Read exactly one packet; raises `RefusedError` for an invalid one, `EndOfStream` for a truncated one."""
     length, code = struct.unpack("!ii", await _read_exactly(stream, 8))
     if not 8 <= length <= MAX_STARTUP_BYTES:
         raise RefusedError("08P01", "invalid length of startup packet")
@@ -75,29 +75,29 @@ def startup_parameters(packet: StartupPacket) -> dict[str, str]:
         version = f"{packet.code >> 16}.{packet.code & 0xFFFF}"
         raise RefusedError("0A000", f"unsupported frontend protocol {version}: server supports 3.0 to 3.2")
     try:
-        words = packet.body.decode().split("\0")
+        strings = packet.body.decode().split("\0")
     except UnicodeDecodeError:
         raise RefusedError("22021", 'invalid byte sequence for encoding "UTF8" in startup packet') from None
-    if len(words) < 2 or len(words) % 2 or words[-2:] != ["", ""]:
+    if len(strings) < 2 or len(strings) % 2 or strings[-2:] != ["", ""]:
         raise RefusedError("08P01", "invalid startup packet layout: expected terminator as last byte")
-    parameters = dict(zip(words[:-2:2], words[1:-2:2], strict=True))
+    parameters = dict(zip(strings[:-2:2], strings[1:-2:2], strict=True))
     if not parameters.get("user"):
         raise RefusedError("28000", "no PostgreSQL user name specified in startup packet")
     return parameters
 
 
 def startup_message(packet: StartupPacket, parameters: Mapping[str, str], *, role: str, database: str) -> bytes:
-    """Return the StartupMessage for PostgreSQL: the client's, as `role`, without what only Redshift understands.
+    """Return the client's StartupMessage with `role` as its user, and without parameters that only Redshift supports.
 
-    The version and `_pq_.` options are passed on as they came: PostgreSQL negotiates those with the client.
+    The version and `_pq_.` options are passed on unchanged: PostgreSQL negotiates those with the client.
     """
     kept = {
         name: value
         for name, value in parameters.items()
         if name.lower() in _POSTGRES_PARAMETERS or name.startswith("_pq_.")
     }
-    words = [word for pair in {"user": role, "database": database, **kept}.items() for word in pair]
-    return StartupPacket(packet.code, "\0".join([*words, "", ""]).encode()).encode()
+    strings = [string for pair in {"user": role, "database": database, **kept}.items() for string in pair]
+    return StartupPacket(packet.code, "\0".join([*strings, "", ""]).encode()).encode()
 
 
 async def read_password(stream: ByteReceiveStream) -> str:
@@ -107,7 +107,7 @@ async def read_password(stream: ByteReceiveStream) -> str:
         raise RefusedError("08P01", "expected password response, got another message")
     if not 5 <= length <= MAX_PASSWORD_BYTES:
         raise RefusedError("08P01", "invalid password packet size")
-    # Bytes that are no UTF-8 can match no token, and shall not raise an error that quotes them.
+    # Invalid UTF-8 matches no token, and must not raise an error that quotes it.
     return (await _read_exactly(stream, length - 4)).removesuffix(b"\0").decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""The simulated AWS of the laptop stand-in: what boto3 talks to when there is no AWS account at hand."""
+"""The simulated AWS of the laptop stand-in: boto3 talks to it where no AWS account is available."""
 
 from redshift_secrets.local.aws.arns import warehouse_arn
 from redshift_secrets.local.aws.endpoints import EndpointDirectory

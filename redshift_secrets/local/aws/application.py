@@ -1,4 +1,4 @@
-"""One request after another: who calls what, is it to fail, who answers it."""
+"""Handle a request: identify the caller and the operation, apply faults, dispatch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from moto.core.request import Request
 from werkzeug.wrappers import Response
 
-from redshift_secrets.local.aws.answers import answer, error_answer
-from redshift_secrets.local.aws.errors import AwsError, DriftError, NotSimulatedError
+from redshift_secrets.local.aws.errors import AwsError, InvalidResponseError, NotSimulatedError
+from redshift_secrets.local.aws.fault_effects import fault_error, hold
 from redshift_secrets.local.aws.faults import Calls, Faults
-from redshift_secrets.local.aws.faulty import fault_error, hold
 from redshift_secrets.local.aws.identity import Caller, Identities
 from redshift_secrets.local.aws.local_api import PREFIX, LocalApi
 from redshift_secrets.local.aws.models import service_model
 from redshift_secrets.local.aws.moto_services import MotoServices
-from redshift_secrets.local.aws.requests import Call, Envelope, open_envelope, parse, rewindable
+from redshift_secrets.local.aws.requests import AwsRequest, Call, buffer_body, identify_request, parse_parameters
+from redshift_secrets.local.aws.responses import build_error_response, build_response
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ Operation = Callable[[Call], dict[str, Any]]
 
 
 class Application:
-    """The WSGI application. `operations` are ours, by `service:Operation`; all others go to moto."""
+    """The WSGI application. `operations` are handled here, by `service:Operation`; all others by moto."""
 
     def __init__(
         self,
@@ -42,74 +42,75 @@ class Application:
         self._calls = calls
         self._faults = faults
         self._moto = moto
-        self._local = LocalApi(calls, faults)
+        self._local_api = LocalApi(calls, faults)
         self._stopping = stopping
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         client = environ["werkzeug.socket"]
-        request = rewindable(environ)
-        response = self._local.answer(request) if request.path.startswith(PREFIX) else self._aws(request, client)
+        request = buffer_body(environ)
+        is_local = request.path.startswith(PREFIX)
+        response = self._local_api.respond(request) if is_local else self._respond(request, client)
         return response(environ, start_response)
 
-    def _aws(self, request: Request, client: Any) -> Response:
+    def _respond(self, request: Request, client: Any) -> Response:
         try:
-            envelope = open_envelope(request)
+            aws_request = identify_request(request)
         except NotSimulatedError as error:
-            # Which service it was for is unknown, so this is in the words of a query service that everyone reads.
+            # The service is unknown, so reply in the query protocol, which every client can parse.
             operation = service_model("sts").operation_model("GetCallerIdentity")
-            return error_answer(operation, "query", AwsError("NotSimulated", str(error)))
-        self._calls.count(envelope.name)
+            return build_error_response(operation, "query", AwsError("NotSimulated", str(error)))
+        self._calls.count(aws_request.name)
         try:
-            return self._answer(envelope, client)
+            return self._call(aws_request, client)
         except AwsError as error:
-            return self._refuse(envelope, error)
+            return self._error_response(aws_request, error)
         except NotSimulatedError as error:
-            return self._refuse(envelope, AwsError("NotSimulated", str(error)))
+            return self._error_response(aws_request, AwsError("NotSimulated", str(error)))
         except ConnectionError:
             raise
         except Exception as error:
-            return self._bug(envelope, error)
+            return self._internal_error(aws_request, error)
 
-    def _answer(self, envelope: Envelope, client: Any) -> Response:
-        caller = self._caller(envelope)
-        self._fail_if_asked_to(envelope, caller, client)
+    def _call(self, aws_request: AwsRequest, client: Any) -> Response:
+        caller = self._caller(aws_request)
+        self._apply_fault(aws_request, caller, client)
         if isinstance(caller, AwsError):
             raise caller
-        operation = self._operations.get(envelope.name)
+        operation = self._operations.get(aws_request.name)
         if operation is None:
-            return self._moto.answer(envelope, caller.account)
-        call = Call(envelope.service, envelope.operation.name, caller, envelope.region, parse(envelope))
-        return answer(envelope.operation, envelope.protocol, operation(call))
+            return self._moto.respond(aws_request, caller.account)
+        call = Call(caller, aws_request.region, parse_parameters(aws_request))
+        return build_response(aws_request.operation, aws_request.protocol, operation(call))
 
-    def _caller(self, envelope: Envelope) -> Caller | AwsError:
-        # A wrong key is no reason to get past a black hole, so its error waits until the faults had their turn.
+    def _caller(self, aws_request: AwsRequest) -> Caller | AwsError:
+        # An invalid key must not bypass a black hole: return the error, to be raised after faults were applied.
         try:
-            return self._identities.caller(envelope.key_id, envelope.session_token, envelope.protocol)
+            return self._identities.caller(aws_request.key_id, aws_request.session_token, aws_request.protocol)
         except AwsError as error:
             return error
 
-    def _fail_if_asked_to(self, envelope: Envelope, caller: Caller | AwsError, client: Any) -> None:
+    def _apply_fault(self, aws_request: AwsRequest, caller: Caller | AwsError, client: Any) -> None:
         account = caller.account if isinstance(caller, Caller) else None
-        taken = self._faults.take(envelope.name, envelope.region, account)
+        taken = self._faults.take(aws_request.name, aws_request.region, account)
         if taken is None:
             return
         fault, released = taken
         if fault.kind in ("delay", "black_hole"):
             hold(fault, released, client)
             if self._stopping.is_set():
-                raise ConnectionAbortedError("the simulated AWS stops")
+                raise ConnectionAbortedError("the simulated AWS is stopping")
         elif isinstance(caller, Caller):
-            raise fault_error(fault, envelope, caller, parse(envelope))
+            raise fault_error(fault, aws_request, caller, parse_parameters(aws_request))
 
-    def _refuse(self, envelope: Envelope, error: AwsError) -> Response:
+    def _error_response(self, aws_request: AwsRequest, error: AwsError) -> Response:
         try:
-            return error_answer(envelope.operation, envelope.protocol, error)
-        except DriftError as drift:
-            return self._bug(envelope, drift)
+            return build_error_response(aws_request.operation, aws_request.protocol, error)
+        except InvalidResponseError as invalid:
+            return self._internal_error(aws_request, invalid)
 
-    def _bug(self, envelope: Envelope, error: Exception) -> Response:
-        # Only our own words go out: those of any other exception may quote a password.
-        said = str(error) if isinstance(error, DriftError) else type(error).__name__
-        log.error("The simulated AWS has a bug in %s: %s", envelope.name, said)
-        message = f"The simulated AWS has a bug in {envelope.name}: {said}"
-        return error_answer(envelope.operation, envelope.protocol, AwsError("InternalFailure", message))
+    def _internal_error(self, aws_request: AwsRequest, error: Exception) -> Response:
+        # The message of any other exception might contain a password.
+        reason = str(error) if isinstance(error, InvalidResponseError) else type(error).__name__
+        message = f"Bug in the simulated AWS, in {aws_request.name}: {reason}"
+        log.error("%s", message)
+        return build_error_response(aws_request.operation, aws_request.protocol, AwsError("InternalFailure", message))

@@ -1,4 +1,4 @@
-"""Where a client reaches a warehouse: asked of whoever runs the databases."""
+"""The addresses of the warehouses' databases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class EndpointDirectory(Protocol):
-    """The gateway, as far as the simulated AWS needs it."""
+    """The part of the gateway that the simulated AWS needs."""
 
     def address_of(self, warehouse_arn: str, endpoint: str) -> tuple[str, int] | None:
-        """Host and port of `default`, `custom-domain` or `vpc:<name>`; `None` for what does not exist (yet)."""
+        """Return host and port of `default`, `custom-domain` or `vpc:<name>`; `None` if there is none (yet)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class AwsError(Exception):
-    """An answer that AWS gives as an error. `code` is the error code a client sees (`ClusterNotFound`).
+    """An error response of AWS. `code` is the error code that the client sees (`ClusterNotFound`).
 
-    Further members of the error's shape are attributes of their own (`resourceName`), because that is where
-    moto's serializer looks for them.
+    Further members of the error's shape (`resourceName`) are set as attributes, which is where moto's serializer
+    reads them.
     """
 
     def __init__(self, code: str, message: str, **members: str) -> None:
@@ -19,9 +19,9 @@ class AwsError(Exception):
             setattr(self, name, value)
 
 
-class DriftError(Exception):
-    """An answer of ours that AWS could not have given: a bug of the stand-in, always answered with a loud 500."""
+class InvalidResponseError(Exception):
+    """The stand-in built a response that AWS could not send: a bug in the stand-in, always returned as a 500."""
 
 
 class NotSimulatedError(Exception):
-    """Something real AWS does and neither we nor moto do; the message names it."""
+    """The request is for something that neither the stand-in nor moto simulates; the message names it."""

@@ -1,4 +1,4 @@
-"""Access keys, and who calls with them."""
+"""Access keys and the identities behind them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from redshift_secrets.local.aws.errors import AwsError
 
+EXPIRED_TOKEN = "The security token included in the request is expired"
+
 _USER_OR_ROLE = re.compile(
     r"arn:aws:(?:iam::(?P<user_account>\d{12}):user/(?:[^/]+/)*(?P<user>[^/]+)"
     r"|sts::(?P<role_account>\d{12}):assumed-role/(?P<role>[^/]+)/(?P<session>[^/]+))"
@@ -19,18 +21,18 @@ _USER_OR_ROLE = re.compile(
 
 @dataclass(frozen=True)
 class Caller:
-    """An IAM user, or a role that somebody assumed."""
+    """An IAM user or a session of an assumed role."""
 
     arn: str
     account: str
     user_id: str
     database_user: str
-    """Who this identity is in a database: `IAM:<user name>` or `IAMR:<role name>`."""
+    """The database user of this identity: `IAM:<user name>` or `IAMR:<role name>`."""
 
 
 @dataclass(frozen=True)
 class AccessKey:
-    """What a client signs with. `expires_at` is in seconds since the epoch, `None` for a key that does not expire."""
+    """The key a client signs with. `expires_at` is in seconds since the epoch; `None` if the key does not expire."""
 
     key_id: str
     secret: str = field(repr=False)
@@ -39,8 +41,8 @@ class AccessKey:
     expires_at: float | None
 
 
-def caller_of(arn: str) -> Caller:
-    """The caller with this ARN; raises `ValueError` for anything but an IAM user or an assumed role."""
+def caller_from_arn(arn: str) -> Caller:
+    """Return the caller with this ARN; raises `ValueError` unless it is an IAM user or a session of an assumed role."""
     match = _USER_OR_ROLE.fullmatch(arn)
     if match is None:
         raise ValueError(
@@ -54,7 +56,7 @@ def caller_of(arn: str) -> Caller:
 
 
 class Identities:
-    """Every access key that this simulated AWS accepts. Safe among threads."""
+    """The access keys that this simulated AWS accepts. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -62,12 +64,12 @@ class Identities:
         self._keys: dict[str, AccessKey] = {}
 
     def add(self, caller: Caller, *, duration: float | None = None) -> AccessKey:
-        """A new key for `caller`, good for `duration` seconds. An assumed role gets a session token with it."""
-        temporary = ":assumed-role/" in caller.arn
+        """Return a new key for `caller`, valid for `duration` seconds; for an assumed role, with a session token."""
+        is_temporary = ":assumed-role/" in caller.arn
         key = AccessKey(
-            key_id=_unique_id("ASIA" if temporary else "AKIA"),
+            key_id=_unique_id("ASIA" if is_temporary else "AKIA"),
             secret=secrets.token_urlsafe(30),
-            session_token=secrets.token_urlsafe(96) if temporary else None,
+            session_token=secrets.token_urlsafe(96) if is_temporary else None,
             caller=caller,
             expires_at=None if duration is None else self._clock() + duration,
         )
@@ -76,16 +78,16 @@ class Identities:
         return key
 
     def caller(self, key_id: str, session_token: str | None, protocol: str) -> Caller:
-        """Who signs with this key; raises the error of AWS that fits the protocol for a wrong or expired one."""
-        query = protocol not in ("json", "rest-json")
+        """Return the owner of a key; raises AWS's error, as the protocol words it, for an invalid or expired key."""
+        is_query = protocol not in ("json", "rest-json")
         with self._lock:
             key = self._keys.get(key_id)
         if key is None or key.session_token != session_token:
-            code = "InvalidClientTokenId" if query else "UnrecognizedClientException"
+            code = "InvalidClientTokenId" if is_query else "UnrecognizedClientException"
             raise AwsError(code, "The security token included in the request is invalid.")
         if key.expires_at is not None and key.expires_at <= self._clock():
-            code = "ExpiredToken" if query else "ExpiredTokenException"
-            raise AwsError(code, "The security token included in the request is expired")
+            code = "ExpiredToken" if is_query else "ExpiredTokenException"
+            raise AwsError(code, EXPIRED_TOKEN)
         return key.caller
 
 

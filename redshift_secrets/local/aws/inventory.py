@@ -1,4 +1,4 @@
-"""The warehouses of one simulated AWS, as they are right now."""
+"""The warehouses of one simulated AWS and their current state."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Scope = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Live(Generic[Config]):
-    """A warehouse at one moment: what the configuration says, and what has changed since."""
+class WarehouseState(Generic[Config]):
+    """A snapshot of a warehouse: its configuration, and what has changed since the start."""
 
     config: Config
     arn: str
@@ -31,108 +31,106 @@ class Live(Generic[Config]):
 
     @property
     def scope(self) -> Scope:
-        """Where it is visible."""
+        """The account and region in which it is visible."""
         return self.config.account, self.config.region
 
 
-def moment(seconds: float) -> datetime:
-    """Seconds since the epoch as AWS writes them: UTC, whole milliseconds."""
+def to_datetime(seconds: float) -> datetime:
+    """Convert seconds since the epoch to a time as AWS returns it: UTC, in whole milliseconds."""
     return datetime.fromtimestamp(int(seconds * 1000) / 1000, tz=timezone.utc)
 
 
 class Inventory:
-    """Every warehouse by its ARN. Safe among threads: what it hands out never changes.
+    """All warehouses by ARN. Thread-safe: returned states are immutable.
 
-    Raises `ConfigError` for warehouses that AWS could not have: two of one name, tags that it refuses,
-    a creation time that is none.
+    Raises `ConfigError` for warehouses that AWS could not have: duplicate names, invalid tags, an invalid
+    creation time.
     """
 
     def __init__(self, warehouses: Warehouses, clock: Callable[[], float]) -> None:
         self._lock = threading.Lock()
-        self._live: dict[str, Live[Cluster] | Live[Workgroup]] = {}
+        self._states: dict[str, WarehouseState[Cluster] | WarehouseState[Workgroup]] = {}
         namespaces: set[str] = set()
         for cluster in warehouses.clusters:
-            self._add(Live(cluster, warehouse_arn(cluster), cluster.status, *_given(cluster, clock)))
+            self._add(
+                WarehouseState(
+                    cluster, warehouse_arn(cluster), cluster.status, dict(cluster.tags), _created(cluster, clock)
+                )
+            )
         for group in warehouses.workgroups:
             if namespace_arn(group) in namespaces:
-                raise ConfigError(f"{label(group)}: the namespace {namespace_name(group)!r} has a workgroup already")
+                raise ConfigError(f"{label(group)}: the namespace {namespace_name(group)!r} already has a workgroup")
             namespaces.add(namespace_arn(group))
-            self._add(Live(group, warehouse_arn(group), group.status, *_given(group, clock)))
+            self._add(
+                WarehouseState(group, warehouse_arn(group), group.status, dict(group.tags), _created(group, clock))
+            )
 
-    def clusters(self, scope: Scope) -> list[Live[Cluster]]:
-        """The clusters of an account and region, by name."""
-        found = [cast("Live[Cluster]", live) for live in self._of(scope, Cluster)]
-        return sorted(found, key=lambda live: live.config.identifier)
+    def clusters(self, scope: Scope) -> list[WarehouseState[Cluster]]:
+        """Return the clusters of an account and region, sorted by name."""
+        found = [cast("WarehouseState[Cluster]", state) for state in self._in_scope(scope, Cluster)]
+        return sorted(found, key=lambda state: state.config.identifier)
 
-    def workgroups(self, scope: Scope) -> list[Live[Workgroup]]:
-        """The workgroups of an account and region, by name."""
-        found = [cast("Live[Workgroup]", live) for live in self._of(scope, Workgroup)]
-        return sorted(found, key=lambda live: live.config.name)
+    def workgroups(self, scope: Scope) -> list[WarehouseState[Workgroup]]:
+        """Return the workgroups of an account and region, sorted by name."""
+        found = [cast("WarehouseState[Workgroup]", state) for state in self._in_scope(scope, Workgroup)]
+        return sorted(found, key=lambda state: state.config.name)
 
-    def all(self, scope: Scope | None = None) -> list[Live[Cluster] | Live[Workgroup]]:
-        """Everything (of an account and region), by ARN."""
+    def all(self, scope: Scope | None = None) -> list[WarehouseState[Cluster] | WarehouseState[Workgroup]]:
+        """Return all warehouses, or those of one account and region, sorted by ARN."""
         with self._lock:
-            live = list(self._live.values())
-        return sorted((one for one in live if scope in (None, one.scope)), key=lambda one: one.arn)
-
-    def find(self, arn: str, scope: Scope) -> Live[Cluster] | Live[Workgroup] | None:
-        """The warehouse with this ARN, if it is visible in `scope`."""
-        return next((live for live in self.all(scope) if live.arn == arn), None)
+            states = list(self._states.values())
+        return sorted((state for state in states if scope in (None, state.scope)), key=lambda state: state.arn)
 
     def set_status(self, arn: str, status: str) -> None:
-        """Give a warehouse another status; raises `KeyError` for an ARN that is none of ours."""
+        """Change the status of a warehouse; raises `KeyError` for an unknown ARN."""
         with self._lock:
-            self._live[arn] = replace(self._live[arn], status=status)
+            self._states[arn] = replace(self._states[arn], status=status)
 
     def remove(self, arn: str) -> None:
-        """Forget a warehouse; raises `KeyError` for an ARN that is none of ours."""
+        """Remove a warehouse; raises `KeyError` for an unknown ARN."""
         with self._lock:
-            del self._live[arn]
+            del self._states[arn]
 
     def set_secret(self, arn: str, secret_arn: str) -> None:
-        """Note where the managed admin password of a warehouse is kept."""
+        """Set the ARN of the secret with the managed admin password of a warehouse."""
         with self._lock:
-            self._live[arn] = replace(self._live[arn], secret_arn=secret_arn)
+            self._states[arn] = replace(self._states[arn], secret_arn=secret_arn)
 
     def change_tags(self, arn: str, *, add: Mapping[str, str] | None = None, remove: list[str] | None = None) -> bool:
-        """Add or replace and remove tags; `False`, and nothing is changed, if there would be more than AWS allows."""
+        """Add, replace and remove tags; returns `False`, without changes, if there would be more than AWS allows."""
         with self._lock:
-            live = self._live[arn]
-            tags = {key: value for key, value in {**live.tags, **(add or {})}.items() if key not in (remove or [])}
+            state = self._states[arn]
+            tags = {key: value for key, value in {**state.tags, **(add or {})}.items() if key not in (remove or [])}
             if len(tags) > MAX_TAGS:
                 return False
-            self._live[arn] = replace(live, tags=tags)
+            self._states[arn] = replace(state, tags=tags)
             return True
 
-    def _add(self, live: Live[Cluster] | Live[Workgroup]) -> None:
-        if live.arn in self._live:
-            raise ConfigError(f"{label(live.config)}: there are two of this name in {' '.join(live.scope)}")
-        problem = tags_problem(live.tags)
-        if problem is not None or len(live.tags) > MAX_TAGS:
-            raise ConfigError(f"{label(live.config)}: {problem or f'more than {MAX_TAGS} tags'}")
-        self._live[live.arn] = live
+    def _add(self, state: WarehouseState[Cluster] | WarehouseState[Workgroup]) -> None:
+        if state.arn in self._states:
+            raise ConfigError(f"{label(state.config)}: duplicate name in {' '.join(state.scope)}")
+        problem = tags_problem(state.tags)
+        if problem is not None or len(state.tags) > MAX_TAGS:
+            raise ConfigError(f"{label(state.config)}: {problem or f'more than {MAX_TAGS} tags'}")
+        self._states[state.arn] = state
 
-    def _of(self, scope: Scope, kind: type) -> list[Live[Cluster] | Live[Workgroup]]:
-        return [live for live in self.all(scope) if isinstance(live.config, kind)]
+    def _in_scope(self, scope: Scope, kind: type) -> list[WarehouseState[Cluster] | WarehouseState[Workgroup]]:
+        return [state for state in self.all(scope) if isinstance(state.config, kind)]
 
 
 def label(warehouse: Cluster | Workgroup) -> str:
-    """What to call a warehouse in a message."""
+    """Return how messages name a warehouse."""
     if isinstance(warehouse, Cluster):
         return f"cluster {warehouse.identifier!r}"
     return f"workgroup {warehouse.name!r}"
 
 
-def _given(warehouse: Cluster | Workgroup, clock: Callable[[], float]) -> tuple[Mapping[str, str], datetime]:
-    return dict(warehouse.tags), _created(warehouse, clock)
-
-
 def _created(warehouse: Cluster | Workgroup, clock: Callable[[], float]) -> datetime:
     given = warehouse.create_time
     if given is None:
-        return moment(clock())
+        return to_datetime(clock())
     try:
-        # Python 3.10 does not read the "Z" that AWS writes.
+        # Python 3.10 does not parse the "Z" that AWS writes.
         parsed = datetime.fromisoformat(given.replace("Z", "+00:00"))
     except ValueError as error:
         raise ConfigError(f"{label(warehouse)}: create_time {given!r} is not an ISO 8601 time") from error

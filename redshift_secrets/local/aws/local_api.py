@@ -1,4 +1,4 @@
-"""Counts and faults over HTTP, for other processes: `/_local/calls` and `/_local/faults`."""
+"""Call counts and faults over HTTP, for other processes: `/_local/calls` and `/_local/faults`."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 class LocalApi:
-    """GET and DELETE of calls; GET, POST (one fault as JSON) and DELETE of faults."""
+    """Supports GET and DELETE of calls; GET, POST (one fault as JSON) and DELETE of faults."""
 
     def __init__(self, calls: Calls, faults: Faults) -> None:
         self._calls = calls
         self._faults = faults
 
-    def answer(self, request: Request) -> Response:
-        """The response to a request under `/_local/`."""
-        what = request.path.removeprefix(PREFIX)
-        if what not in ("calls", "faults"):
-            return _json(404, {"message": "there are /_local/calls and /_local/faults"})
+    def respond(self, request: Request) -> Response:
+        """Return the response to a request under `/_local/`."""
+        resource = request.path.removeprefix(PREFIX)
+        if resource not in ("calls", "faults"):
+            return _json(404, {"message": "unknown path; known are /_local/calls and /_local/faults"})
         if request.method == "DELETE":
-            (self._calls if what == "calls" else self._faults).clear()
+            (self._calls if resource == "calls" else self._faults).clear()
             return Response(status=204)
         if request.method == "GET":
-            return self._show_calls() if what == "calls" else self._show_faults()
-        if request.method == "POST" and what == "faults":
+            return self._get_calls() if resource == "calls" else self._get_faults()
+        if request.method == "POST" and resource == "faults":
             return self._add_fault(request)
-        return _json(405, {"message": f"{request.method} is not a method of {request.path}"})
+        return _json(405, {"message": f"{request.path} does not support {request.method}"})
 
-    def _show_calls(self) -> Response:
+    def _get_calls(self) -> Response:
         counts = self._calls.by_operation()
         return _json(200, {"total": sum(counts.values()), "by_operation": counts})
 
-    def _show_faults(self) -> Response:
+    def _get_faults(self) -> Response:
         return _json(200, {"faults": [asdict(fault) for fault in self._faults.active()]})
 
     def _add_fault(self, request: Request) -> Response:
@@ -61,21 +61,21 @@ class LocalApi:
 
 def _fault_arguments(body: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(body)
+        arguments = json.loads(body)
     except ValueError as error:
         raise ValueError(f"the body must be JSON: {error}") from error
-    if not isinstance(given, dict):
+    if not isinstance(arguments, dict):
         raise ValueError("the body must be a JSON object")
     known = [field.name for field in fields(Fault)]
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name not in known:
             raise ValueError(f"unknown key {name!r}; known are {', '.join(known)}")
         if value is not None and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
             raise ValueError(f"{name!r} must be a {_TYPES[name][0].__name__}, is {type(value).__name__}")
     for name in ("operation", "kind"):
-        if given.get(name) is None:
+        if arguments.get(name) is None:
             raise ValueError(f"{name!r} is missing")
-    return given
+    return arguments
 
 
 def _json(status: int, content: dict[str, Any]) -> Response:

@@ -1,4 +1,4 @@
-"""Temporary database passwords, by the rules of the three operations that give them."""
+"""Mint temporary database passwords, by the rules of the three operations that return them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def mint_for_db_user(
     database: str | None,
     duration: int | None,
 ) -> Token:
-    """A token for a database user; it need not exist. Raises `ValidationError` for names and durations AWS refuses.
+    """Mint a token for a database user, which need not exist.
+
+    Raises `AwsError` (ValidationError) for names and durations that AWS rejects.
 
     https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html
     """
@@ -52,7 +54,9 @@ def mint_for_db_user(
 def mint_for_identity(
     tokens: TokenRegistry, arn: str, *, user: str, database: str | None, duration: int | None, code: str
 ) -> Token:
-    """A token for the database user of an IAM identity, who is created at the first login. `code` is that of errors.
+    """Mint a token for the database user of an IAM identity; the first login creates the user.
+
+    Raises `AwsError` with `code` for names and durations that AWS rejects.
 
     https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentialsWithIAM.html
     https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_GetCredentials.html

@@ -1,4 +1,4 @@
-"""botocore's service models, with the errors that every AWS service knows besides."""
+"""botocore's service models, completed with the errors common to all AWS services."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ COMMON_ERRORS = {
     "ThrottlingException": 400,
     "UnrecognizedClientException": 400,
     "ValidationException": 400,
-    # Both.
+    # Both:
     "InternalFailure": 500,
-    # Ours: what is missing here must not look like anything AWS says. 501 is not retried by botocore.
+    # The stand-in's own, to be distinguishable from every error of AWS. botocore does not retry a 501.
     "NotSimulated": 501,
 }
 """Error code to HTTP status."""
 
-_SERVICE_OF_SIGNING_NAME = {
+_SERVICES_BY_SIGNING_NAME = {
     "tagging": "resourcegroupstaggingapi",
     "monitoring": "cloudwatch",
     "states": "stepfunctions",
@@ -46,27 +46,27 @@ _SERVICE_OF_SIGNING_NAME = {
 }
 
 
-def service_of_signing_name(signing_name: str) -> str:
-    """boto3's name of the service that signs its requests as `signing_name`."""
-    return _SERVICE_OF_SIGNING_NAME.get(signing_name, signing_name)
+def service_for_signing_name(signing_name: str) -> str:
+    """Return the boto3 name of the service that signs its requests as `signing_name`."""
+    return _SERVICES_BY_SIGNING_NAME.get(signing_name, signing_name)
 
 
 @functools.cache
 def service_model(service: str) -> ServiceModel:
-    """botocore's model of a service (boto3's name of it); raises `NotSimulatedError` for an unknown one."""
+    """Return botocore's model of a service, by its boto3 name; raises `NotSimulatedError` for an unknown one."""
     try:
-        # moto's own loader would mix its extensions in; answers are to be checked against botocore's words alone.
+        # Not moto's own loader, which adds extensions: responses are checked against botocore's models alone.
         description = Loader().load_service_model(service, "service-2")
     except UnknownServiceError as error:
-        raise NotSimulatedError(f"The simulated AWS does not know a service {service!r}") from error
-    # Services leave out of their models the errors that all have in common, with codes and statuses of their own.
+        raise NotSimulatedError(f"The simulated AWS does not know the service {service!r}") from error
+    # The services' models omit the common errors, which have their own codes and statuses.
     shapes = {code: _common_error(code, status) for code, status in COMMON_ERRORS.items()}
     return ServiceModel({**description, "shapes": {**shapes, **description["shapes"]}}, service)
 
 
 @functools.cache
 def router(service: str) -> ServiceOperationRouter:
-    """What finds the operation of a request to this service."""
+    """Return the router that finds the operation of a request to this service."""
     return ServiceOperationRouter(service_model(service))
 
 

@@ -1,7 +1,7 @@
-"""The services that moto simulates, mounted in process.
+"""The services that moto simulates, in this process.
 
-moto keeps what it knows per process, not per instance: of several simulated AWS that run in one process at the
-same time, all see the same Secrets Manager, IAM and so on. The first one to start finds them empty.
+moto keeps its state per process, not per instance: several simulated AWS running in one process share one Secrets
+Manager, IAM and so on. The first one to start resets them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.wrappers import Response
 
 from redshift_secrets.local.aws.errors import NotSimulatedError
-from redshift_secrets.local.aws.requests import Envelope
+from redshift_secrets.local.aws.requests import AwsRequest
 
-_OURS = ("redshift", "redshift-serverless", "resourcegroupstaggingapi")
-# moto answers these too, with keys that only moto knows and every service of ours would refuse.
-_FOREIGN_KEYS = (
+_SIMULATED_HERE = ("redshift", "redshift-serverless", "resourcegroupstaggingapi")
+# moto implements these too, but issues keys that the services simulated here would reject.
+_ISSUES_KEYS = (
     "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",
     "sts:GetFederationToken",
@@ -38,7 +38,7 @@ _running: set[int] = set()
 
 @dataclass(frozen=True)
 class ManagedSecret:
-    """An admin password that AWS looks after."""
+    """An admin password that AWS manages."""
 
     name: str
     account: str
@@ -48,13 +48,13 @@ class ManagedSecret:
 
 
 class MotoServices:
-    """moto behind our door."""
+    """Dispatches requests to moto."""
 
     def __init__(self) -> None:
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
 
     def start(self) -> None:
-        """Forget what moto remembers from whoever used it before in this process and is gone."""
+        """Reset moto's state, unless another simulated AWS is running in this process."""
         with _running_lock:
             if not _running:
                 for service in _RESET_AT_START:
@@ -62,36 +62,36 @@ class MotoServices:
             _running.add(id(self))
 
     def stop(self) -> None:
-        """Give moto free for the next one."""
+        """Let the next simulated AWS to start reset moto's state."""
         with _running_lock:
             _running.discard(id(self))
 
-    def answer(self, envelope: Envelope, account: str) -> Response:
-        """moto's answer to a request, as seen from `account`; raises `NotSimulatedError` for what moto has not."""
-        missing = NotSimulatedError(f"The simulated AWS does not implement {envelope.name}")
-        if envelope.service in _OURS or envelope.name in _FOREIGN_KEYS:
-            # moto's own Redshift has clusters of its own; an operation of it would talk about other warehouses.
-            raise missing
-        environ: dict[str, Any] = envelope.request.environ
+    def respond(self, aws_request: AwsRequest, account: str) -> Response:
+        """Return moto's response to a request from `account`; raises `NotSimulatedError` if moto has none."""
+        not_simulated = NotSimulatedError(f"The simulated AWS does not implement {aws_request.name}")
+        if aws_request.service in _SIMULATED_HERE or aws_request.name in _ISSUES_KEYS:
+            # moto's Redshift has its own clusters; its operations would return other warehouses.
+            raise not_simulated
+        environ: dict[str, Any] = aws_request.http_request.environ
         host = self._dispatcher.infer_service_region_host(environ, environ.get("PATH_INFO", ""))
         if host is None or not any(pattern.match(f"http://{host}") for _, pattern in backend_url_patterns):
-            raise missing
+            raise not_simulated
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         try:
             return Response.from_app(self._dispatcher, environ, buffered=True)
         except NotImplementedError as error:
-            raise missing from error
+            raise not_simulated from error
 
 
-def managed_password() -> str:
-    """A password like those that AWS manages: 32 characters, special ones among them."""
+def generate_managed_password() -> str:
+    """Return a password like those that AWS generates: 32 characters, including special ones."""
     # https://docs.aws.amazon.com/redshift/latest/APIReference/API_CreateCluster.html (MasterUserPassword)
     allowed = string.ascii_letters + string.digits + "!#$%&()*+,-.:;<=>?[]^_{|}~"
     return "".join(secrets.choice(allowed) for _ in range(29)) + "aA1"
 
 
 def put_managed_secret(secret: ManagedSecret) -> str:
-    """Put the password where AWS keeps it, and return the secret's ARN."""
+    """Store the password in Secrets Manager, as AWS does, and return the secret's ARN."""
     value = json.dumps({"username": secret.username, "password": secret.password})
     backend = _backend("secretsmanager")[secret.account][secret.region]
     stored = backend.create_managed_secret("redshift", secret.name, secret_string=value)
@@ -99,5 +99,5 @@ def put_managed_secret(secret: ManagedSecret) -> str:
 
 
 def _backend(service: Any) -> Any:
-    # moto types this with a closed list of literal names and a union of two hundred backends.
+    # moto types this as a closed list of literals and a union of two hundred backends.
     return get_backend(service)

@@ -1,4 +1,4 @@
-"""One page of a sorted list."""
+"""Pages of a sorted list."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ Item = TypeVar("Item")
 
 
 class BadMarkerError(Exception):
-    """A marker that no page of ours ended with."""
+    """A marker that the stand-in never returned."""
 
 
 def page(
     items: Sequence[Item], name: Callable[[Item], str], size: int, marker: str | None
 ) -> tuple[list[Item], str | None]:
-    """At most `size` of `items` (sorted by `name`) after `marker`, and the marker of the next page if there is one.
+    """Return at most `size` of `items` (sorted by `name`) after `marker`, and the marker of the next page, if any.
 
-    A marker names the last item of its page, so that what comes and goes in between shifts nothing.
-    Raises `BadMarkerError`.
+    A marker encodes the name of the last item on its page, so that items added or removed between two calls shift
+    nothing. Raises `BadMarkerError`.
     """
     if marker:
-        last = _decoded(marker)
+        last = _decode(marker)
         items = [item for item in items if name(item) > last]
     chosen = list(items[:size])
-    return chosen, _encoded(name(chosen[-1])) if len(items) > size else None
+    return chosen, _encode(name(chosen[-1])) if len(items) > size else None
 
 
-def _encoded(name: str) -> str:
+def _encode(name: str) -> str:
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
-def _decoded(marker: str) -> str:
+def _decode(marker: str) -> str:
     try:
         return base64.b64decode(marker.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:

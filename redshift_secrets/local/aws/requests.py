@@ -1,4 +1,4 @@
-"""From an HTTP request to a call of an operation. Signatures are not checked, what they say is used."""
+"""Parse HTTP requests into calls of operations. Signatures are read, but not verified."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from werkzeug.exceptions import ClientDisconnected, NotFound
 
 from redshift_secrets.local.aws.errors import AwsError, NotSimulatedError
 from redshift_secrets.local.aws.identity import Caller
-from redshift_secrets.local.aws.models import router, service_model, service_of_signing_name
+from redshift_secrets.local.aws.models import router, service_for_signing_name, service_model
 from redshift_secrets.local.aws.validation import violations
 
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
 
 
 @dataclass(frozen=True)
-class Envelope:
-    """What the outside of a request tells: who signed it, where it goes, which operation it is."""
+class AwsRequest:
+    """A request with its signing key, service, region and operation; its parameters are not parsed yet."""
 
-    request: Request = field(repr=False)
+    http_request: Request = field(repr=False)
     service: str
     region: str
     key_id: str
@@ -35,58 +35,56 @@ class Envelope:
 
     @property
     def name(self) -> str:
-        """`redshift:DescribeClusters`: boto3's name of the service, AWS's name of the operation."""
+        """`redshift:DescribeClusters`: the boto3 name of the service and the AWS name of the operation."""
         return f"{self.service}:{self.operation.name}"
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operation of ours, with everything that decides its answer."""
+    """One call of an operation simulated here: all that its response depends on."""
 
-    service: str
-    operation: str
     caller: Caller
     region: str
     params: dict[str, Any]
 
     @property
     def scope(self) -> tuple[str, str]:
-        """Account and region: what the caller can see."""
+        """Account and region: the caller sees the warehouses of these."""
         return self.caller.account, self.region
 
 
-def rewindable(environ: dict[str, Any]) -> Request:
-    """Read the body once and for all, so that moto can read it again."""
+def buffer_body(environ: dict[str, Any]) -> Request:
+    """Return the request with its body read, and buffered so that moto can read it again."""
     try:
         body = Request(environ).get_data()
     except ClientDisconnected:
-        # For werkzeug's server this is a dropped connection, as which it is no news; an HTTP error would be a traceback.
-        raise ConnectionResetError("the client hung up") from None
+        # werkzeug's server ignores a dropped connection, but logs a traceback for an HTTP error.
+        raise ConnectionResetError("the client disconnected") from None
     environ["wsgi.input"] = BytesIO(body)
     request = Request(environ)
-    # A form is parsed, anything else kept as it came; after that the stream is nobody's business but moto's.
+    # Parses a form and keeps any other body as is; afterwards only moto reads the stream.
     request.get_data(parse_form_data=True)
     environ["wsgi.input"] = BytesIO(body)
     return request
 
 
-def open_envelope(request: Request) -> Envelope:
-    """Find out what a request is; raises `NotSimulatedError` when that is nothing we can answer."""
+def identify_request(request: Request) -> AwsRequest:
+    """Identify the service, region, key and operation of a request; raises `NotSimulatedError` if there are none."""
     credential = _CREDENTIAL.match(request.headers.get("Authorization", ""))
     if credential is None:
-        what = request.headers.get("X-Amz-Target") or request.values.get("Action") or f"{request.method} {request.path}"
-        raise NotSimulatedError(f"The simulated AWS answers requests signed with AWS4-HMAC-SHA256 only, not: {what}")
+        raise NotSimulatedError(
+            f"The simulated AWS accepts only requests signed with AWS4-HMAC-SHA256, not: {_summary(request)}"
+        )
     key_id, region, signing_name = credential.groups()
-    service = service_of_signing_name(signing_name)
+    service = service_for_signing_name(signing_name)
     model = service_model(service)
     try:
         protocol = determine_request_protocol(model, request.content_type)
         operation, uri_parameters = router(service).match(request)
     except (NotFound, NotImplementedError) as error:
-        what = request.headers.get("X-Amz-Target") or request.values.get("Action") or f"{request.method} {request.path}"
-        raise NotSimulatedError(f"The simulated AWS finds no operation of {service} in: {what}") from error
-    return Envelope(
-        request=request,
+        raise NotSimulatedError(f"The simulated AWS finds no operation of {service} in: {_summary(request)}") from error
+    return AwsRequest(
+        http_request=request,
         service=service,
         region=region,
         key_id=key_id,
@@ -97,31 +95,30 @@ def open_envelope(request: Request) -> Envelope:
     )
 
 
-def parse(envelope: Envelope) -> dict[str, Any]:
-    """The parameters of a request; raises the service's validation error for what its model forbids."""
-    code = validation_code(envelope.protocol)
-    request = envelope.request
+def parse_parameters(aws_request: AwsRequest) -> dict[str, Any]:
+    """Return the parameters of a request; raises the service's validation error if they violate its model."""
+    code = "ValidationError" if aws_request.protocol in ("query", "ec2") else "ValidationException"
+    request = aws_request.http_request
     try:
-        params = PROTOCOL_PARSERS[envelope.protocol](envelope.operation).parse(
+        params = PROTOCOL_PARSERS[aws_request.protocol](aws_request.operation).parse(
             {
                 "method": request.method,
                 "values": request.values,
                 "headers": request.headers,
                 "body": request.data,
                 "url_path": request.path,
-                "url_params": envelope.uri_parameters,
+                "url_params": aws_request.uri_parameters,
             }
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise AwsError(code, f"The request for {envelope.name} is malformed") from error
-    shape = envelope.operation.input_shape
+        raise AwsError(code, f"The request for {aws_request.name} is malformed") from error
+    shape = aws_request.operation.input_shape
     if shape is not None:
-        found = list(violations(params, shape, envelope.operation.name))
+        found = list(violations(params, shape, aws_request.operation.name))
         if found:
             raise AwsError(code, f"{len(found)} validation error(s) detected: {'; '.join(found)}")
     return dict(params)
 
 
-def validation_code(protocol: str) -> str:
-    """The error code for malformed input."""
-    return "ValidationError" if protocol in ("query", "ec2") else "ValidationException"
+def _summary(request: Request) -> str:
+    return request.headers.get("X-Amz-Target") or request.values.get("Action") or f"{request.method} {request.path}"

@@ -1,4 +1,4 @@
-"""What AWS accepts as tags. https://docs.aws.amazon.com/redshift/latest/mgmt/amazon-redshift-tagging.html"""
+"""AWS's rules for tags. https://docs.aws.amazon.com/redshift/latest/mgmt/amazon-redshift-tagging.html"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALLOWED = re.compile(r"[\w\s+\-=._:/@]*")
 
 
 def tag_problem(key: str, value: str) -> str | None:
-    """Why AWS would refuse this tag; `None` for a good one."""
+    """Return why AWS would reject this tag; `None` for a valid one."""
     if not 1 <= len(key) <= 128:
         return f"The tag key {key!r} must have 1 to 128 characters."
     if len(value) > 256:
@@ -19,17 +19,17 @@ def tag_problem(key: str, value: str) -> str | None:
     if key.lower().startswith("aws:"):
         return f"The tag key {key!r} must not start with aws: (reserved)."
     if not _ALLOWED.fullmatch(key) or not _ALLOWED.fullmatch(value):
-        return f"The tag {key!r} may have letters, digits, spaces and + - = . _ : / @ only."
+        return f"The tag {key!r} may contain only letters, digits, spaces and + - = . _ : / @"
     return None
 
 
 def tags_problem(tags: Mapping[str, str]) -> str | None:
-    """Why AWS would refuse these tags; `None` for good ones. The number of tags is the caller's business."""
+    """Return why AWS would reject one of these tags; `None` if all are valid. Does not check their number."""
     return next(filter(None, (tag_problem(key, value) for key, value in tags.items())), None)
 
 
 def matches_any(tags: Mapping[str, str], keys: list[str], values: list[str]) -> bool:
-    """Redshift's own filter: one tag with any of the keys and any of the values (an empty list allows all).
+    """Return whether one tag has any of the keys and any of the values (an empty list allows all), as Redshift filters.
 
     https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
     """

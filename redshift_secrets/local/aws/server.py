@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that says nothing and stops when told to."""
+"""A silent HTTP server on loopback that can be stopped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ HOST = "127.0.0.1"
 
 
 class HttpServer:
-    """Serves a WSGI application on a port of its own, one thread for each request."""
+    """Serves a WSGI application, with one thread for each request."""
 
     def __init__(self, application: Any, port: int) -> None:
-        """Takes the port (0: any free one); raises `OSError` if that is not possible."""
-        # werkzeug ends the process when a port is taken, so the port is taken for it.
+        """Start listening on `port` (0: any free one); raises `OSError` if that is not possible."""
+        # werkzeug exits the process if the port is in use, so it gets a listening socket.
         with socket.create_server((HOST, port), backlog=128) as listener:
             self._server: BaseWSGIServer = make_server(
-                HOST, port, application, threaded=True, request_handler=_Quiet, fd=listener.fileno()
+                HOST, port, application, threaded=True, request_handler=_SilentRequestHandler, fd=listener.fileno()
             )
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
@@ -28,15 +28,15 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further request and give the port back."""
+        """Stop accepting requests and release the port."""
         self._server.shutdown()
         self._thread.join()
 
 
-class _Quiet(WSGIRequestHandler):
+class _SilentRequestHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Say nothing: a request line is no news, and a client that hangs up is none either."""
+        """Log neither requests nor dropped connections."""
 
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
-        """Hang up on a request that gets no answer; werkzeug would wait for the next one on the same connection."""
+        """Close the connection of a request without response; werkzeug would wait for the next request on it."""
         self.close_connection = True

@@ -1,4 +1,4 @@
-"""The simulated AWS: put together, started and stopped."""
+"""The simulated AWS as a whole."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from redshift_secrets.local.aws.application import Application, Operation
 from redshift_secrets.local.aws.arns import namespace_name
 from redshift_secrets.local.aws.endpoints import EndpointDirectory
 from redshift_secrets.local.aws.faults import Calls, Faults
-from redshift_secrets.local.aws.identity import Identities, caller_of
-from redshift_secrets.local.aws.inventory import Inventory, Live, label
+from redshift_secrets.local.aws.identity import Identities, caller_from_arn
+from redshift_secrets.local.aws.inventory import Inventory, WarehouseState, label
 from redshift_secrets.local.aws.models import service_model
 from redshift_secrets.local.aws.moto_services import (
     ManagedSecret,
     MotoServices,
-    managed_password,
+    generate_managed_password,
     put_managed_secret,
 )
 from redshift_secrets.local.aws.redshift import Redshift
@@ -38,13 +38,14 @@ from redshift_secrets.local.tokens import TokenRegistry
 
 
 class SimulatedAws:
-    """AWS on loopback, as far as someone who connects to Redshift sees it.
+    """AWS on loopback, to the extent that clients of Redshift need it.
 
-    Redshift, Redshift Serverless, the tagging API, AssumeRole and GetCallerIdentity are ours, kept per instance;
-    whatever else moto has (Secrets Manager, IAM, S3, ...) moto serves. moto keeps its state per process: only one
-    simulated AWS at a time can rely on it, managed admin secrets included. Permissions and signatures are not checked.
+    Redshift, Redshift Serverless, the tagging API, AssumeRole and GetCallerIdentity are implemented here, with
+    state kept per instance; all else that moto simulates (Secrets Manager, IAM, S3, ...) is passed to moto. moto keeps
+    its state per process: only one simulated AWS at a time can rely on it, also for managed admin secrets. Permissions
+    and signatures are not checked.
 
-    `clock` returns seconds since the epoch. `port` 0 takes a free one at each start.
+    `clock` returns seconds since the epoch. With `port` 0, each start chooses a free port.
     Raises `ConfigError` for warehouses that AWS could not have.
     """
 
@@ -61,7 +62,7 @@ class SimulatedAws:
         self.faults = Faults()
         self._inventory = Inventory(warehouses, clock)
         self._identities = Identities(clock)
-        self._key = self._identities.add(caller_of(f"arn:aws:iam::{DEFAULT_ACCOUNT}:user/airflow"))
+        self._key = self._identities.add(caller_from_arn(f"arn:aws:iam::{DEFAULT_ACCOUNT}:user/airflow"))
         self._redshift = Redshift(self._inventory, endpoints, tokens)
         self._serverless = Serverless(self._inventory, endpoints, tokens)
         self._operations: dict[str, Operation] = {
@@ -74,14 +75,14 @@ class SimulatedAws:
             }.items()
             for name, operation in operations.items()
         }
-        for live in self._inventory.all():
-            self._check(live)
+        for state in self._inventory.all():
+            self._validate(state)
         self._moto = MotoServices()
-        self._managed = dict(_managed_secrets(self._inventory))
-        for arn, secret in self._managed.items():
+        self._secrets = dict(_managed_secrets(self._inventory))
+        for arn, secret in self._secrets.items():
             user = secret.username
             tokens.mint(warehouse=arn, user=user, role=user, duration=None, password=secret.password)
-        self._wanted_port = port
+        self._requested_port = port
         self._server: HttpServer | None = None
         self._stopping = threading.Event()
 
@@ -93,35 +94,35 @@ class SimulatedAws:
         return f"http://{HOST}:{self._server.port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment of a process that is to use this AWS, as the IAM user `airflow` of the default account."""
+        """Return the environment of a process that uses this AWS as the IAM user `airflow` of the default account."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": self._key.key_id,
             "AWS_SECRET_ACCESS_KEY": self._key.secret,
             "AWS_DEFAULT_REGION": DEFAULT_REGION,
-            # No credentials, region or anything else from a machine that happens to be in the real AWS.
+            # On a machine in the real AWS: take no credentials or region from its metadata service.
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def start(self) -> None:
-        """Serve; raises `OSError` if the port is taken, `RuntimeError` if started already."""
+        """Start serving; raises `OSError` if the port is in use, `RuntimeError` if already started."""
         if self._server is not None:
-            raise RuntimeError("the simulated AWS is started already")
+            raise RuntimeError("the simulated AWS is already started")
         self._stopping = threading.Event()
         application = Application(
             self._operations, self._identities, self.calls, self.faults, self._moto, self._stopping
         )
         self._moto.start()
-        for arn, secret in self._managed.items():
+        for arn, secret in self._secrets.items():
             self._inventory.set_secret(arn, put_managed_secret(secret))
         try:
-            self._server = HttpServer(application, self._wanted_port)
+            self._server = HttpServer(application, self._requested_port)
         except OSError:
             self._moto.stop()
             raise
 
     def stop(self) -> None:
-        """Stop serving. Requests that are held by a fault are hung up on. Does nothing when not started."""
+        """Stop serving, and close the connections of requests that a fault holds. Does nothing if not started."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -131,22 +132,22 @@ class SimulatedAws:
         self._moto.stop()
 
     def add_access_key(self, arn: str) -> tuple[str, str, str | None]:
-        """Key id, secret and session token (`None` for a user) of a new key that does not expire.
+        """Return key id, secret and session token (`None` for a user) of a new key that does not expire.
 
-        `arn` is that of an IAM user or of an assumed role's session; raises `ValueError` for any other.
+        `arn` is that of an IAM user or of a session of an assumed role; raises `ValueError` for any other.
         """
-        key = self._identities.add(caller_of(arn))
+        key = self._identities.add(caller_from_arn(arn))
         return key.key_id, key.secret, key.session_token
 
     def set_status(self, arn: str, status: str) -> None:
-        """Put a warehouse into a state such as `resuming` or `MODIFYING`.
+        """Set the status of a warehouse, such as `resuming` or `MODIFYING`.
 
-        Raises `KeyError` for an ARN that is none of ours, `ValueError` for a state that AWS does not have.
+        Raises `KeyError` for an unknown ARN, `ValueError` for a workgroup status that AWS does not have.
         """
-        live = {one.arn: one for one in self._inventory.all()}[arn]
-        if isinstance(live.config, Workgroup):
+        state = {state.arn: state for state in self._inventory.all()}[arn]
+        if isinstance(state.config, Workgroup):
             shape = service_model("redshift-serverless").shape_for("WorkgroupStatus")
-            found = list(violations(status, shape, f"status of {label(live.config)}"))
+            found = list(violations(status, shape, f"status of {label(state.config)}"))
             if found:
                 raise ValueError(found[0])
         self._inventory.set_status(arn, status)
@@ -160,30 +161,30 @@ class SimulatedAws:
     ) -> None:
         self.stop()
 
-    def _check(self, live: Live[Cluster] | Live[Workgroup]) -> None:
-        """A warehouse that AWS could not describe is a mistake in the configuration, to be told before the start."""
-        described: list[tuple[Any, str, str]]
-        if isinstance(live.config, Cluster):
-            described = [(self._redshift.describe(live), "redshift", "Cluster")]
+    def _validate(self, state: WarehouseState[Cluster] | WarehouseState[Workgroup]) -> None:
+        """Raise `ConfigError` for a warehouse that AWS could not describe."""
+        descriptions: list[tuple[Any, str, str]]
+        if isinstance(state.config, Cluster):
+            descriptions = [(self._redshift.describe(state), "redshift", "Cluster")]
         else:
-            described = [
-                (self._serverless.describe(live), "redshift-serverless", "Workgroup"),
-                (self._serverless.describe_namespace(live), "redshift-serverless", "Namespace"),
+            descriptions = [
+                (self._serverless.describe(state), "redshift-serverless", "Workgroup"),
+                (self._serverless.describe_namespace(state), "redshift-serverless", "Namespace"),
             ]
-        for content, service, shape in described:
-            found = list(violations(content, service_model(service).shape_for(shape), shape))
+        for description, service, shape in descriptions:
+            found = list(violations(description, service_model(service).shape_for(shape), shape))
             if found:
-                raise ConfigError(f"{label(live.config)}: {'; '.join(found)}")
+                raise ConfigError(f"{label(state.config)}: {'; '.join(found)}")
 
 
 def _managed_secrets(inventory: Inventory) -> Iterator[tuple[str, ManagedSecret]]:
     # https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-secrets-manager-integration.html
-    for live in inventory.all():
-        config = live.config
+    for state in inventory.all():
+        config = state.config
         if isinstance(config, Cluster) and config.manage_master_password:
             name, user = f"redshift!{config.identifier}-{config.master_username}", config.master_username
         elif isinstance(config, Workgroup) and config.manage_admin_password:
             name, user = f"redshift!{namespace_name(config)}-{config.admin_username}", config.admin_username
         else:
             continue
-        yield live.arn, ManagedSecret(name, config.account, config.region, user, managed_password())
+        yield state.arn, ManagedSecret(name, config.account, config.region, user, generate_managed_password())

@@ -1,4 +1,4 @@
-"""AWS STS: who am I, and let me be somebody else. https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html"""
+"""AWS STS: AssumeRole and GetCallerIdentity. https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html"""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from redshift_secrets.local.aws.errors import AwsError
-from redshift_secrets.local.aws.identity import Identities, caller_of
-from redshift_secrets.local.aws.inventory import moment
+from redshift_secrets.local.aws.identity import Identities, caller_from_arn
+from redshift_secrets.local.aws.inventory import to_datetime
 from redshift_secrets.local.aws.requests import Call
 from redshift_secrets.local.config import ConfigError, Role
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
 
 _ROLE_ARN = re.compile(r"arn:aws:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]+")
 
 
 class Sts:
-    """AssumeRole for the roles of the configuration, GetCallerIdentity for everyone.
+    """Any caller can assume the configured roles, given their external id, and get its identity.
 
-    Raises `ConfigError` for a role whose ARN is none.
+    Raises `ConfigError` for a role with an invalid ARN.
     """
 
     def __init__(self, roles: tuple[Role, ...], identities: Identities) -> None:
@@ -29,23 +29,23 @@ class Sts:
                 raise ConfigError(f"role {role.arn!r}: the arn must look like arn:aws:iam::123456789012:role/name")
         self._roles = {role.arn: role for role in roles}
         self._identities = identities
-        self.operations: dict[str, Callable[[Call], Answer]] = {
+        self.operations: dict[str, Callable[[Call], Result]] = {
             "AssumeRole": self._assume_role,
             "GetCallerIdentity": self._get_caller_identity,
         }
 
-    def _assume_role(self, call: Call) -> Answer:
+    def _assume_role(self, call: Call) -> Result:
         arn = call.params["RoleArn"]
         role = self._roles.get(arn)
         if role is None or (role.external_id is not None and role.external_id != call.params.get("ExternalId")):
-            # AWS says the same whether the role is missing, does not trust the caller or wants an external id.
+            # AWS sends the same message if the role is missing, does not trust the caller or requires an external id.
             raise AwsError(
                 "AccessDenied",
                 f"User: {call.caller.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}",
             )
         session = call.params["RoleSessionName"]
         account, name = arn.split(":")[4], arn.rpartition("/")[2]
-        caller = caller_of(f"arn:aws:sts::{account}:assumed-role/{name}/{session}")
+        caller = caller_from_arn(f"arn:aws:sts::{account}:assumed-role/{name}/{session}")
         key = self._identities.add(caller, duration=call.params.get("DurationSeconds", 3600))
         if key.expires_at is None:
             raise TypeError("the key of an assumed role must expire")
@@ -54,10 +54,10 @@ class Sts:
                 "AccessKeyId": key.key_id,
                 "SecretAccessKey": key.secret,
                 "SessionToken": key.session_token,
-                "Expiration": moment(key.expires_at),
+                "Expiration": to_datetime(key.expires_at),
             },
             "AssumedRoleUser": {"AssumedRoleId": caller.user_id, "Arn": caller.arn},
         }
 
-    def _get_caller_identity(self, call: Call) -> Answer:
+    def _get_caller_identity(self, call: Call) -> Result:
         return {"UserId": call.caller.user_id, "Account": call.caller.account, "Arn": call.caller.arn}

@@ -1,7 +1,7 @@
-"""Checks a plain value against a shape of botocore's model.
+"""Validate plain values against shapes of botocore's models.
 
-botocore's own validator stops at types and minimums; here enumerations, patterns and maximums count as well,
-because the point is to notice that the stand-in says what AWS never would.
+botocore's own validator checks types and minimums only; this one also checks enumerations, patterns and maximums, to
+notice when the stand-in builds a response that AWS never would.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from botocore.model import Shape
 
 
 def violations(value: object, shape: Shape, path: str) -> Iterator[str]:
-    """Every reason why `value` is not a `shape`, each beginning with the `path` of the member.
+    """Yield every reason why `value` does not match `shape`, each prefixed with the `path` of the member.
 
-    Never quotes a value: it may be a password.
+    Never quotes the value, which may be a password.
     """
     expected = _PYTHON_TYPES[shape.type_name]
-    # A boolean is an integer to Python, and nothing but a boolean to AWS.
+    # In Python a boolean is an integer too, to AWS it is not.
     if not isinstance(value, expected) or (isinstance(value, bool) and shape.type_name != "boolean"):
-        yield f"{path}: must be a {shape.type_name}, is {type(value).__name__}"
+        yield f"{path}: must be of type {shape.type_name}, is {type(value).__name__}"
         return
     check = _CHECKS.get(shape.type_name)
     if check is not None:
@@ -33,7 +33,7 @@ def violations(value: object, shape: Shape, path: str) -> Iterator[str]:
 def _structure(value: dict[str, object], shape: Any, path: str) -> Iterator[str]:
     for name in shape.required_members:
         if name not in value:
-            yield f"{path}.{name}: required and missing"
+            yield f"{path}.{name}: required, but missing"
     for name, member in value.items():
         if name not in shape.members:
             yield f"{path}.{name}: not a member of {shape.name}"
@@ -42,7 +42,7 @@ def _structure(value: dict[str, object], shape: Any, path: str) -> Iterator[str]
 
 
 def _list(value: list[object], shape: Any, path: str) -> Iterator[str]:
-    yield from _between(len(value), shape, path, "length")
+    yield from _range(len(value), shape, path, "length")
     for number, item in enumerate(value):
         yield from violations(item, shape.member, f"{path}[{number}]")
 
@@ -54,35 +54,35 @@ def _map(value: dict[str, object], shape: Any, path: str) -> Iterator[str]:
 
 
 def _string(value: str, shape: Any, path: str) -> Iterator[str]:
-    yield from _between(len(value), shape, path, "length")
+    yield from _range(len(value), shape, path, "length")
     allowed = shape.enum
     if allowed and value not in allowed:
         yield f"{path}: must be one of {', '.join(allowed)}"
-    pattern = _compiled(shape.metadata.get("pattern", ""))
+    pattern = _compile(shape.metadata.get("pattern", ""))
     if pattern is not None and not pattern.fullmatch(value):
         yield f"{path}: must match the pattern {shape.metadata['pattern']}"
 
 
 def _number(value: float, shape: Any, path: str) -> Iterator[str]:
-    yield from _between(value, shape, path, "value")
+    yield from _range(value, shape, path, "value")
 
 
 def _timestamp(value: datetime, shape: Any, path: str) -> Iterator[str]:
     if value.tzinfo is None:
-        yield f"{path}: must carry a time zone"
+        yield f"{path}: must have a time zone"
 
 
-def _between(number: float, shape: Any, path: str, what: str) -> Iterator[str]:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
-    if least is not None and number < least:
-        yield f"{path}: {what} must be at least {least}"
-    if most is not None and number > most:
-        yield f"{path}: {what} must be at most {most}"
+def _range(number: float, shape: Any, path: str, quantity: str) -> Iterator[str]:
+    minimum, maximum = shape.metadata.get("min"), shape.metadata.get("max")
+    if minimum is not None and number < minimum:
+        yield f"{path}: {quantity} must be at least {minimum}"
+    if maximum is not None and number > maximum:
+        yield f"{path}: {quantity} must be at most {maximum}"
 
 
 @functools.cache
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    # Patterns are written for Java; Python has no word for its Unicode classes (`\p{L}`), which few shapes use.
+def _compile(pattern: str) -> re.Pattern[str] | None:
+    # The patterns are Java's; Python does not support their Unicode classes (`\p{L}`), which few shapes use.
     return re.compile(pattern) if pattern and r"\p{" not in pattern else None
 
 
