@@ -1,4 +1,4 @@
-"""What the tests of the simulated AWS share: a clock to move, a directory of endpoints, boto3 clients."""
+"""Shared by the tests of the simulated AWS: simulated AWS instances, endpoints and boto3 clients."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from redshift_secrets.local.aws import SimulatedAws
+from redshift_secrets.local.config import Warehouses
+from redshift_secrets.local.tokens import TokenRegistry
+from tests.local.patience import PATIENCE
+from tests.support.fakes import EPOCH, Clock
 
-NOW = 1_700_000_000.0
+NOW = EPOCH
 ACCOUNT, OTHER_ACCOUNT = "123456789012", "210987654321"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Endpoints(dict[tuple[str, str], tuple[str, int]]):
@@ -28,15 +24,21 @@ class Endpoints(dict[tuple[str, str], tuple[str, int]]):
         return self.get((warehouse_arn, endpoint))
 
 
+def make_aws(warehouses: Warehouses, *, port: int = 0) -> SimulatedAws:
+    """Return a simulated AWS that is not started, without endpoints."""
+    clock = Clock()
+    return SimulatedAws(warehouses, TokenRegistry(clock), endpoints=Endpoints(), clock=clock, port=port)
+
+
 def client(aws: SimulatedAws, service: str = "redshift", region: str = "eu-west-1", arn: str | None = None) -> Any:
-    """A client that does not retry, with a new key of `arn`."""
+    """Return a client that does not retry, with a new key of `arn`."""
     return client_with(aws, service, region, *aws.add_access_key(arn or f"arn:aws:iam::{ACCOUNT}:user/team/etl-bot"))
 
 
 def client_with(
     aws: SimulatedAws, service: str, region: str, key_id: str, secret: str, token: str | None, **config: Any
 ) -> Any:
-    """A client with this key, and more of botocore's `config`."""
+    """Return a client with this key; `config` is passed on to botocore."""
     return boto3.client(
         service,
         region_name=region,
@@ -44,11 +46,11 @@ def client_with(
         aws_access_key_id=key_id,
         aws_secret_access_key=secret,
         aws_session_token=token,
-        config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 20, **config}),
+        config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": PATIENCE, **config}),
     )
 
 
-def refusal(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
-    """Error code and HTTP status."""
+def error_code(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
+    """Return error code and HTTP status."""
     response = error.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]

@@ -1,4 +1,4 @@
-"""A gateway with two warehouses, a clock to move and real clients: what the tests of the gateway share."""
+"""Shared by the tests of the gateway: a gateway with two warehouses, and real clients."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import psycopg
 import pytest
 import redshift_connector
 
+from redshift_secrets.local import session
 from redshift_secrets.local.config import Database
 from redshift_secrets.local.gateway import Gateway
 from redshift_secrets.local.tokens import Token, TokenRegistry
+from tests.local.patience import PATIENCE
+from tests.support.fakes import Clock
 
 CLUSTER = "arn:aws:redshift:eu-west-1:123456789012:cluster:one"
 WORKGROUP = "arn:aws:redshift-serverless:eu-west-1:123456789012:workgroup/two"
@@ -38,18 +41,8 @@ DATABASE = Database(
 )
 
 
-class Clock:
-    """Seconds since the epoch, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Harness:
-    """The gateway under test, and clients that log in through it."""
+    """The gateway under test, and clients that log in to it."""
 
     def __init__(self, gateway: Gateway, tokens: TokenRegistry, clock: Clock) -> None:
         self.gateway = gateway
@@ -57,7 +50,7 @@ class Harness:
         self.clock = clock
 
     def mint(self, user: str, role: str | None = None, *, warehouse: str = CLUSTER, **values: Any) -> Token:
-        """Mint a token as the simulated AWS does: `IAM:etl` is for the role `etl` unless said otherwise."""
+        """Mint a token as the simulated AWS does; by default `IAM:etl` is for the role `etl`."""
         values.setdefault("duration", 900.0)
         return self.tokens.mint(warehouse=warehouse, user=user, role=role or user.partition(":")[2], **values)
 
@@ -67,7 +60,7 @@ class Harness:
         return address
 
     def login(self, token: Token, **values: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """Log in with psycopg, checking the server's certificate and name."""
+        """Log in with psycopg, which verifies the server's certificate and host name."""
         host, port = self.address(token.warehouse)
         settings: dict[str, Any] = {
             "host": host,
@@ -78,12 +71,12 @@ class Harness:
             "sslmode": "verify-full",
             "sslrootcert": str(self.gateway.ca_file),
             "autocommit": True,
-            "connect_timeout": 30,
+            "connect_timeout": int(PATIENCE),
         }
         return psycopg.connect(**(settings | values))
 
     def driver_login(self, token: Token, **values: Any) -> Any:
-        """Log in with Redshift's own driver, which takes the authority from SSL_CERT_FILE."""
+        """Log in with Redshift's own driver, which trusts the authority of SSL_CERT_FILE."""
         host, port = self.address(token.warehouse)
         settings: dict[str, Any] = {
             "host": host,
@@ -93,22 +86,22 @@ class Harness:
             "database": "dev",
             "ssl": True,
             "sslmode": "verify-full",
-            "timeout": 30,
+            "timeout": int(PATIENCE),
         }
         return redshift_connector.connect(**(settings | values))
 
-    def sessions_of(self, role: str, *, asked_by: psycopg.Connection[tuple[Any, ...]]) -> int:
-        """Count the role's sessions in PostgreSQL, as the admin sees them."""
-        row = asked_by.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role,)).fetchone()
+    def count_sessions(self, role: str, *, admin: psycopg.Connection[tuple[Any, ...]]) -> int:
+        """Return the number of the role's sessions in PostgreSQL, as the admin sees them."""
+        row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role,)).fetchone()
         assert row is not None
         return int(row[0])
 
     def raw(self) -> socket.socket:
-        """Connect without saying anything."""
-        return socket.create_connection(self.address(), timeout=30)
+        """Connect without sending anything."""
+        return socket.create_connection(self.address(), timeout=PATIENCE)
 
     def raw_tls(self) -> ssl.SSLSocket:
-        """Connect and go as far as TLS."""
+        """Connect and complete the TLS handshake."""
         client = self.raw()
         client.sendall(struct.pack("!ii", 8, 80877103))
         assert client.recv(1) == b"S"
@@ -118,20 +111,21 @@ class Harness:
 
 @contextmanager
 def running_gateway(folder: Path) -> Iterator[Harness]:
-    """A gateway in front of CLUSTER and WORKGROUP; SSL_CERT_FILE names its authority meanwhile."""
+    """Run a gateway in front of CLUSTER and WORKGROUP, with SSL_CERT_FILE set to its authority."""
     clock = Clock()
     tokens = TokenRegistry(clock)
     gateway = Gateway(tokens, folder=folder)
     gateway.add_warehouse(CLUSTER, DATABASE, "awsuser", ("default", "vpc:office"), None)
     gateway.add_warehouse(WORKGROUP, DATABASE, "admin", ("default",), None)
     with gateway, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "LOGIN_SECONDS", PATIENCE)
         patch.setenv("SSL_CERT_FILE", str(gateway.ca_file))
         yield Harness(gateway, tokens, clock)
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Return whether `holds` comes true within `seconds`."""
-    deadline = time.monotonic() + seconds
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Return whether `holds` becomes true."""
+    deadline = time.monotonic() + PATIENCE
     pause = threading.Event()
     while not holds():
         if time.monotonic() > deadline:
@@ -141,7 +135,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
 
 
 def value(connection: psycopg.Connection[tuple[Any, ...]], query: str) -> Any:
-    """Return the one value of a query."""
+    """Return the single value of a query."""
     row = connection.execute(query.encode()).fetchone()
     assert row is not None
     return row[0]

@@ -1,46 +1,32 @@
-"""Faults, counts, and how the simulated AWS starts and stops."""
+"""Faults and call counts of the simulated AWS."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from aws_harness import ACCOUNT, OTHER_ACCOUNT, Clock, Endpoints, client, client_with, refusal
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from redshift_secrets.local.aws import Fault, SimulatedAws, faulty
-from redshift_secrets.local.config import Cluster, Warehouses, Workgroup
-from redshift_secrets.local.tokens import TokenRegistry
-
-WAREHOUSES = Warehouses(clusters=(Cluster("etl", manage_master_password=True),), workgroups=(Workgroup("adhoc"),))
-BOUND = 20.0
-
-
-def make_aws(warehouses: Warehouses = WAREHOUSES, port: int = 0) -> SimulatedAws:
-    clock = Clock()
-    return SimulatedAws(warehouses, TokenRegistry(clock), endpoints=Endpoints(), clock=clock, port=port)
-
-
-@pytest.fixture
-def aws() -> Iterator[SimulatedAws]:
-    with make_aws() as running:
-        yield running
+from redshift_secrets.local.aws import Fault, SimulatedAws, fault_effects
+from redshift_secrets.local.config import Warehouses
+from tests.local.aws_harness import ACCOUNT, OTHER_ACCOUNT, client, client_with, error_code, make_aws
+from tests.local.patience import PATIENCE
 
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a request has run into a delay or a black hole."""
+    """Set once a delay or a black hole holds a request."""
     event = threading.Event()
 
     def hold(*arguments: Any) -> None:
         event.set()
-        faulty.hold(*arguments)
+        fault_effects.hold(*arguments)
 
     monkeypatch.setattr("redshift_secrets.local.aws.application.hold", hold)
     return event
@@ -54,7 +40,7 @@ def in_background(call: Any, **arguments: Any) -> Future[Any]:
 
 
 def http_json(aws: SimulatedAws, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=BOUND)
+    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=PATIENCE)
     connection.request(method, path, body if isinstance(body, str) else json.dumps(body))
     response = connection.getresponse()
     content = response.read()
@@ -79,32 +65,32 @@ def test_throttle(aws: SimulatedAws, service: str, operation: str, name: str, co
     call = getattr(client(aws, service), operation)
     with pytest.raises(ClientError, match="Rate exceeded") as error:
         call()
-    assert refusal(error) == (code, 400)
+    assert error_code(error) == (code, 400)
     assert call()["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert aws.calls.total() == 2
 
 
-def test_access_denied_in_the_words_of_aws(aws: SimulatedAws) -> None:
+def test_access_denied_has_the_message_of_aws(aws: SimulatedAws) -> None:
     aws.faults.add("*", "access_denied")
     user = f"arn:aws:iam::{ACCOUNT}:user/team/etl-bot"
     serverless = client(aws, "redshift-serverless")
     redshift = client(aws)
-    where = f"arn:aws:redshift:eu-west-1:{ACCOUNT}"
+    prefix = f"arn:aws:redshift:eu-west-1:{ACCOUNT}"
     for call, arguments, status, action, resource in (
-        (redshift.describe_clusters, {}, 403, "redshift:DescribeClusters", f"{where}:cluster:*"),
+        (redshift.describe_clusters, {}, 403, "redshift:DescribeClusters", f"{prefix}:cluster:*"),
         (
             redshift.get_cluster_credentials,
             {"ClusterIdentifier": "etl", "DbUser": "bob"},
             403,
             "redshift:GetClusterCredentials",
-            f"{where}:dbuser:etl/bob",
+            f"{prefix}:dbuser:etl/bob",
         ),
         (
             redshift.get_cluster_credentials_with_iam,
             {"ClusterIdentifier": "etl"},
             403,
             "redshift:GetClusterCredentialsWithIAM",
-            f"{where}:dbname:etl/*",
+            f"{prefix}:dbname:etl/*",
         ),
         (
             serverless.list_tags_for_resource,
@@ -118,7 +104,7 @@ def test_access_denied_in_the_words_of_aws(aws: SimulatedAws) -> None:
     ):
         with pytest.raises(ClientError) as error:
             call(**arguments)
-        assert refusal(error) == ("AccessDenied" if status == 403 else "AccessDeniedException", status)
+        assert error_code(error) == ("AccessDenied" if status == 403 else "AccessDeniedException", status)
         assert error.value.response["Error"]["Message"] == (
             f"User: {user} is not authorized to perform: {action} on resource: {resource} "
             f"because no identity-based policy allows the {action} action"
@@ -132,68 +118,73 @@ def test_server_error(aws: SimulatedAws, service: str, operation: str) -> None:
     aws.faults.add(f"{service}:*", "server_error")
     with pytest.raises(ClientError) as error:
         getattr(client(aws, service), operation)()
-    assert refusal(error) == ("InternalFailure", 500)
+    assert error_code(error) == ("InternalFailure", 500)
 
 
-def test_a_fault_for_one_region_and_account(aws: SimulatedAws) -> None:
+def test_a_fault_can_be_limited_to_a_region_and_account(aws: SimulatedAws) -> None:
     aws.faults.add("redshift:DescribeClusters", "server_error", region="us-east-1", account=OTHER_ACCOUNT)
     assert client(aws, region="us-east-1").describe_clusters()["Clusters"] == []
-    foreign = f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob"
-    assert client(aws, arn=foreign).describe_clusters()["Clusters"] == []
+    other_user = f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob"
+    assert client(aws, arn=other_user).describe_clusters()["Clusters"] == []
     with pytest.raises(ClientError):
-        client(aws, region="us-east-1", arn=foreign).describe_clusters()
-    assert client(aws, region="us-east-1", arn=foreign).describe_tags()["TaggedResources"] == []
+        client(aws, region="us-east-1", arn=other_user).describe_clusters()
+    assert client(aws, region="us-east-1", arn=other_user).describe_tags()["TaggedResources"] == []
 
 
-def test_times_and_order(aws: SimulatedAws) -> None:
+def test_faults_apply_in_order_and_for_their_times(aws: SimulatedAws) -> None:
     aws.faults.add("redshift:*", "throttle", times=2)
     aws.faults.add("redshift:*", "server_error", times=1)
     assert [fault.times for fault in aws.faults.active()] == [2, 1]
     redshift = client(aws)
-    seen = []
+    codes = []
     for _ in range(3):
         with pytest.raises(ClientError) as error:
             redshift.describe_clusters()
-        seen.append(refusal(error)[0])
-    assert seen == ["Throttling", "Throttling", "InternalFailure"]
+        codes.append(error_code(error)[0])
+    assert codes == ["Throttling", "Throttling", "InternalFailure"]
     assert aws.faults.active() == ()
     assert len(redshift.describe_clusters()["Clusters"]) == 1
 
 
-def test_delay(aws: SimulatedAws) -> None:
-    redshift = client(aws)
-    aws.faults.add("redshift:*", "delay", seconds=0.2)
-    before = time.monotonic()
-    assert len(redshift.describe_clusters()["Clusters"]) == 1
-    assert time.monotonic() - before >= 0.2
+def test_a_delay_waits_for_its_seconds() -> None:
+    released = Mock(spec=threading.Event)
+    fault_effects.hold(Fault("*", "delay", seconds=600.0), released, Mock(spec=socket.socket))
+    released.wait.assert_called_once_with(600.0)
+
+
+def test_a_delayed_call_succeeds(aws: SimulatedAws, held: threading.Event) -> None:
+    aws.faults.add("redshift:*", "delay", seconds=0.001)
+    assert len(client(aws).describe_clusters()["Clusters"]) == 1
+    assert held.is_set()
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("black_hole", None), ("delay", 600.0)])
-def test_clearing_lets_held_requests_go_on(
+def test_clear_releases_held_requests(
     aws: SimulatedAws, held: threading.Event, kind: str, seconds: float | None
 ) -> None:
     aws.faults.add("redshift:DescribeClusters", kind, seconds=seconds)
     pending = in_background(client(aws).describe_clusters)
-    assert held.wait(BOUND)
+    assert held.wait(PATIENCE)
     assert not pending.done()
     assert aws.calls.by_operation() == {"redshift:DescribeClusters": 1}
     aws.faults.clear()
-    assert len(pending.result(BOUND)["Clusters"]) == 1
+    assert len(pending.result(PATIENCE)["Clusters"]) == 1
 
 
-def test_a_black_hole_takes_strangers_too(aws: SimulatedAws) -> None:
+def test_a_black_hole_also_holds_requests_with_an_invalid_key(aws: SimulatedAws, held: threading.Event) -> None:
     aws.faults.add("*", "black_hole")
-    stranger = client_with(aws, "redshift", "eu-west-1", "AKIAIOSFODNN7EXAMPLE", "x", None, read_timeout=0.2)
+    redshift = client_with(aws, "redshift", "eu-west-1", "AKIAIOSFODNN7EXAMPLE", "x", None, read_timeout=0.2)
     with pytest.raises(ReadTimeoutError):
-        stranger.describe_clusters()
+        redshift.describe_clusters()
+    assert held.wait(PATIENCE)
 
 
-def test_a_black_hole_ends_when_the_client_goes(aws: SimulatedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_black_hole_ends_when_the_client_disconnects(aws: SimulatedAws, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
     def hold(*arguments: Any) -> None:
         try:
-            faulty.hold(*arguments)
+            fault_effects.hold(*arguments)
         except ConnectionAbortedError:
             ended.set()
             raise
@@ -203,20 +194,18 @@ def test_a_black_hole_ends_when_the_client_goes(aws: SimulatedAws, monkeypatch: 
     key = aws.add_access_key(f"arn:aws:iam::{ACCOUNT}:user/x")
     with pytest.raises(ReadTimeoutError):
         client_with(aws, "redshift", "eu-west-1", *key, read_timeout=0.1).describe_clusters()
-    assert ended.wait(BOUND)
+    assert ended.wait(PATIENCE)
 
 
-def test_stop_hangs_up_on_held_requests(held: threading.Event) -> None:
-    aws = make_aws()
+def test_stop_closes_the_connections_of_held_requests(held: threading.Event) -> None:
+    aws = make_aws(Warehouses())
     aws.start()
     aws.faults.add("redshift:*", "black_hole")
     pending = in_background(client(aws).describe_clusters)
-    assert held.wait(BOUND)
-    before = time.monotonic()
+    assert held.wait(PATIENCE)
     aws.stop()
-    assert time.monotonic() - before < 2
     with pytest.raises(ConnectionClosedError):
-        pending.result(BOUND)
+        pending.result(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +215,13 @@ def test_stop_hangs_up_on_held_requests(held: threading.Event) -> None:
         ({"operation": "redshift:DescribeCluster", "kind": "throttle"}, "did you mean 'DescribeClusters'"),
         ({"operation": "redshfit:*", "kind": "throttle"}, "unknown service 'redshfit'"),
         ({"operation": "DescribeClusters", "kind": "throttle"}, "must be 'service:Operation'"),
-        ({"operation": "*", "kind": "delay"}, "'seconds' goes with 'delay'"),
-        ({"operation": "*", "kind": "throttle", "seconds": 1}, "'seconds' goes with 'delay'"),
+        ({"operation": "*", "kind": "delay"}, "'seconds' is for the kind 'delay'"),
+        ({"operation": "*", "kind": "throttle", "seconds": 1}, "'seconds' is for the kind 'delay'"),
         ({"operation": "*", "kind": "delay", "seconds": -1}, "must not be negative"),
         ({"operation": "*", "kind": "throttle", "times": 0}, "'times' must be 1 or more"),
     ],
 )
-def test_faults_that_make_no_sense(aws: SimulatedAws, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_faults(aws: SimulatedAws, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("*", r"\*")):
         aws.faults.add(**arguments)
     status, content = http_json(aws, "POST", "/_local/faults", arguments)
@@ -268,7 +257,7 @@ def test_faults_over_http(aws: SimulatedAws) -> None:
         ({"operation": "*", "kind": "throttle", "times": True}, "'times' must be a int"),
     ],
 )
-def test_bad_input_over_http(aws: SimulatedAws, body: object, message: str) -> None:
+def test_invalid_faults_over_http(aws: SimulatedAws, body: object, message: str) -> None:
     status, content = http_json(aws, "POST", "/_local/faults", body)
     assert status == 400
     assert message in content["message"]
@@ -286,7 +275,7 @@ def test_calls_over_http(aws: SimulatedAws) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "operation", "kind", "code", "status", "said"),
+    ("service", "operation", "kind", "code", "status", "message"),
     [
         ("redshift", "describe_clusters", "expired_token", "ExpiredToken", 403, "token included .* is expired$"),
         ("redshift-serverless", "list_workgroups", "expired_token", "ExpiredTokenException", 400, "is expired$"),
@@ -301,10 +290,10 @@ def test_calls_over_http(aws: SimulatedAws) -> None:
         ("redshift-serverless", "list_workgroups", "clock_skew", "InvalidSignatureException", 400, r"\(.* - 5 min\.\)"),
     ],
 )
-def test_old_sessions_and_wrong_clocks_in_the_words_of_aws(
-    aws: SimulatedAws, service: str, operation: str, kind: str, code: str, status: int, said: str
+def test_expired_token_and_clock_skew_have_the_messages_of_aws(
+    aws: SimulatedAws, service: str, operation: str, kind: str, code: str, status: int, message: str
 ) -> None:
     aws.faults.add(f"{service}:*", kind)
-    with pytest.raises(ClientError, match=said) as error:
+    with pytest.raises(ClientError, match=message) as error:
         getattr(client(aws, service), operation)()
-    assert refusal(error) == (code, status)
+    assert error_code(error) == (code, status)

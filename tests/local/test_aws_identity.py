@@ -1,19 +1,18 @@
-"""Who calls: access keys and AssumeRole of the simulated AWS, through real boto3 clients."""
+"""Access keys and AssumeRole of the simulated AWS, through real boto3 clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, Clock, Endpoints, client, client_with, refusal
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from redshift_secrets.local.aws import SimulatedAws
 from redshift_secrets.local.config import Cluster, ConfigError, Role, Warehouses
-from redshift_secrets.local.tokens import TokenRegistry
+from tests.local.aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, client, client_with, error_code, make_aws
+from tests.support.fakes import Clock
 
 OPEN = Role(f"arn:aws:iam::{OTHER_ACCOUNT}:role/data/Reader")
 GUARDED = Role(f"arn:aws:iam::{OTHER_ACCOUNT}:role/Guarded", external_id="airflow-42")
@@ -21,23 +20,17 @@ SERVICES = [("redshift", "describe_clusters"), ("redshift-serverless", "list_wor
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def warehouses() -> Warehouses:
+    clusters = (Cluster("etl"), Cluster("other", account=OTHER_ACCOUNT))
+    return Warehouses(clusters=clusters, roles=(OPEN, GUARDED))
 
 
-@pytest.fixture
-def aws(clock: Clock) -> Iterator[SimulatedAws]:
-    warehouses = Warehouses(clusters=(Cluster("ours"), Cluster("theirs", account=OTHER_ACCOUNT)), roles=(OPEN, GUARDED))
-    with SimulatedAws(warehouses, TokenRegistry(clock), endpoints=Endpoints(), clock=clock) as running:
-        yield running
-
-
-def assumed(aws: SimulatedAws, service: str, credentials: dict[str, Any]) -> Any:
+def client_of_role(aws: SimulatedAws, service: str, credentials: dict[str, Any]) -> Any:
     key = credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"]
     return client_with(aws, service, "eu-west-1", *key)
 
 
-def test_the_environment_is_enough(aws: SimulatedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boto3_needs_only_the_environment(aws: SimulatedAws, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     for name, value in aws.environment().items():
@@ -47,7 +40,7 @@ def test_the_environment_is_enough(aws: SimulatedAws, monkeypatch: pytest.Monkey
     assert identity["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/airflow"
     assert identity["Account"] == ACCOUNT
     clusters = session.client("redshift").describe_clusters()["Clusters"]
-    assert [cluster["ClusterIdentifier"] for cluster in clusters] == ["ours"]
+    assert [cluster["ClusterIdentifier"] for cluster in clusters] == ["etl"]
     assert set(aws.environment()) == {
         "AWS_ENDPOINT_URL",
         "AWS_ACCESS_KEY_ID",
@@ -62,12 +55,12 @@ def test_a_role_acts_in_its_own_account(aws: SimulatedAws) -> None:
     arn = f"arn:aws:sts::{OTHER_ACCOUNT}:assumed-role/Reader/airflow"
     assert answer["AssumedRoleUser"]["Arn"] == arn
     assert answer["Credentials"]["Expiration"].timestamp() == NOW + 3600
-    identity = assumed(aws, "sts", answer["Credentials"]).get_caller_identity()
+    identity = client_of_role(aws, "sts", answer["Credentials"]).get_caller_identity()
     assert (identity["Arn"], identity["Account"]) == (arn, OTHER_ACCOUNT)
     assert identity["UserId"] == answer["AssumedRoleUser"]["AssumedRoleId"]
-    redshift = assumed(aws, "redshift", answer["Credentials"])
-    assert [one["ClusterIdentifier"] for one in redshift.describe_clusters()["Clusters"]] == ["theirs"]
-    minted = redshift.get_cluster_credentials_with_iam(ClusterIdentifier="theirs")
+    redshift = client_of_role(aws, "redshift", answer["Credentials"])
+    assert [item["ClusterIdentifier"] for item in redshift.describe_clusters()["Clusters"]] == ["other"]
+    minted = redshift.get_cluster_credentials_with_iam(ClusterIdentifier="other")
     assert minted["DbUser"] == "IAMR:Reader"
 
 
@@ -75,7 +68,7 @@ def test_external_id(aws: SimulatedAws) -> None:
     sts = client(aws, "sts")
     answer = sts.assume_role(RoleArn=GUARDED.arn, RoleSessionName="airflow", ExternalId="airflow-42")
     assert answer["AssumedRoleUser"]["Arn"].endswith(":assumed-role/Guarded/airflow")
-    # A role that asks for none does not mind one.
+    # A role without an external id accepts any.
     assert sts.assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow", ExternalId="any")["Credentials"]
 
 
@@ -90,7 +83,7 @@ def test_external_id(aws: SimulatedAws) -> None:
 def test_roles_that_cannot_be_assumed(aws: SimulatedAws, arn: str, more: dict[str, str]) -> None:
     with pytest.raises(ClientError) as error:
         client(aws, "sts").assume_role(RoleArn=arn, RoleSessionName="airflow", **more)
-    assert refusal(error) == ("AccessDenied", 403)
+    assert error_code(error) == ("AccessDenied", 403)
     assert error.value.response["Error"]["Message"] == (
         f"User: arn:aws:iam::{ACCOUNT}:user/team/etl-bot is not authorized "
         f"to perform: sts:AssumeRole on resource: {arn}"
@@ -98,45 +91,45 @@ def test_roles_that_cannot_be_assumed(aws: SimulatedAws, arn: str, more: dict[st
 
 
 @pytest.mark.parametrize(("service", "operation"), SERVICES)
-def test_keys_of_a_role_expire(aws: SimulatedAws, clock: Clock, service: str, operation: str) -> None:
+def test_keys_of_an_assumed_role_expire(aws: SimulatedAws, clock: Clock, service: str, operation: str) -> None:
     answer = client(aws, "sts").assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow", DurationSeconds=900)
-    role = assumed(aws, service, answer["Credentials"])
+    role = client_of_role(aws, service, answer["Credentials"])
     clock.now += 899
     assert getattr(role, operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
     clock.now += 1
     with pytest.raises(ClientError) as error:
         getattr(role, operation)()
     expected = ("ExpiredToken", 403) if service == "redshift" else ("ExpiredTokenException", 400)
-    assert refusal(error) == expected
+    assert error_code(error) == expected
 
 
 @pytest.mark.parametrize(
     ("service", "operation"), [*SERVICES, ("secretsmanager", "list_secrets"), ("iam", "list_users")]
 )
-def test_keys_that_nobody_gave_out(aws: SimulatedAws, service: str, operation: str) -> None:
+def test_invalid_keys(aws: SimulatedAws, service: str, operation: str) -> None:
     key_id, secret, _ = aws.add_access_key(f"arn:aws:iam::{ACCOUNT}:user/x")
     query = service in ("redshift", "iam")
-    # moto's own services are behind the same door. A user's key does not go with a session token, either.
+    # Keys are checked for services of moto, too. A user's key with a session token is invalid.
     for key in (("AKIAIOSFODNN7EXAMPLE", "x", None), (key_id, secret, "stray")):
         with pytest.raises(ClientError) as error:
             getattr(client_with(aws, service, "eu-west-1", *key), operation)()
-        assert refusal(error) == (("InvalidClientTokenId", 403) if query else ("UnrecognizedClientException", 400))
+        assert error_code(error) == (("InvalidClientTokenId", 403) if query else ("UnrecognizedClientException", 400))
 
 
-def test_a_session_needs_its_token(aws: SimulatedAws) -> None:
+def test_an_assumed_role_needs_its_session_token(aws: SimulatedAws) -> None:
     key_id, secret, token = aws.add_access_key(f"arn:aws:sts::{ACCOUNT}:assumed-role/Worker/s")
     assert token
     with pytest.raises(ClientError) as error:
         client_with(aws, "redshift", "eu-west-1", key_id, secret, None).describe_clusters()
-    assert refusal(error) == ("InvalidClientTokenId", 403)
+    assert error_code(error) == ("InvalidClientTokenId", 403)
 
 
-def test_a_request_without_a_signature_is_refused_by_name(aws: SimulatedAws) -> None:
+def test_an_unsigned_request_is_rejected_with_its_operation(aws: SimulatedAws) -> None:
     key = "x", "x", None
     sts = client_with(aws, "sts", "eu-west-1", *key, signature_version=UNSIGNED)
     with pytest.raises(ClientError, match="AssumeRoleWithWebIdentity") as error:
         sts.assume_role_with_web_identity(RoleArn=OPEN.arn, RoleSessionName="airflow", WebIdentityToken="token")
-    assert refusal(error) == ("NotSimulated", 501)
+    assert error_code(error) == ("NotSimulated", 501)
 
 
 def test_moto_sees_the_account_of_the_caller(aws: SimulatedAws) -> None:
@@ -150,11 +143,11 @@ def test_moto_sees_the_account_of_the_caller(aws: SimulatedAws) -> None:
 @pytest.mark.parametrize(
     "arn", ["bob", f"arn:aws:iam::{ACCOUNT}:root", f"arn:aws:iam::{ACCOUNT}:role/x", "arn:aws:s3:::b"]
 )
-def test_keys_are_for_users_and_sessions(aws: SimulatedAws, arn: str) -> None:
+def test_keys_are_only_for_users_and_sessions(aws: SimulatedAws, arn: str) -> None:
     with pytest.raises(ValueError, match="is neither"):
         aws.add_access_key(arn)
 
 
-def test_a_role_needs_an_arn(clock: Clock) -> None:
+def test_a_role_needs_an_arn() -> None:
     with pytest.raises(ConfigError, match="role 'Reader'"):
-        SimulatedAws(Warehouses(roles=(Role("Reader"),)), TokenRegistry(clock), endpoints=Endpoints(), clock=clock)
+        make_aws(Warehouses(roles=(Role("Reader"),)))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, Clock, Endpoints, client, refusal
 from botocore.exceptions import ClientError
 
 from redshift_secrets.local.aws import SimulatedAws, warehouse_arn
 from redshift_secrets.local.config import Cluster, Database, Warehouses
 from redshift_secrets.local.tokens import TokenRefusedError, TokenRegistry
+from tests.local.aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, client, error_code
+from tests.support.fakes import Clock
 
 ETL = Cluster(
     "etl",
@@ -25,41 +25,15 @@ NEW = Cluster("new", status="creating")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def tokens(clock: Clock) -> TokenRegistry:
-    return TokenRegistry(clock)
-
-
-@pytest.fixture
-def endpoints() -> Endpoints:
-    return Endpoints(
-        {
-            (warehouse_arn(ETL), "default"): ("localhost", 5439),
-        }
-    )
-
-
-@pytest.fixture
-def aws(clock: Clock, tokens: TokenRegistry, endpoints: Endpoints) -> Iterator[SimulatedAws]:
-    warehouses = Warehouses(clusters=(ETL, BI, NEW))
-    with SimulatedAws(warehouses, tokens, endpoints=endpoints, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def redshift(aws: SimulatedAws) -> Any:
-    return client(aws)
+def warehouses() -> Warehouses:
+    return Warehouses(clusters=(ETL, BI, NEW))
 
 
 def test_credentials_for_a_database_user(redshift: Any, tokens: TokenRegistry, clock: Clock) -> None:
     minted = redshift.get_cluster_credentials(
-        ClusterIdentifier="etl", DbUser="Nobody.Knows", DbName="warehouse", DbGroups=["bi", "ops"]
+        ClusterIdentifier="etl", DbUser="New.User", DbName="warehouse", DbGroups=["bi", "ops"]
     )
-    assert minted["DbUser"] == "IAM:nobody.knows"
+    assert minted["DbUser"] == "IAM:new.user"
     assert minted["Expiration"].timestamp() == NOW + 900
 
     def check(database: str = "warehouse", warehouse: str = warehouse_arn(ETL)) -> Any:
@@ -68,7 +42,7 @@ def test_credentials_for_a_database_user(redshift: Any, tokens: TokenRegistry, c
         )
 
     token = check()
-    assert (token.role, token.db_groups, token.auto_create) == ("nobody.knows", ("bi", "ops"), False)
+    assert (token.role, token.db_groups, token.auto_create) == ("new.user", ("bi", "ops"), False)
     for wrong in ({"database": "dev"}, {"warehouse": warehouse_arn(BI)}):
         with pytest.raises(TokenRefusedError):
             check(**wrong)
@@ -77,7 +51,7 @@ def test_credentials_for_a_database_user(redshift: Any, tokens: TokenRegistry, c
         check()
 
 
-def test_auto_create_any_database_and_duration(redshift: Any, tokens: TokenRegistry) -> None:
+def test_auto_create_for_any_database_with_a_duration(redshift: Any, tokens: TokenRegistry) -> None:
     minted = redshift.get_cluster_credentials(
         ClusterIdentifier="etl", DbUser="etl", AutoCreate=True, DurationSeconds=3600, DbGroups=[]
     )
@@ -106,10 +80,10 @@ def test_auto_create_any_database_and_duration(redshift: Any, tokens: TokenRegis
         {"DbUser": "etl", "DbName": "a:b"},
     ],
 )
-def test_credentials_that_aws_refuses(redshift: Any, wrong: dict[str, Any]) -> None:
+def test_credentials_that_aws_rejects(redshift: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ClientError) as error:
         redshift.get_cluster_credentials(ClusterIdentifier="etl", **wrong)
-    assert refusal(error) == ("ValidationError", 400)
+    assert error_code(error) == ("ValidationError", 400)
 
 
 def test_credentials_by_custom_domain(redshift: Any, tokens: TokenRegistry) -> None:
@@ -124,22 +98,22 @@ def test_credentials_by_custom_domain(redshift: Any, tokens: TokenRegistry) -> N
     assert token.warehouse == warehouse_arn(ETL)
     with pytest.raises(ClientError) as error:
         redshift.describe_custom_domain_associations(CustomDomainName="no.example.com")
-    assert refusal(error) == ("CustomDomainAssociationNotFoundFault", 404)
+    assert error_code(error) == ("CustomDomainAssociationNotFoundFault", 404)
 
 
-def test_credentials_for_no_cluster(aws: SimulatedAws, redshift: Any) -> None:
+def test_credentials_for_a_missing_cluster(aws: SimulatedAws, redshift: Any) -> None:
     with pytest.raises(ClientError) as error:
         redshift.get_cluster_credentials(DbUser="etl")
-    assert refusal(error) == ("ValidationError", 400)
+    assert error_code(error) == ("ValidationError", 400)
     for which in ({"ClusterIdentifier": "nope"}, {"CustomDomainName": "no.example.com"}):
         for call in (redshift.get_cluster_credentials_with_iam, redshift.get_cluster_credentials):
             needed = {"DbUser": "etl"} if call == redshift.get_cluster_credentials else {}
             with pytest.raises(ClientError) as error:
                 call(**which, **needed)
-            assert refusal(error) == ("ClusterNotFound", 404)
+            assert error_code(error) == ("ClusterNotFound", 404)
     with pytest.raises(ClientError) as error:
         redshift.get_cluster_credentials_with_iam(ClusterIdentifier="new")
-    assert refusal(error) == ("UnsupportedOperation", 400)
+    assert error_code(error) == ("UnsupportedOperation", 400)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +138,7 @@ def test_managed_admin_secret(aws: SimulatedAws, redshift: Any, tokens: TokenReg
         warehouse=warehouse_arn(ETL), user="awsuser", password=secret["password"], database="warehouse"
     )
     assert (secret["username"], token.role, token.expires_at) == ("awsuser", "awsuser", None)
-    for elsewhere in ({"region": "us-east-1"}, {"arn": f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob"}):
+    for other in ({"region": "us-east-1"}, {"arn": f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob"}):
         with pytest.raises(ClientError) as error:
-            client(aws, "secretsmanager", **elsewhere).get_secret_value(SecretId="redshift!etl-awsuser")
-        assert refusal(error)[0] == "ResourceNotFoundException"
+            client(aws, "secretsmanager", **other).get_secret_value(SecretId="redshift!etl-awsuser")
+        assert error_code(error)[0] == "ResourceNotFoundException"

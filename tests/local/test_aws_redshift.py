@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from aws_harness import NOW, OTHER_ACCOUNT, Clock, Endpoints, client, refusal
 from botocore.exceptions import ClientError
 
 from redshift_secrets.local.aws import SimulatedAws, warehouse_arn
 from redshift_secrets.local.config import Cluster, ConfigError, Database, Warehouses
-from redshift_secrets.local.tokens import TokenRegistry
+from tests.local.aws_harness import NOW, OTHER_ACCOUNT, Endpoints, client, error_code, make_aws
 
 ETL = Cluster(
     "etl",
@@ -25,18 +23,8 @@ ETL = Cluster(
 )
 BI = Cluster("bi", tags={"environment": "test"})
 NEW = Cluster("new", status="creating")
-ELSEWHERE = Cluster("etl", region="us-east-1", tags={"owner": "virginia"})
-FOREIGN = Cluster("theirs", account=OTHER_ACCOUNT)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def tokens(clock: Clock) -> TokenRegistry:
-    return TokenRegistry(clock)
+OTHER_REGION = Cluster("etl", region="us-east-1", tags={"owner": "virginia"})
+FOREIGN = Cluster("foreign", account=OTHER_ACCOUNT)
 
 
 @pytest.fixture
@@ -52,15 +40,8 @@ def endpoints() -> Endpoints:
 
 
 @pytest.fixture
-def aws(clock: Clock, tokens: TokenRegistry, endpoints: Endpoints) -> Iterator[SimulatedAws]:
-    warehouses = Warehouses(clusters=(ETL, BI, NEW, ELSEWHERE, FOREIGN))
-    with SimulatedAws(warehouses, tokens, endpoints=endpoints, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def redshift(aws: SimulatedAws) -> Any:
-    return client(aws)
+def warehouses() -> Warehouses:
+    return Warehouses(clusters=(ETL, BI, NEW, OTHER_REGION, FOREIGN))
 
 
 def names(answer: dict[str, Any]) -> list[str]:
@@ -68,10 +49,10 @@ def names(answer: dict[str, Any]) -> list[str]:
 
 
 def test_arn_of_a_cluster() -> None:
-    assert warehouse_arn(ELSEWHERE) == "arn:aws:redshift:us-east-1:123456789012:cluster:etl"
+    assert warehouse_arn(OTHER_REGION) == "arn:aws:redshift:us-east-1:123456789012:cluster:etl"
 
 
-def test_describe_clusters_shows_what_discovery_needs(redshift: Any) -> None:
+def test_describe_clusters_returns_what_discovery_needs(redshift: Any) -> None:
     cluster = redshift.describe_clusters(ClusterIdentifier="etl")["Clusters"][0]
     assert cluster["Endpoint"] == {"Address": "localhost", "Port": 5439}
     assert cluster["DBName"] == "warehouse"
@@ -86,7 +67,7 @@ def test_describe_clusters_shows_what_discovery_needs(redshift: Any) -> None:
     assert {tag["Key"]: tag["Value"] for tag in cluster["Tags"]} == ETL.tags
 
 
-def test_created_when_the_stand_in_starts_unless_told(redshift: Any) -> None:
+def test_the_default_create_time_is_the_start(redshift: Any) -> None:
     cluster = redshift.describe_clusters(ClusterIdentifier="bi")["Clusters"][0]
     assert cluster["ClusterCreateTime"].timestamp() == NOW
     assert "CustomDomainName" not in cluster
@@ -104,17 +85,17 @@ def test_a_cluster_without_an_address_has_no_endpoint(redshift: Any, endpoints: 
     assert "Endpoint" not in redshift.describe_clusters(ClusterIdentifier="etl")["Clusters"][0]
 
 
-def test_an_account_and_region_see_their_own_clusters(aws: SimulatedAws, redshift: Any) -> None:
+def test_only_clusters_of_the_account_and_region_are_listed(aws: SimulatedAws, redshift: Any) -> None:
     assert names(redshift.describe_clusters()) == ["bi", "etl", "new"]
     assert names(client(aws, region="us-east-1").describe_clusters()) == ["etl"]
-    assert names(client(aws, arn=f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob").describe_clusters()) == ["theirs"]
+    assert names(client(aws, arn=f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob").describe_clusters()) == ["foreign"]
     assert names(client(aws, region="ap-south-1").describe_clusters()) == []
 
 
 def test_unknown_cluster(redshift: Any) -> None:
     with pytest.raises(ClientError, match=r"Cluster nope not found\.") as error:
         redshift.describe_clusters(ClusterIdentifier="nope")
-    assert refusal(error) == ("ClusterNotFound", 404)
+    assert error_code(error) == ("ClusterNotFound", 404)
 
 
 @pytest.mark.parametrize(
@@ -135,33 +116,33 @@ def test_tag_filters(redshift: Any, keys: list[str], values: list[str], expected
     assert names(redshift.describe_clusters(TagKeys=keys, TagValues=values)) == expected
 
 
-def test_250_tagged_clusters_are_three_pages(clock: Clock, tokens: TokenRegistry) -> None:
+def test_250_tagged_clusters_are_three_pages() -> None:
     clusters = tuple(Cluster(f"c{n:03}", tags={"airflow:conn-id": f"id{n}"}) for n in range(250))
     warehouses = Warehouses(clusters=(*clusters, Cluster("untagged")))
-    with SimulatedAws(warehouses, tokens, endpoints=Endpoints(), clock=clock) as aws:
+    with make_aws(warehouses) as aws:
         pages = list(client(aws).get_paginator("describe_clusters").paginate(TagKeys=["airflow:conn-id"]))
         assert [len(page["Clusters"]) for page in pages] == [100, 100, 50]
         assert [name for page in pages for name in names(page)] == [cluster.identifier for cluster in clusters]
         assert aws.calls.by_operation() == {"redshift:DescribeClusters": 3}
 
 
-def test_bad_paging(redshift: Any) -> None:
+def test_invalid_paging(redshift: Any) -> None:
     for wrong in ({"MaxRecords": 19}, {"MaxRecords": 101}, {"Marker": "?"}, {"Marker": "b", "ClusterIdentifier": "bi"}):
         with pytest.raises(ClientError) as error:
             redshift.describe_clusters(**wrong)
-        assert refusal(error) == ("InvalidParameterValue", 400)
+        assert error_code(error) == ("InvalidParameterValue", 400)
 
 
-def test_tags_come_and_go(redshift: Any) -> None:
+def test_create_and_delete_tags(redshift: Any) -> None:
     arn = warehouse_arn(BI)
     redshift.create_tags(ResourceName=arn, Tags=[{"Key": "airflow:conn-id", "Value": "a b"}, {"Key": "x", "Value": ""}])
     shown = redshift.describe_tags(ResourceName=arn)["TaggedResources"]
-    assert [(one["Tag"]["Key"], one["Tag"]["Value"]) for one in shown] == [
+    assert [(item["Tag"]["Key"], item["Tag"]["Value"]) for item in shown] == [
         ("airflow:conn-id", "a b"),
         ("environment", "test"),
         ("x", ""),
     ]
-    assert {(one["ResourceName"], one["ResourceType"]) for one in shown} == {(arn, "Cluster")}
+    assert {(item["ResourceName"], item["ResourceType"]) for item in shown} == {(arn, "Cluster")}
     redshift.delete_tags(ResourceName=arn, TagKeys=["environment", "x"])
     assert redshift.describe_clusters(ClusterIdentifier="bi")["Clusters"][0]["Tags"] == [
         {"Key": "airflow:conn-id", "Value": "a b"}
@@ -171,7 +152,7 @@ def test_tags_come_and_go(redshift: Any) -> None:
 def test_describe_tags_filters_and_pages(redshift: Any) -> None:
     def described(**filters: Any) -> list[tuple[str, str]]:
         answer = redshift.describe_tags(**filters)
-        return [(one["ResourceName"].rpartition(":")[2], one["Tag"]["Key"]) for one in answer["TaggedResources"]]
+        return [(item["ResourceName"].rpartition(":")[2], item["Tag"]["Key"]) for item in answer["TaggedResources"]]
 
     assert described() == [("bi", "environment"), ("etl", "airflow:conn-id"), ("etl", "owner")]
     assert described(TagKeys=["owner"]) == [("etl", "owner")]
@@ -186,58 +167,58 @@ def test_describe_tags_filters_and_pages(redshift: Any) -> None:
     assert "Marker" not in second
     with pytest.raises(ClientError) as error:
         redshift.describe_tags(ResourceName=warehouse_arn(BI), ResourceType="cluster")
-    assert refusal(error) == ("InvalidParameterValue", 400)
+    assert error_code(error) == ("InvalidParameterValue", 400)
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("aws:mine", "x"), ("k" * 129, "x"), ("k", "v" * 257), ("k", "a;b"), ("", "x"), ("k*", "x")]
 )
-def test_tags_that_aws_refuses(redshift: Any, key: str, value: str) -> None:
+def test_tags_that_aws_rejects(redshift: Any, key: str, value: str) -> None:
     with pytest.raises(ClientError) as error:
         redshift.create_tags(ResourceName=warehouse_arn(BI), Tags=[{"Key": key, "Value": value}])
-    assert refusal(error) == ("InvalidTagFault", 400)
+    assert error_code(error) == ("InvalidTagFault", 400)
 
 
-def test_fifty_tags_and_no_more(redshift: Any) -> None:
+def test_at_most_fifty_tags(redshift: Any) -> None:
     fifty = [{"Key": f"k{n}", "Value": "v"} for n in range(50)]
     with pytest.raises(ClientError) as error:
         redshift.create_tags(ResourceName=warehouse_arn(BI), Tags=fifty)
-    assert refusal(error) == ("TagLimitExceededFault", 400)
+    assert error_code(error) == ("TagLimitExceededFault", 400)
     redshift.create_tags(ResourceName=warehouse_arn(BI), Tags=fifty[:49])
     assert len(redshift.describe_clusters(ClusterIdentifier="bi")["Clusters"][0]["Tags"]) == 50
 
 
-def test_tags_of_what_is_not_there(redshift: Any) -> None:
-    for arn in (warehouse_arn(FOREIGN), warehouse_arn(ELSEWHERE)):
+def test_tags_of_resources_outside_the_account_and_region(redshift: Any) -> None:
+    for arn in (warehouse_arn(FOREIGN), warehouse_arn(OTHER_REGION)):
         with pytest.raises(ClientError) as error:
             redshift.delete_tags(ResourceName=arn, TagKeys=["a"])
-        assert refusal(error) == ("ResourceNotFoundFault", 404)
+        assert error_code(error) == ("ResourceNotFoundFault", 404)
 
 
 def test_pause_and_resume(redshift: Any) -> None:
     assert redshift.pause_cluster(ClusterIdentifier="bi")["Cluster"]["ClusterStatus"] == "paused"
     with pytest.raises(ClientError) as error:
         redshift.pause_cluster(ClusterIdentifier="bi")
-    assert refusal(error) == ("InvalidClusterState", 400)
+    assert error_code(error) == ("InvalidClusterState", 400)
     assert redshift.resume_cluster(ClusterIdentifier="bi")["Cluster"]["ClusterStatus"] == "available"
     with pytest.raises(ClientError) as error:
         redshift.resume_cluster(ClusterIdentifier="bi")
-    assert refusal(error) == ("InvalidClusterState", 400)
+    assert error_code(error) == ("InvalidClusterState", 400)
 
 
 def test_delete(redshift: Any) -> None:
     with pytest.raises(ClientError) as error:
         redshift.delete_cluster(ClusterIdentifier="bi")
-    assert refusal(error) == ("InvalidParameterCombination", 400)
+    assert error_code(error) == ("InvalidParameterCombination", 400)
     deleted = redshift.delete_cluster(ClusterIdentifier="bi", SkipFinalClusterSnapshot=True)["Cluster"]
     assert deleted["ClusterStatus"] == "deleting"
     for call in (redshift.describe_clusters, redshift.pause_cluster):
         with pytest.raises(ClientError) as error:
             call(ClusterIdentifier="bi")
-        assert refusal(error) == ("ClusterNotFound", 404)
+        assert error_code(error) == ("ClusterNotFound", 404)
 
 
-def test_any_status_can_be_given(aws: SimulatedAws, redshift: Any) -> None:
+def test_set_any_status(aws: SimulatedAws, redshift: Any) -> None:
     aws.set_status(warehouse_arn(BI), "resuming")
     cluster = redshift.describe_clusters(ClusterIdentifier="bi")["Clusters"][0]
     assert (cluster["ClusterStatus"], cluster["ClusterAvailabilityStatus"]) == ("resuming", "Unavailable")
@@ -256,18 +237,18 @@ def test_vpc_endpoints(redshift: Any) -> None:
     assert redshift.describe_endpoint_access(VpcId="vpc-1")["EndpointAccessList"] == []
     with pytest.raises(ClientError) as error:
         redshift.describe_endpoint_access(EndpointName="nope")
-    assert refusal(error) == ("EndpointNotFound", 404)
+    assert error_code(error) == ("EndpointNotFound", 404)
 
 
 @pytest.mark.parametrize(
     ("clusters", "message"),
     [
-        ((BI, BI), "cluster 'bi': there are two"),
+        ((BI, BI), "cluster 'bi': duplicate name"),
         ((Cluster("a", tags={"airflow:conn-id": "a,b"}),), "cluster 'a': The tag 'airflow:conn-id'"),
         ((Cluster("a", tags={f"k{n}": "v" for n in range(51)}),), "cluster 'a': more than 50 tags"),
         ((Cluster("a", create_time="yesterday"),), "cluster 'a': create_time 'yesterday'"),
     ],
 )
-def test_clusters_that_aws_could_not_have(clusters: tuple[Cluster, ...], message: str, clock: Clock) -> None:
+def test_clusters_that_aws_could_not_have(clusters: tuple[Cluster, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        SimulatedAws(Warehouses(clusters), TokenRegistry(clock), endpoints=Endpoints(), clock=clock)
+        make_aws(Warehouses(clusters))

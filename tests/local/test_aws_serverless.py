@@ -1,18 +1,17 @@
-"""Serverless workgroups of the simulated AWS, and the tagging API over everything, through real boto3 clients."""
+"""Serverless workgroups and the tagging API of the simulated AWS, through real boto3 clients."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, Clock, Endpoints, client, client_with, refusal
 from botocore.exceptions import ClientError
 
 from redshift_secrets.local.aws import SimulatedAws, warehouse_arn
 from redshift_secrets.local.config import Cluster, ConfigError, Database, Warehouses, Workgroup
 from redshift_secrets.local.tokens import TokenRegistry
+from tests.local.aws_harness import ACCOUNT, NOW, OTHER_ACCOUNT, Endpoints, client, client_with, error_code, make_aws
 
 ADHOC = Workgroup(
     "adhoc",
@@ -25,34 +24,26 @@ ADHOC = Workgroup(
 )
 PLAIN = Workgroup("plain")
 NEW = Workgroup("starting", status="CREATING")
-ELSEWHERE = Workgroup("adhoc", region="us-east-1", tags={"owner": "virginia"})
-FOREIGN = Workgroup("theirs", account=OTHER_ACCOUNT)
+OTHER_REGION = Workgroup("adhoc", region="us-east-1", tags={"owner": "virginia"})
+FOREIGN = Workgroup("foreign", account=OTHER_ACCOUNT)
 CLUSTER = Cluster("etl", tags={"airflow:conn-id": "etl", "owner": "admin"})
 TAGGING = "resourcegroupstaggingapi"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def warehouses() -> Warehouses:
+    return Warehouses(clusters=(CLUSTER,), workgroups=(ADHOC, PLAIN, NEW, OTHER_REGION, FOREIGN))
 
 
 @pytest.fixture
-def tokens(clock: Clock) -> TokenRegistry:
-    return TokenRegistry(clock)
-
-
-@pytest.fixture
-def aws(clock: Clock, tokens: TokenRegistry) -> Iterator[SimulatedAws]:
-    warehouses = Warehouses(clusters=(CLUSTER,), workgroups=(ADHOC, PLAIN, NEW, ELSEWHERE, FOREIGN))
-    endpoints = Endpoints(
+def endpoints() -> Endpoints:
+    return Endpoints(
         {
             (warehouse_arn(ADHOC), "default"): ("localhost", 5439),
             (warehouse_arn(ADHOC), "vpc:private"): ("localhost", 5440),
             (warehouse_arn(NEW), "default"): ("localhost", 5441),
         }
     )
-    with SimulatedAws(warehouses, tokens, endpoints=endpoints, clock=clock) as running:
-        yield running
 
 
 @pytest.fixture
@@ -67,7 +58,7 @@ def names(answer: dict[str, Any]) -> list[str]:
 def test_arn_of_a_workgroup_is_stable() -> None:
     assert warehouse_arn(ADHOC).startswith("arn:aws:redshift-serverless:eu-west-1:123456789012:workgroup/")
     assert warehouse_arn(ADHOC) == warehouse_arn(Workgroup("adhoc"))
-    assert warehouse_arn(ADHOC).rpartition("/")[2] != warehouse_arn(ELSEWHERE).rpartition("/")[2]
+    assert warehouse_arn(ADHOC).rpartition("/")[2] != warehouse_arn(OTHER_REGION).rpartition("/")[2]
 
 
 def test_workgroup(serverless: Any) -> None:
@@ -85,7 +76,7 @@ def test_namespace(serverless: Any) -> None:
     assert (namespace["dbName"], namespace["adminUsername"]) == ("lakehouse", "admin")
     assert namespace["adminPasswordSecretArn"].startswith("arn:aws:secretsmanager:eu-west-1:123456789012:secret:")
     assert "adminPasswordSecretArn" not in serverless.get_namespace(namespaceName="plain")["namespace"]
-    listed = [one["namespaceName"] for one in serverless.list_namespaces()["namespaces"]]
+    listed = [item["namespaceName"] for item in serverless.list_namespaces()["namespaces"]]
     assert listed == ["lake", "plain", "starting"]
 
 
@@ -96,27 +87,27 @@ def test_managed_admin_secret(aws: SimulatedAws, serverless: Any, tokens: TokenR
     assert (secret["username"], token.role) == ("admin", "admin")
 
 
-def test_what_is_not_there(serverless: Any) -> None:
+def test_missing_resources(serverless: Any) -> None:
     for call, wrong in (
         (serverless.get_workgroup, {"workgroupName": "nope"}),
         (serverless.get_namespace, {"namespaceName": "nope"}),
         (serverless.get_endpoint_access, {"endpointName": "nope"}),
-        (serverless.list_tags_for_resource, {"resourceArn": warehouse_arn(ELSEWHERE)}),
+        (serverless.list_tags_for_resource, {"resourceArn": warehouse_arn(OTHER_REGION)}),
         (serverless.get_credentials, {"workgroupName": "nope"}),
         (serverless.get_credentials, {"customDomainName": "no.example.com"}),
     ):
         with pytest.raises(ClientError) as error:
             call(**wrong)
-        assert refusal(error) == ("ResourceNotFoundException", 400)
+        assert error_code(error) == ("ResourceNotFoundException", 400)
         assert error.value.response["resourceName"] == next(iter(wrong.values()))
 
 
-def test_an_account_and_region_see_their_own_workgroups(aws: SimulatedAws, serverless: Any) -> None:
+def test_only_workgroups_of_the_account_and_region_are_listed(aws: SimulatedAws, serverless: Any) -> None:
     assert names(serverless.list_workgroups()) == ["adhoc", "plain", "starting"]
     assert names(serverless.list_workgroups(ownerAccount=OTHER_ACCOUNT)) == []
     assert names(client(aws, "redshift-serverless", "us-east-1").list_workgroups()) == ["adhoc"]
     foreign = client(aws, "redshift-serverless", arn=f"arn:aws:iam::{OTHER_ACCOUNT}:user/bob")
-    assert names(foreign.list_workgroups()) == ["theirs"]
+    assert names(foreign.list_workgroups()) == ["foreign"]
 
 
 def test_pages(aws: SimulatedAws, serverless: Any) -> None:
@@ -128,24 +119,24 @@ def test_pages(aws: SimulatedAws, serverless: Any) -> None:
     for wrong in ({"nextToken": "?"}, {"maxResults": 101}, {"maxResults": 0}):
         with pytest.raises(ClientError) as error:
             unchecked(aws).list_workgroups(**wrong)
-        assert refusal(error) == ("ValidationException", 400)
+        assert error_code(error) == ("ValidationException", 400)
 
 
 def unchecked(aws: SimulatedAws) -> Any:
-    """A client that lets through what botocore itself would stop."""
+    """Return a client that does not validate parameters."""
     key = aws.add_access_key(f"arn:aws:iam::{ACCOUNT}:user/x")
     return client_with(aws, "redshift-serverless", "eu-west-1", *key, parameter_validation=False)
 
 
 def test_input_is_checked_against_the_model(aws: SimulatedAws) -> None:
-    with pytest.raises(ClientError, match=r"GetWorkgroup\.workgroupName: required and missing") as error:
+    with pytest.raises(ClientError, match=r"GetWorkgroup\.workgroupName: required, but missing") as error:
         unchecked(aws).get_workgroup()
-    assert refusal(error) == ("ValidationException", 400)
+    assert error_code(error) == ("ValidationException", 400)
     with pytest.raises(ClientError, match=r"must match the pattern"):
         unchecked(aws).get_workgroup(workgroupName="Not_A_Name")
 
 
-def test_tags_come_and_go(serverless: Any) -> None:
+def test_tag_and_untag(serverless: Any) -> None:
     arn = warehouse_arn(PLAIN)
     assert serverless.list_tags_for_resource(resourceArn=arn)["tags"] == []
     serverless.tag_resource(resourceArn=arn, tags=[{"key": "airflow:conn-id", "value": "x"}, {"key": "b", "value": ""}])
@@ -153,10 +144,10 @@ def test_tags_come_and_go(serverless: Any) -> None:
     assert serverless.list_tags_for_resource(resourceArn=arn)["tags"] == [{"key": "airflow:conn-id", "value": "x"}]
     with pytest.raises(ClientError) as error:
         serverless.tag_resource(resourceArn=arn, tags=[{"key": "a,b", "value": "x"}])
-    assert refusal(error) == ("ValidationException", 400)
+    assert error_code(error) == ("ValidationException", 400)
     with pytest.raises(ClientError) as error:
         serverless.tag_resource(resourceArn=arn, tags=[{"key": f"k{n}", "value": "x"} for n in range(50)])
-    assert refusal(error) == ("TooManyTagsException", 400)
+    assert error_code(error) == ("TooManyTagsException", 400)
 
 
 @pytest.mark.parametrize("which", [{"workgroupName": "adhoc"}, {"customDomainName": "adhoc.example.com"}])
@@ -186,10 +177,10 @@ def test_credentials_of_a_role(aws: SimulatedAws, serverless: Any) -> None:
         {"workgroupName": "starting"},
     ],
 )
-def test_credentials_that_aws_refuses(serverless: Any, wrong: dict[str, Any]) -> None:
+def test_credentials_that_aws_rejects(serverless: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ClientError) as error:
         serverless.get_credentials(**wrong)
-    assert refusal(error) == ("ValidationException", 400)
+    assert error_code(error) == ("ValidationException", 400)
 
 
 def test_vpc_endpoints(serverless: Any) -> None:
@@ -216,13 +207,13 @@ def test_status(aws: SimulatedAws, serverless: Any) -> None:
         ((Workgroup("one", namespace="n"), Workgroup("two", namespace="n")), "workgroup 'two': the namespace 'n'"),
     ],
 )
-def test_workgroups_that_aws_could_not_have(groups: tuple[Workgroup, ...], message: str, clock: Clock) -> None:
+def test_workgroups_that_aws_could_not_have(groups: tuple[Workgroup, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        SimulatedAws(Warehouses(workgroups=groups), TokenRegistry(clock), endpoints=Endpoints(), clock=clock)
+        make_aws(Warehouses(workgroups=groups))
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("filters", "expected"),
     [
         ({}, [CLUSTER, ADHOC]),
         ({"ResourceTypeFilters": ["redshift-serverless:workgroup"]}, [ADHOC]),
@@ -236,11 +227,11 @@ def test_workgroups_that_aws_could_not_have(groups: tuple[Workgroup, ...], messa
         ({"ResourceARNList": [warehouse_arn(CLUSTER), warehouse_arn(FOREIGN)]}, [CLUSTER]),
     ],
 )
-def test_tagged_resources(aws: SimulatedAws, asked: dict[str, Any], expected: list[Cluster | Workgroup]) -> None:
-    answer = client(aws, TAGGING).get_resources(**asked)
+def test_tagged_resources(aws: SimulatedAws, filters: dict[str, Any], expected: list[Cluster | Workgroup]) -> None:
+    answer = client(aws, TAGGING).get_resources(**filters)
     found = {
-        one["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in one["Tags"]}
-        for one in answer["ResourceTagMappingList"]
+        item["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in item["Tags"]}
+        for item in answer["ResourceTagMappingList"]
     }
     assert found == {warehouse_arn(warehouse): warehouse.tags for warehouse in expected}
     assert answer["PaginationToken"] == ""
@@ -259,4 +250,4 @@ def test_tagged_resources_in_pages(aws: SimulatedAws) -> None:
     ):
         with pytest.raises(ClientError) as error:
             tagging.get_resources(**wrong)
-        assert refusal(error) == ("InvalidParameterException", 400)
+        assert error_code(error) == ("InvalidParameterException", 400)

@@ -1,33 +1,20 @@
-"""Who the gateway lets in, and as whom."""
+"""Logins to the gateway: which are accepted, and as which database role."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from gateway_harness import CLUSTER, DATABASE, WORKGROUP, Harness, eventually, running_gateway, value
 from redshift_connector.error import Error as DriverError
 
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-
-
-@pytest.fixture
-def admin(harness: Harness) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    token = harness.mint("awsuser", "awsuser", password="ClockSafeEntry-In-Secrets-1", duration=None)
-    with harness.login(token) as connection:
-        yield connection
+from tests.local.gateway_harness import CLUSTER, DATABASE, WORKGROUP, Harness, eventually, value
 
 
 def refusal(harness: Harness, token: Any, **values: Any) -> tuple[str, str]:
-    """Return the error code and message the driver gets for a login that must fail."""
+    """Return the error code and message that the driver gets for a login that must fail."""
     with pytest.raises(DriverError) as caught:
         harness.driver_login(token, **values)
     error = caught.value.args[0]
@@ -38,7 +25,7 @@ def refusal(harness: Harness, token: Any, **values: Any) -> tuple[str, str]:
     ("user", "role", "auto_create"),
     [
         ("IAM:etl", "etl", False),
-        ("IAMA:fresh_one", "fresh_one", True),
+        ("IAMA:new_user", "new_user", True),
         ("IAMA:etl", "etl", True),
         ("IAMR:deploy/bot", "IAMR:deploy/bot", True),
         ("IAM:airflow", "IAM:airflow", True),
@@ -50,24 +37,24 @@ def test_login_becomes_the_role_of_the_token(harness: Harness, user: str, role: 
     cursor.execute("SELECT current_user, session_user, current_database()")
     assert cursor.fetchall() == ([role, role, "dev"],)
     connection.close()
-    with harness.login(harness.mint(user, role, auto_create=auto_create)) as again:
-        assert value(again, "SELECT current_user") == role
+    with harness.login(harness.mint(user, role, auto_create=auto_create)) as second:
+        assert value(second, "SELECT current_user") == role
 
 
-def test_admin_password_logs_in_as_the_admin_who_may_do_what_users_may(
-    harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]
-) -> None:
+def test_admin_password_logs_in_as_the_admin_with_the_privileges_of_users(harness: Harness) -> None:
+    token = harness.mint("awsuser", "awsuser", password="Kept-In-Secrets-1", duration=None)
     harness.clock.now += 10 * 365 * 86_400
     with harness.login(harness.mint("IAMA:owner", auto_create=True)) as owner:
         owner.execute("CREATE TABLE owned AS SELECT 7 AS n")
-    assert value(admin, "SELECT current_user") == "awsuser"
-    assert value(admin, "SELECT n FROM owned") == 7
-    admin.execute("GRANT SELECT ON owned TO bi")
-    admin.execute("DROP TABLE owned")
-    admin.execute("CREATE USER made_by_admin")
-    assert not value(admin, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-    with harness.login(harness.mint("IAM:made_by_admin")) as made:
-        assert value(made, "SELECT current_user") == "made_by_admin"
+    with harness.login(token) as admin:
+        assert value(admin, "SELECT current_user") == "awsuser"
+        assert value(admin, "SELECT n FROM owned") == 7
+        admin.execute("GRANT SELECT ON owned TO bi")
+        admin.execute("DROP TABLE owned")
+        admin.execute("CREATE USER made_by_admin")
+        assert not value(admin, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    with harness.login(harness.mint("IAM:made_by_admin")) as user:
+        assert value(user, "SELECT current_user") == "made_by_admin"
 
 
 def test_wrong_password(harness: Harness) -> None:
@@ -75,7 +62,7 @@ def test_wrong_password(harness: Harness) -> None:
     assert (code, message) == ("28000", 'password authentication failed for user "IAM:etl"')
 
 
-def test_passwords_stay_out_of_the_log(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+def test_passwords_are_not_logged(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     token = harness.mint("IAM:etl")
     with caplog.at_level(logging.DEBUG):
         harness.login(token).close()
@@ -86,7 +73,7 @@ def test_passwords_stay_out_of_the_log(harness: Harness, caplog: pytest.LogCaptu
     assert "hush-hush" not in caplog.text
 
 
-def test_expired_token_is_refused_and_a_session_it_opened_goes_on(harness: Harness) -> None:
+def test_expired_token_is_refused_but_its_sessions_continue(harness: Harness) -> None:
     token = harness.mint("IAM:etl", duration=900)
     with harness.login(token) as connection:
         harness.clock.now += 899
@@ -109,45 +96,43 @@ def test_token_for_another_database(harness: Harness, admin: psycopg.Connection[
     token = harness.mint("IAM:etl", database="dev")
     assert refusal(harness, token, database="other")[0] == "28000"
     harness.driver_login(token).close()
-    free = harness.mint("IAM:etl")
-    with harness.login(free, dbname="other") as connection:
+    unrestricted = harness.mint("IAM:etl")
+    with harness.login(unrestricted, dbname="other") as connection:
         assert value(connection, "SELECT current_database()") == "other"
-        connection.execute("CREATE TABLE every_user_may_create_in_public (n int)")
+        connection.execute("CREATE TABLE every_user_can_create_in_public (n int)")
 
 
-def test_unknown_database_is_told_in_postgresqls_own_words(harness: Harness) -> None:
+def test_unknown_database_has_the_message_of_postgresql(harness: Harness) -> None:
     token = harness.mint("IAM:etl")
-    # Many times: the driver goes on sending while PostgreSQL hangs up, and must get the message all the same.
+    # Repeated, because the driver may still be sending when PostgreSQL disconnects, and must get the message even so.
     for _ in range(30):
         assert refusal(harness, token, database="nowhere") == ("3D000", 'database "nowhere" does not exist')
-    # Redshift has none of this name, though PostgreSQL does.
+    # Redshift has no database of this name, although PostgreSQL has.
     assert refusal(harness, token, database="postgres") == ("3D000", 'database "postgres" does not exist')
 
 
 def test_unknown_user_and_group(harness: Harness) -> None:
     assert refusal(harness, harness.mint("IAM:ghost")) == ("42704", 'user "IAM:ghost" does not exist')
-    token = harness.mint("IAMA:unborn", db_groups=("loaders", "nobodies"), auto_create=True)
-    assert refusal(harness, token) == ("42704", 'group "nobodies" does not exist')
-    assert refusal(harness, harness.mint("IAM:unborn"))[0] == "42704"
+    token = harness.mint("IAMA:not_created", db_groups=("loaders", "unknown"), auto_create=True)
+    assert refusal(harness, token) == ("42704", 'group "unknown" does not exist')
+    assert refusal(harness, harness.mint("IAM:not_created"))[0] == "42704"
 
 
 @pytest.mark.parametrize("role", ["rdsdb", "pg_execute_server_program", "loaders"])
 @pytest.mark.parametrize("auto_create", [True, False])
-def test_nobody_becomes_the_superuser_a_built_in_role_or_a_group(
-    harness: Harness, role: str, auto_create: bool
-) -> None:
+def test_logins_as_superuser_built_in_role_or_group_are_refused(harness: Harness, role: str, auto_create: bool) -> None:
     code, message = refusal(harness, harness.mint(f"IAM:{role}", auto_create=auto_create))
     assert code in {"42704", "42710", "42939"}
     assert role in message or "pg_" in message
 
 
 @pytest.mark.parametrize("group", ["rdsdb", "pg_execute_server_program", "etl", "awsuser"])
-def test_nobody_joins_the_superuser_a_built_in_role_or_a_user(harness: Harness, group: str) -> None:
+def test_superuser_built_in_roles_and_users_are_not_groups(harness: Harness, group: str) -> None:
     token = harness.mint("IAM:bi", db_groups=(group,))
     assert refusal(harness, token) == ("42704", f'group "{group}" does not exist')
 
 
-def test_names_too_long_to_be_told_apart_are_refused(harness: Harness) -> None:
+def test_names_that_postgresql_would_truncate_are_refused(harness: Harness) -> None:
     name = "x" * 64
     code, message = refusal(harness, harness.mint(f"IAMA:{name}", auto_create=True))
     assert code == "42622"
@@ -155,7 +140,7 @@ def test_names_too_long_to_be_told_apart_are_refused(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("role", ['a"; drop role bi; --', "it's", 'quo"ted', "back\\slash", "%s {} %%", "naïve ☃"])
-def test_names_are_data_not_sql(harness: Harness, role: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+def test_names_are_quoted_in_sql(harness: Harness, role: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     token = harness.mint(f"IAMA:{role}", role, auto_create=True, db_groups=("loaders",))
     with harness.login(token) as connection:
         assert value(connection, "SELECT current_user") == role
@@ -169,7 +154,7 @@ def test_hostile_database_name(harness: Harness) -> None:
     harness.driver_login(harness.mint("IAM:etl")).close()
 
 
-def may_read_gold(harness: Harness, user: str) -> bool:
+def can_read_gold(harness: Harness, user: str) -> bool:
     with harness.login(harness.mint(user)) as connection:
         try:
             connection.execute("SELECT grams FROM vault.gold")
@@ -178,40 +163,40 @@ def may_read_gold(harness: Harness, user: str) -> bool:
         return True
 
 
-def test_groups_last_as_long_as_the_sessions_that_asked_for_them(harness: Harness) -> None:
-    assert not may_read_gold(harness, "IAM:etl")
+def test_groups_last_as_long_as_their_sessions(harness: Harness) -> None:
+    assert not can_read_gold(harness, "IAM:etl")
     with harness.login(harness.mint("IAM:etl", db_groups=("loaders",))) as first:
         assert value(first, "SELECT grams FROM vault.gold") == 42
         with harness.login(harness.mint("IAM:etl", db_groups=("loaders", "readers", "loaders"))) as second:
             assert value(second, "SELECT grams FROM vault.gold") == 42
-            assert not may_read_gold(harness, "IAM:bi")
-        # The second session's end is known to the gateway when `readers` is gone.
+            assert not can_read_gold(harness, "IAM:bi")
+        # Once `readers` is revoked, the gateway has seen the end of the second session.
         assert eventually(lambda: not value(first, "SELECT pg_has_role(current_user, 'readers', 'member')"))
         assert value(first, "SELECT grams FROM vault.gold") == 42
-    assert eventually(lambda: not may_read_gold(harness, "IAM:etl"))
+    assert eventually(lambda: not can_read_gold(harness, "IAM:etl"))
 
 
-def test_groups_the_role_had_anyway_stay(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+def test_existing_group_memberships_are_kept(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     is_reader = "SELECT pg_has_role('bi', 'readers', 'member')"
     assert value(admin, is_reader)
     with harness.login(harness.mint("IAM:bi", db_groups=("readers", "loaders"))):
         assert value(admin, "SELECT pg_has_role('bi', 'loaders', 'member')")
     assert eventually(lambda: not value(admin, "SELECT pg_has_role('bi', 'loaders', 'member')"))
     assert value(admin, is_reader)
-    # The admin made the groups, and keeps its hold on them after a session in one.
+    # The admin created the groups, and can still manage them after a session of its own with them.
     with harness.login(harness.mint("IAM:awsuser", db_groups=("readers", "loaders"))):
         pass
-    assert eventually(lambda: harness.sessions_of("awsuser", asked_by=admin) == 1)
+    assert eventually(lambda: harness.count_sessions("awsuser", admin=admin) == 1)
     admin.execute("ALTER GROUP readers ADD USER etl")
     admin.execute("ALTER GROUP readers DROP USER etl")
 
 
 def test_warehouses_do_not_share_users_or_data(harness: Harness) -> None:
-    with harness.login(harness.mint("IAMA:only_here", auto_create=True)) as here:
-        here.execute("CREATE TABLE only_here (n int)")
+    with harness.login(harness.mint("IAMA:only_here", auto_create=True)) as cluster:
+        cluster.execute("CREATE TABLE only_here (n int)")
     assert refusal(harness, harness.mint("IAM:only_here", warehouse=WORKGROUP))[0] == "42704"
-    with harness.login(harness.mint("IAM:etl", warehouse=WORKGROUP)) as there:
-        assert value(there, "SELECT to_regclass('only_here') IS NULL")
+    with harness.login(harness.mint("IAM:etl", warehouse=WORKGROUP)) as workgroup:
+        assert value(workgroup, "SELECT to_regclass('only_here') IS NULL")
 
 
 def test_vpc_endpoint_leads_to_the_same_warehouse(harness: Harness) -> None:
@@ -222,7 +207,7 @@ def test_vpc_endpoint_leads_to_the_same_warehouse(harness: Harness) -> None:
     assert harness.gateway.address_of(CLUSTER, "vpc:elsewhere") is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address only")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only one loopback address")
 def test_custom_domain_that_is_an_address(harness: Harness) -> None:
     gateway = harness.gateway
     gateway.add_warehouse("arn:ip", DATABASE, "awsuser", ("default", "custom-domain"), "127.0.0.11")
@@ -239,20 +224,20 @@ def test_custom_domain_that_is_a_name(harness: Harness) -> None:
     assert (host, port) == ("dwh.example.com", harness.address("arn:name")[1])
     token = harness.mint("IAM:etl", warehouse="arn:name")
     harness.login(token, host=host, hostaddr="127.0.0.1").close()
-    elsewhere = harness.mint("IAM:etl", warehouse=WORKGROUP)
+    other = harness.mint("IAM:etl", warehouse=WORKGROUP)
     with pytest.raises(psycopg.OperationalError, match=r"does not match host name .*dwh\.example\.com"):
-        harness.login(elsewhere, host=host, hostaddr="127.0.0.1")
+        harness.login(other, host=host, hostaddr="127.0.0.1")
 
 
 @pytest.mark.parametrize(
     ("arn", "endpoints", "message"),
     [
-        (CLUSTER, ("default",), "added before"),
-        ("arn:new", ("custom-domain",), "without a custom domain"),
+        (CLUSTER, ("default",), "already added"),
+        ("arn:new", ("custom-domain",), "but no custom domain"),
         ("arn:new", ("private",), "unknown endpoint 'private'"),
     ],
 )
-def test_impossible_warehouse(harness: Harness, arn: str, endpoints: tuple[str, ...], message: str) -> None:
+def test_invalid_warehouses(harness: Harness, arn: str, endpoints: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         harness.gateway.add_warehouse(arn, DATABASE, "awsuser", endpoints, None)
     assert harness.gateway.address_of("arn:new", "default") is None

