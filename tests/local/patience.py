@@ -1,6 +1,6 @@
-"""The patience of these tests."""
+"""How long these tests wait."""
 
 from __future__ import annotations
 
 PATIENCE = 300.0
-"""Seconds to wait for something that happens in any case: only a test that hangs ever waits this long."""
+"""Seconds to wait for something that is certain to happen; only a hanging test waits this long."""

@@ -51,14 +51,14 @@ def test_boto3_needs_only_the_environment(aws: SimulatedAws, monkeypatch: pytest
 
 
 def test_a_role_acts_in_its_own_account(aws: SimulatedAws) -> None:
-    answer = client(aws, "sts").assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow")
+    response = client(aws, "sts").assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow")
     arn = f"arn:aws:sts::{OTHER_ACCOUNT}:assumed-role/Reader/airflow"
-    assert answer["AssumedRoleUser"]["Arn"] == arn
-    assert answer["Credentials"]["Expiration"].timestamp() == NOW + 3600
-    identity = client_of_role(aws, "sts", answer["Credentials"]).get_caller_identity()
+    assert response["AssumedRoleUser"]["Arn"] == arn
+    assert response["Credentials"]["Expiration"].timestamp() == NOW + 3600
+    identity = client_of_role(aws, "sts", response["Credentials"]).get_caller_identity()
     assert (identity["Arn"], identity["Account"]) == (arn, OTHER_ACCOUNT)
-    assert identity["UserId"] == answer["AssumedRoleUser"]["AssumedRoleId"]
-    redshift = client_of_role(aws, "redshift", answer["Credentials"])
+    assert identity["UserId"] == response["AssumedRoleUser"]["AssumedRoleId"]
+    redshift = client_of_role(aws, "redshift", response["Credentials"])
     assert [item["ClusterIdentifier"] for item in redshift.describe_clusters()["Clusters"]] == ["other"]
     minted = redshift.get_cluster_credentials_with_iam(ClusterIdentifier="other")
     assert minted["DbUser"] == "IAMR:Reader"
@@ -66,8 +66,8 @@ def test_a_role_acts_in_its_own_account(aws: SimulatedAws) -> None:
 
 def test_external_id(aws: SimulatedAws) -> None:
     sts = client(aws, "sts")
-    answer = sts.assume_role(RoleArn=GUARDED.arn, RoleSessionName="airflow", ExternalId="airflow-42")
-    assert answer["AssumedRoleUser"]["Arn"].endswith(":assumed-role/Guarded/airflow")
+    response = sts.assume_role(RoleArn=GUARDED.arn, RoleSessionName="airflow", ExternalId="airflow-42")
+    assert response["AssumedRoleUser"]["Arn"].endswith(":assumed-role/Guarded/airflow")
     # A role without an external id accepts any.
     assert sts.assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow", ExternalId="any")["Credentials"]
 
@@ -92,8 +92,8 @@ def test_roles_that_cannot_be_assumed(aws: SimulatedAws, arn: str, more: dict[st
 
 @pytest.mark.parametrize(("service", "operation"), SERVICES)
 def test_keys_of_an_assumed_role_expire(aws: SimulatedAws, clock: Clock, service: str, operation: str) -> None:
-    answer = client(aws, "sts").assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow", DurationSeconds=900)
-    role = client_of_role(aws, service, answer["Credentials"])
+    response = client(aws, "sts").assume_role(RoleArn=OPEN.arn, RoleSessionName="airflow", DurationSeconds=900)
+    role = client_of_role(aws, service, response["Credentials"])
     clock.now += 899
     assert getattr(role, operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
     clock.now += 1

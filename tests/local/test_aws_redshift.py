@@ -44,8 +44,8 @@ def warehouses() -> Warehouses:
     return Warehouses(clusters=(ETL, BI, NEW, OTHER_REGION, FOREIGN))
 
 
-def names(answer: dict[str, Any]) -> list[str]:
-    return [cluster["ClusterIdentifier"] for cluster in answer["Clusters"]]
+def names(response: dict[str, Any]) -> list[str]:
+    return [cluster["ClusterIdentifier"] for cluster in response["Clusters"]]
 
 
 def test_arn_of_a_cluster() -> None:
@@ -151,8 +151,8 @@ def test_create_and_delete_tags(redshift: Any) -> None:
 
 def test_describe_tags_filters_and_pages(redshift: Any) -> None:
     def described(**filters: Any) -> list[tuple[str, str]]:
-        answer = redshift.describe_tags(**filters)
-        return [(item["ResourceName"].rpartition(":")[2], item["Tag"]["Key"]) for item in answer["TaggedResources"]]
+        response = redshift.describe_tags(**filters)
+        return [(item["ResourceName"].rpartition(":")[2], item["Tag"]["Key"]) for item in response["TaggedResources"]]
 
     assert described() == [("bi", "environment"), ("etl", "airflow:conn-id"), ("etl", "owner")]
     assert described(TagKeys=["owner"]) == [("etl", "owner")]

@@ -51,8 +51,8 @@ def serverless(aws: SimulatedAws) -> Any:
     return client(aws, "redshift-serverless")
 
 
-def names(answer: dict[str, Any]) -> list[str]:
-    return [group["workgroupName"] for group in answer["workgroups"]]
+def names(response: dict[str, Any]) -> list[str]:
+    return [group["workgroupName"] for group in response["workgroups"]]
 
 
 def test_arn_of_a_workgroup_is_stable() -> None:
@@ -228,13 +228,13 @@ def test_workgroups_that_aws_could_not_have(groups: tuple[Workgroup, ...], messa
     ],
 )
 def test_tagged_resources(aws: SimulatedAws, filters: dict[str, Any], expected: list[Cluster | Workgroup]) -> None:
-    answer = client(aws, TAGGING).get_resources(**filters)
+    response = client(aws, TAGGING).get_resources(**filters)
     found = {
         item["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in item["Tags"]}
-        for item in answer["ResourceTagMappingList"]
+        for item in response["ResourceTagMappingList"]
     }
     assert found == {warehouse_arn(warehouse): warehouse.tags for warehouse in expected}
-    assert answer["PaginationToken"] == ""
+    assert response["PaginationToken"] == ""
 
 
 def test_tagged_resources_in_pages(aws: SimulatedAws) -> None:

@@ -49,7 +49,7 @@ class Faults:
     ) -> Fault:
         """Inject a fault into `redshift:DescribeClusters`, `redshift:*` or `*` (services by their boto3 names).
 
-        `seconds` is for the kind `delay` only. Raises `ValueError` for a fault that makes no sense.
+        `seconds` is for the kind `delay` only. Raises `ValueError` for an invalid fault.
         """
         fault = Fault(operation, kind, region, account, times, seconds)
         problem = _problem(fault)

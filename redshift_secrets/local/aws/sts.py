@@ -18,7 +18,7 @@ _ROLE_ARN = re.compile(r"arn:aws:iam::\d{12}:role/(?:[^/]+/)*[\w+=,.@-]+")
 
 
 class Sts:
-    """Any caller can assume the configured roles, given their external id, and get its identity.
+    """AssumeRole for the configured roles, by any caller that sends their external id, and GetCallerIdentity.
 
     Raises `ConfigError` for a role with an invalid ARN.
     """
