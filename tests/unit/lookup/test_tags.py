@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redshift_secrets.lookup import tags
+from redshift_secrets.settings.values import RESERVED
 
 P = "airflow:"
 BOTH = {P + "conn-id": "analytics reporting"}
@@ -238,7 +239,7 @@ def texts_of(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[str, 
 
 GRAMMAR: dict[str, st.SearchStrategy[tuple[str, object]]] = {
     "database": texts_of(names),
-    "db-user": texts_of(names.filter(lambda name: name != "public")),
+    "db-user": texts_of(names.filter(lambda name: name not in RESERVED)),
     "db-groups": st.lists(names, unique=True, max_size=3).map(lambda groups: (" ".join(groups), tuple(groups))),
     "auto-create": texts_of(st.booleans()),
     "auth": texts_of(st.sampled_from(["auto", "db-user", "iam", "secret", "connector"])),

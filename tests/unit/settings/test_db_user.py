@@ -1,4 +1,4 @@
-"""The setting `db_user` as a template: each DAG a database user of its own, and never two DAGs one."""
+"""The setting `db_user` as a template: a database user for each DAG, and never the same for two."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from redshift_secrets.airflow.task_context import task_context
+from redshift_secrets.model import TaskContext
 from redshift_secrets.settings import db_user as db_users
 from redshift_secrets.settings import values
-from redshift_secrets.settings.db_user import Dag
 
 names = st.text(st.sampled_from("ab_-.+@"), min_size=1, max_size=6)
 teams = st.text(st.sampled_from("ab_-"), min_size=1, max_size=4)
 
 
-def login_user(template, dag):
+def login_user(template, task):
     try:
-        return db_users.rendered(db_users.read(template), dag)
+        return db_users.render(db_users.parse(template), task)
     except ValueError:
         return None
 
 
 class TestReading:
     @pytest.mark.parametrize("template", ["etl_{dag_id}", "{dag_id}", "{team}.{dag_id}", "x{dag_id}@{team}", "{team}"])
-    def test_templates_over_dag_and_team_are_taken_as_they_are(self, template):
-        assert db_users.read(f" {template} ") == template
+    def test_templates_of_dag_and_team_are_accepted_as_they_are(self, template):
+        assert db_users.parse(f" {template} ") == template
         assert db_users.is_template(template)
 
-    def test_a_plain_database_user_is_read_as_ever(self):
-        assert db_users.read("airflow_etl") == "airflow_etl"
+    def test_a_database_user_without_placeholders_is_no_template(self):
+        assert db_users.parse("airflow_etl") == "airflow_etl"
         assert not db_users.is_template("airflow_etl")
         assert not db_users.is_template(None)
 
@@ -57,35 +58,39 @@ class TestReading:
             ("e" * 64 + "{dag_id}", "1 to 64"),
         ],
     )
-    def test_what_could_never_work_is_refused_at_the_start(self, template, why):
+    def test_an_impossible_template_is_refused_at_start(self, template, why):
         with pytest.raises(ValueError, match=why):
-            db_users.read(template)
+            db_users.parse(template)
 
 
 class TestRendering:
-    def test_dag_and_team_are_put_in_their_places(self):
-        assert db_users.rendered("etl_{dag_id}", Dag("sales.daily")) == "etl_sales.daily"
-        assert db_users.rendered("{team}.{dag_id}", Dag("sales", "finance")) == "finance.sales"
+    def test_dag_and_team_replace_their_placeholders(self):
+        assert db_users.render("etl_{dag_id}", TaskContext("sales.daily")) == "etl_sales.daily"
+        assert db_users.render("{team}.{dag_id}", TaskContext("sales", "finance")) == "finance.sales"
 
     @pytest.mark.parametrize(
-        ("template", "dag", "why"),
+        ("template", "task", "why"),
         [
-            ("etl_{dag_id}", Dag(), "= etl_{dag_id} needs the DAG, which is only known while a task runs"),
-            ("{team}", Dag("sales"), "= {team} needs the team, and none asks"),
-            ("etl_{dag_id}", Dag("Sales"), "no database user for dag_id 'Sales': it must be in lower case"),
-            ("{dag_id}", Dag("ümlaut"), "for dag_id 'ümlaut': it must be a database user as AWS accepts it"),
-            ("{dag_id}", Dag("user"), "for dag_id 'user': it must not be USER, which AWS reserves"),
-            ("etl_{dag_id}", Dag("d" * 61), "1 to 64 letters"),
-            ("etl_{dag_id}", Dag("sales "), "must not begin or end with a space, as 'etl_sales ' does"),
-            ("{team}@{dag_id}", Dag("9", "Team"), "for dag_id '9' and team 'Team': it must be in lower case"),
+            ("etl_{dag_id}", TaskContext(), "= etl_{dag_id} needs the DAG, which is only known while a task runs"),
+            ("{team}", TaskContext("sales"), "= {team} needs the team, and this lookup has none"),
+            (
+                "etl_{dag_id}",
+                TaskContext("Sales"),
+                "does not give a valid database user for dag_id 'Sales': it must be in lower case",
+            ),
+            ("{dag_id}", TaskContext("ümlaut"), "for dag_id 'ümlaut': it must be a database user as AWS accepts it"),
+            ("{dag_id}", TaskContext("user"), "for dag_id 'user': it must not be USER, which AWS reserves"),
+            ("etl_{dag_id}", TaskContext("d" * 61), "1 to 64 letters"),
+            ("etl_{dag_id}", TaskContext("sales "), "must not begin or end with a space, as 'etl_sales ' does"),
+            ("{team}@{dag_id}", TaskContext("9", "Team"), "for dag_id '9' and team 'Team': it must be in lower case"),
         ],
     )
-    def test_what_does_not_fit_is_refused_and_never_changed(self, template, dag, why):
+    def test_a_name_that_does_not_fit_is_refused_and_never_changed(self, template, task, why):
         with pytest.raises(ValueError, match=re.escape(why)):
-            db_users.rendered(template, dag)
+            db_users.render(template, task)
 
-    def test_the_longest_name_that_fits_is_taken(self):
-        assert len(db_users.rendered("etl_{dag_id}", Dag("d" * 60))) == 64
+    def test_the_longest_name_that_fits_is_accepted(self):
+        assert len(db_users.render("etl_{dag_id}", TaskContext("d" * 60))) == 64
 
     @given(
         st.sampled_from(["{team}.{dag_id}", "{dag_id}@{team}", "{team}-+_{dag_id}", "x{dag_id}.{team}"]),
@@ -94,25 +99,28 @@ class TestRendering:
         teams,
         names,
     )
-    def test_no_two_dags_are_one_user(self, template, team, dag_id, other_team, other_dag_id):
+    def test_no_two_dags_share_a_user(self, template, team, dag_id, other_team, other_dag_id):
         assume((team, dag_id) != (other_team, other_dag_id))
-        one, other = login_user(template, Dag(dag_id, team)), login_user(template, Dag(other_dag_id, other_team))
+        one, other = (
+            login_user(template, TaskContext(dag_id, team)),
+            login_user(template, TaskContext(other_dag_id, other_team)),
+        )
         assert one is None or one != other
 
     @given(st.text(st.sampled_from(string.ascii_letters + "_.-é "), max_size=80))
-    def test_what_is_made_is_a_database_user_that_holds_the_whole_dag_id(self, dag_id):
-        made = login_user("etl_{dag_id}", Dag(dag_id or None))
-        if made is not None:
-            assert values.db_user(made) == made == f"etl_{dag_id}" == made.lower()
+    def test_the_result_is_a_database_user_with_the_whole_dag_id(self, dag_id):
+        user = login_user("etl_{dag_id}", TaskContext(dag_id or None))
+        if user is not None:
+            assert values.db_user(user) == user == f"etl_{dag_id}" == user.lower()
 
 
-class TestWhoAsks:
+class TestTaskContext:
     def test_the_environment_of_a_task_names_dag_and_team(self):
         environ = {"AIRFLOW_CTX_DAG_ID": "sales", "AIRFLOW_CTX_TEAM_NAME": "finance"}
-        assert db_users.task_context(environ, None) == Dag("sales", "finance")
+        assert task_context(environ, None) == TaskContext("sales", "finance")
 
-    def test_the_team_that_airflow_tells_beats_the_environment(self):
-        assert db_users.task_context({"AIRFLOW_CTX_TEAM_NAME": "finance"}, "stock") == Dag(None, "stock")
+    def test_the_team_of_the_lookup_beats_the_environment(self):
+        assert task_context({"AIRFLOW_CTX_TEAM_NAME": "finance"}, "stock") == TaskContext(None, "stock")
 
     def test_nothing_is_known_where_no_task_runs(self):
-        assert db_users.task_context({"AIRFLOW_CTX_DAG_ID": ""}, None) == Dag()
+        assert task_context({"AIRFLOW_CTX_DAG_ID": ""}, None) == TaskContext()
