@@ -160,6 +160,8 @@ def create_stores(
     airflow_keys: Sequence[str] | None,
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
+    redis_patience_seconds: float = 0.25,
+    redis_lease_seconds: float = 10.0,
 ) -> tuple[NamespacedStore, ...]:
     """Return the stores that the setting `cache` asks for, from near to far, each with the caller as its namespace.
 
@@ -180,7 +182,13 @@ def create_stores(
 
         if keys is None:
             raise SettingsError([NO_REDIS_KEY])
-        fleet = RedisStore(cache.redis_url, Seal(keys), clock=clock)
+        fleet = RedisStore(
+            cache.redis_url,
+            Seal(keys),
+            clock=clock,
+            patience_seconds=redis_patience_seconds,
+            lease_seconds=redis_lease_seconds,
+        )
         stores.append(NamespacedStore(fleet, aws.sts_identity, aws.knows_identity))
     return tuple(stores)
 
