@@ -42,14 +42,15 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
 
     def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
         """Return a client; raises `NoCredentialsError` where there are no credentials to sign its calls with."""
-        config = config or Config()
-        anonymous = config.signature_version is UNSIGNED or arguments.get("aws_access_key_id") is not None
+        unsigned = config is not None and config.signature_version is UNSIGNED
+        own_keys = arguments.get("aws_access_key_id") is not None
         # botocore keeps credentials that it has found, but searches again, IMDS included, for those that it has not.
-        if not anonymous and self.get_credentials() is None:
+        if not unsigned and not own_keys and self.get_credentials() is None:
             raise NoCredentialsError()
-        if (config.defaults_mode or self.get_config_variable("defaults_mode")).lower() == "auto":
+        mode = (config and config.defaults_mode) or self.get_config_variable("defaults_mode")
+        if mode.lower() == "auto":
             # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.
-            config = config.merge(Config(defaults_mode="standard"))
+            config = (config or Config()).merge(Config(defaults_mode="standard"))
         with forks.no_fork_here:
             return super().create_client(service_name, config=config, **arguments)
 

@@ -150,8 +150,10 @@ def test_no_aws_credentials_at_all(make_broker: MakeBroker, stand_in: StandIn, m
     assert "instance profile" in message
 
 
-@pytest.mark.parametrize(("kind", "advice"), [("expired_token", "have expired: renew"), ("clock_skew", "The clock of")])
-def test_an_old_session_and_a_wrong_clock_are_told_apart(
+@pytest.mark.parametrize(
+    ("kind", "advice"), [("expired_token", "have expired; renew"), ("clock_skew", "out of sync with AWS")]
+)
+def test_an_expired_session_and_a_wrong_clock_have_their_own_advice(
     make_broker: MakeBroker, stand_in: StandIn, kind: str, advice: str
 ) -> None:
     stand_in.aws.faults.add(operation=MINT, kind=kind)

@@ -43,7 +43,7 @@ WAYS = (
     Way("dw-gone", "it was deleted after it was listed"),
     Way("dw-denied", "AWS denies the credential"),
     Way("dw-throttled", "AWS throttles, for longer than a lookup waits"),
-    Way("dw-broken", "AWS has trouble of its own"),
+    Way("dw-broken", "AWS returns an internal error"),
     Way("dw-silent", "AWS does not answer"),
     Way("dw-expired", "the session of the AWS identity has expired"),
     Way("dw-skewed", "the clock is wrong"),
@@ -93,7 +93,7 @@ def break_it(aws: SimulatedAws) -> None:
 
 def without_identity(sentence: str) -> str:
     """Return a sentence without whom AWS was asked as: a server may know that by name from an earlier call."""
-    return re.sub(r" as (arn:\S+|the identity of boto3's default chain) failed", " as <identity> failed", sentence)
+    return re.sub(r" as (arn:\S+|the default AWS identity of this process) failed", " as <identity> failed", sentence)
 
 
 def normalised(sentence: str) -> str:
