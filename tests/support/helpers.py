@@ -1,4 +1,4 @@
-"""Threads and forks for tests, bounded and without sleeping; catalogs and brokers to try them on."""
+"""Threads and forks for tests, bounded and without sleeping; catalogs and brokers to use them on."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import pytest
 
 from redshift_secrets.cache import Deadline
 from redshift_secrets.errors import CannotServeError
-from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import Catalog
+from redshift_secrets.lookup.metrics import Lookup
 from redshift_secrets.model import Scope
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster
 
 BOUND = 30.0
-"""Seconds until a test that hangs is called a failure. Nothing ever waits as long when all is well."""
+"""Seconds after which a test that hangs fails. Nothing waits that long in a test that passes."""
 
 
 class WatchedDeadline(Deadline):
-    """A generous deadline that tells how many have begun to wait for it."""
+    """A generous deadline that counts how many threads have begun to wait until it."""
 
     def __init__(self) -> None:
         super().__init__(BOUND)
@@ -45,14 +46,18 @@ class WatchedDeadline(Deadline):
             assert self._waiting.acquire(timeout=BOUND)
 
 
-def spent(seconds: float = 10) -> Deadline:
-    """A deadline of `seconds` that is over."""
+def past_deadline(seconds: float = 10) -> Deadline:
+    """Return a deadline of `seconds` that has passed."""
     moments = iter([0.0])
     return Deadline(seconds, lambda: next(moments, seconds))
 
 
+def lookup(deadline: Deadline | None = None) -> Lookup:
+    return Lookup(deadline or WatchedDeadline())
+
+
 class Crowd:
-    """Threads that all make the same call at once; `outcomes` are what they got, exceptions included."""
+    """Threads that all make the same call at once; `outcomes` returns what each returned or raised."""
 
     def __init__(self, number: int, call: Callable[[], Any]) -> None:
         self._outcomes: list[Any] = []
@@ -72,7 +77,7 @@ class Crowd:
     def outcomes(self) -> list[Any]:
         for thread in self._threads:
             thread.join(BOUND)
-            assert not thread.is_alive(), "a thread still waits"
+            assert not thread.is_alive(), "a thread hangs"
         return self._outcomes
 
 
@@ -81,19 +86,19 @@ def package_threads() -> list[threading.Thread]:
 
 
 def all_refreshes_done() -> None:
-    """Return when no renewal is in the air any more."""
+    """Return when no refresh is running any more."""
     for thread in package_threads():
         thread.join(BOUND)
-        assert not thread.is_alive(), f"{thread.name} does not end"
+        assert not thread.is_alive(), f"{thread.name} hangs"
 
 
 def forget_memory() -> None:
-    """Go on as a new process does, with nothing in memory of what backends of this one found."""
-    assembly._brokers.clear()
+    """Empty this process's memory, as if a new process had started."""
+    wiring._brokers.clear()
 
 
 def in_child(call: Callable[[], Any]) -> Any:
-    """Fork, make the call in the child and return what it returned; fails when the child hangs or raises."""
+    """Return what the call returns in a forked child; fails when the child hangs or raises."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -118,27 +123,26 @@ def in_child(call: Callable[[], Any]) -> Any:
     return outcome
 
 
-def catalog_of(aws, rand=0.0, monotonic=None, **settings):
-    more = {} if monotonic is None else {"monotonic": monotonic}
-    return Catalog(Settings.from_kwargs(settings), aws, clock=aws.clock, rand=lambda: rand, **more)
+def make_catalog(aws, rand=0.0, monotonic=time.monotonic, **settings):
+    return Catalog(Settings.from_kwargs(settings), aws, clock=aws.clock, monotonic=monotonic, rand=lambda: rand)
 
 
-def taken(catalog):
-    """The snapshot a lookup gets, once what it set off has landed."""
+def get_snapshot(catalog):
+    """Return the catalog's snapshot, after any refresh that this started has ended."""
     snapshot = catalog.snapshot(WatchedDeadline())
     all_refreshes_done()
     return snapshot
 
 
 def tagged(identifier="prod", **tags):
-    """A cluster that claims `analytics`, with `airflow:db-user` for `db_user=` and so on."""
+    """Return a cluster that claims `analytics`, with `airflow:db-user` for `db_user=` and so on."""
     changes = {name: tags.pop(name) for name in ("status", "created_at", "host") if name in tags}
     own = {f"airflow:{name.replace('_', '-')}": value for name, value in tags.items()}
     return cluster(identifier, {"airflow:conn-id": "analytics", **own}, **changes)
 
 
 class Site:
-    """A broker with everything around it that a test may want to turn."""
+    """A broker and its `FakeAws`. `secrets` are the passwords that were masked."""
 
     def __init__(self, clock, *warehouses, airflow_cache_ttl_seconds=0, monotonic=time.monotonic, **settings):
         warehouses = warehouses or (cluster(),)
@@ -149,7 +153,7 @@ class Site:
         self.broker = Broker(
             Settings.from_kwargs(settings),
             self.aws,
-            on_secret=self.secrets.append,
+            mask=lambda password, _expires_at: self.secrets.append(password),
             airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
             clock=clock,
             monotonic=monotonic,
@@ -157,7 +161,7 @@ class Site:
         )
 
     def ask(self, conn_id="analytics", team=None):
-        """What a lookup answers, once what it set off has landed."""
+        """Return what a lookup returns, after any refresh that it started has ended."""
         answer = self.broker.connection(conn_id, team)
         all_refreshes_done()
         return answer

@@ -1,4 +1,4 @@
-"""Section 6 of the design: three ages, one rule, one flight, and what survives a fork."""
+"""Ages of an entry, single flight among threads, remembered failures, deadlines, and what a fork leaves of a cache."""
 
 from __future__ import annotations
 
@@ -12,30 +12,38 @@ from redshift_secrets.cache import CacheEntry, ProcessCache
 from redshift_secrets.cache.process import RETRY_AFTER_SECONDS
 from redshift_secrets.errors import AwsError, DeadlineError
 from tests.support.fakes import Clock, denied
-from tests.support.helpers import BOUND, Crowd, WatchedDeadline, all_refreshes_done, in_child, package_threads, spent
+from tests.support.helpers import (
+    BOUND,
+    Crowd,
+    WatchedDeadline,
+    all_refreshes_done,
+    in_child,
+    package_threads,
+    past_deadline,
+)
 
-FRESH, USABLE = 100, 200
+FRESH, STALE = 100, 200
 
 
 class Source:
-    """Renews to v1, v2, ... that are fresh for 100 s and usable for 200; may be held up, or fail."""
+    """Refreshes to v1, v2, ... that are fresh for 100 s and expire after 200; `hold` makes it wait, `error` fail."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.renewals = 0
+        self.refreshes = 0
         self.error: Exception | None = None
         self.hold: threading.Event | None = None
         self.entered = threading.Event()
 
     def __call__(self) -> CacheEntry[str]:
-        self.renewals += 1
+        self.refreshes += 1
         self.entered.set()
-        value, now = f"v{self.renewals}", self.clock()
+        value, now = f"v{self.refreshes}", self.clock()
         if self.hold is not None:
             assert self.hold.wait(BOUND)
         if self.error is not None:
             raise self.error
-        return CacheEntry(value, now + FRESH, now + USABLE)
+        return CacheEntry(value, now + FRESH, now + STALE)
 
 
 @pytest.fixture
@@ -49,20 +57,20 @@ def cache(clock):
 
 
 def get(cache, source, deadline=None):
-    return cache.get("k", source, deadline or WatchedDeadline())
+    return cache.get("k", source, deadline or WatchedDeadline()).value
 
 
 class TestAges:
     @pytest.mark.parametrize("age", [0, 50, FRESH - 0.001])
-    def test_fresh_is_returned_without_any_renewal(self, cache, source, clock, age):
+    def test_a_fresh_entry_is_returned_without_a_refresh(self, cache, source, clock, age):
         get(cache, source)
         clock.pass_(age)
         assert get(cache, source) == "v1"
         all_refreshes_done()
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    @pytest.mark.parametrize("age", [FRESH, 150, USABLE - 0.001])
-    def test_usable_is_served_at_once_and_renewed_behind_the_lookup(self, cache, source, clock, age):
+    @pytest.mark.parametrize("age", [FRESH, 150, STALE - 0.001])
+    def test_a_stale_entry_is_returned_at_once_and_refreshed_behind_the_lookup(self, cache, source, clock, age):
         get(cache, source)
         clock.pass_(age)
         deadline = WatchedDeadline()
@@ -70,62 +78,119 @@ class TestAges:
         assert deadline.waits == 0
         all_refreshes_done()
         assert get(cache, source) == "v2"
-        assert source.renewals == 2
+        assert source.refreshes == 2
 
-    @pytest.mark.parametrize("age", [USABLE, 10_000])
-    def test_dead_is_never_served(self, cache, source, clock, age):
+    @pytest.mark.parametrize("age", [STALE, 10_000])
+    def test_an_expired_entry_is_never_returned(self, cache, source, clock, age):
         get(cache, source)
         clock.pass_(age)
         assert get(cache, source) == "v2"
 
-    def test_keys_do_not_share_values(self, cache, source):
-        assert cache.get("a", source, WatchedDeadline()) == "v1"
-        assert cache.get("b", source, WatchedDeadline()) == "v2"
+    def test_keys_do_not_share_entries(self, cache, source):
+        assert cache.get("a", source, WatchedDeadline()).value == "v1"
+        assert cache.get("b", source, WatchedDeadline()).value == "v2"
 
-    def test_the_least_recently_used_value_goes_first(self, clock, source):
+    def test_the_least_recently_used_entry_is_dropped_first(self, clock, source):
         cache = ProcessCache(str, clock=clock, maxsize=2)
         for key in ("a", "b", "a", "c"):
             cache.get(key, source, WatchedDeadline())
         assert [cache.peek(key) is not None for key in "abc"] == [True, False, True]
 
-    def test_renewed_renews_what_is_fresh(self, cache, source):
+    def test_refresh_replaces_a_fresh_entry(self, cache, source):
         get(cache, source)
-        assert cache.renewed("k", source, WatchedDeadline()) == "v2"
+        assert cache.refresh("k", source, WatchedDeadline()) == "v2"
         assert get(cache, source) == "v2"
 
-    def test_what_was_put_is_served_and_heals_a_failure(self, cache, source, clock):
+    def test_refresh_in_background_does_not_wait(self, cache, source):
+        source.hold = threading.Event()
+        cache.refresh_in_background("k", source)
+        assert cache.peek("k") is None
+        source.hold.set()
+        all_refreshes_done()
+        assert cache.peek("k").value == "v1"
+
+    def test_refresh_in_background_does_nothing_after_a_failure(self, cache, source):
         source.error = denied()
         with pytest.raises(AwsError):
             get(cache, source)
-        cache.put("k", CacheEntry("mine", clock() + FRESH, clock() + USABLE))
-        assert get(cache, source) == "mine"
-        assert cache.peek("k").value == "mine"
+        cache.refresh_in_background("k", source)
+        all_refreshes_done()
+        assert source.refreshes == 1
+
+
+class TestLookElsewhere:
+    @staticmethod
+    def get(cache, source, entry, on_wait=lambda: None):
+        return cache.get("k", source, WatchedDeadline(), on_wait, lambda: entry)
+
+    @pytest.fixture
+    def elsewhere(self, clock):
+        return CacheEntry("elsewhere", clock() + STALE, clock() + 2 * STALE)
+
+    def test_an_entry_from_elsewhere_is_returned_and_kept(self, cache, source, elsewhere):
+        assert self.get(cache, source, elsewhere) == elsewhere
+        assert cache.peek("k") == elsewhere
+        assert source.refreshes == 0
+
+    def test_a_fresh_entry_is_not_looked_for_elsewhere(self, cache, source):
+        get(cache, source)
+        assert cache.get("k", source, WatchedDeadline(), look_elsewhere=lambda: 1 / 0).value == "v1"
+
+    def test_it_replaces_a_stale_entry_only_where_it_is_newer(self, cache, source, clock, elsewhere):
+        first = self.get(cache, source, None)
+        clock.pass_(FRESH)
+        older = CacheEntry("older", first.stale_at - 1, first.expires_at)
+        assert self.get(cache, source, older) == first
+        all_refreshes_done()
+        clock.pass_(FRESH)
+        newer = CacheEntry("newer", clock() + 1, clock() + STALE)
+        assert self.get(cache, source, newer) == newer
+        assert source.refreshes == 2
+
+    def test_a_stale_one_is_returned_and_refreshed_behind_the_lookup(self, cache, source, clock):
+        stale = CacheEntry("stale", clock(), clock() + 1)
+        assert self.get(cache, source, stale) == stale
+        all_refreshes_done()
+        assert get(cache, source) == "v1"
+
+    def test_it_ends_a_remembered_failure(self, cache, source, elsewhere):
+        source.error = denied()
+        with pytest.raises(AwsError):
+            get(cache, source)
+        assert self.get(cache, source, elsewhere) == elsewhere
+
+    @pytest.mark.parametrize("entry", [None, CacheEntry("expired", 0, 0)], ids=["nothing", "expired"])
+    def test_without_an_unexpired_one_the_refresh_is_waited_for_and_reported(self, cache, source, entry):
+        waits = []
+        assert self.get(cache, source, entry, lambda: waits.append(1)).value == "v1"
+        assert self.get(cache, source, entry, lambda: waits.append(1)).value == "v1"
+        assert waits == [1]
 
 
 class TestSingleFlight:
-    def test_64_threads_asking_for_a_dead_value_cause_one_renewal(self, cache, source):
+    def test_64_threads_without_an_entry_cause_one_refresh(self, cache, source):
         source.hold = threading.Event()
         deadline = WatchedDeadline()
         crowd = Crowd(64, lambda: get(cache, source, deadline))
         deadline.await_waiting(64)
         source.hold.set()
         assert crowd.outcomes() == ["v1"] * 64
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    def test_past_its_fresh_age_one_renews_and_none_of_64_waits(self, cache, source, clock):
+    def test_64_threads_with_a_stale_entry_cause_one_refresh_and_none_waits(self, cache, source, clock):
         get(cache, source)
         clock.pass_(FRESH)
         source.hold = threading.Event()
         deadline = WatchedDeadline()
-        # The renewal is held until all 64 have their answer, so none of them can have waited for it.
+        # The refresh is held until all 64 have returned, so none of them can have waited for it.
         assert Crowd(64, lambda: get(cache, source, deadline)).outcomes() == ["v1"] * 64
         assert deadline.waits == 0
         source.hold.set()
         all_refreshes_done()
-        assert source.renewals == 2
+        assert source.refreshes == 2
         assert get(cache, source) == "v2"
 
-    def test_a_failed_renewal_is_the_answer_of_all_who_wait_each_with_an_error_of_its_own(self, cache, source):
+    def test_a_failed_refresh_raises_a_separate_error_in_every_waiting_thread(self, cache, source):
         source.hold, source.error = threading.Event(), denied()
         deadline = WatchedDeadline()
         crowd = Crowd(8, lambda: get(cache, source, deadline))
@@ -135,28 +200,28 @@ class TestSingleFlight:
         assert {str(error) for error in errors} == {str(denied())}
         assert {type(error) for error in errors} == {AwsError}
         assert len({id(error) for error in errors}) == 8
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    def test_a_renewal_by_order_joins_the_one_under_way(self, cache, source):
+    def test_refresh_joins_a_running_refresh(self, cache, source):
         source.hold = threading.Event()
         deadline = WatchedDeadline()
-        crowd = Crowd(8, lambda: cache.renewed("k", source, deadline))
+        crowd = Crowd(8, lambda: cache.refresh("k", source, deadline))
         deadline.await_waiting(8)
         source.hold.set()
         assert crowd.outcomes() == ["v1"] * 8
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    def test_a_renewal_of_one_key_does_not_hold_up_another(self, cache, source, clock):
+    def test_a_refresh_of_one_key_does_not_block_another(self, cache, source, clock):
         held = Source(clock)
         held.hold = threading.Event()
         deadline = WatchedDeadline()
-        crowd = Crowd(1, lambda: cache.get("slow", held, deadline))
+        crowd = Crowd(1, lambda: cache.get("slow", held, deadline).value)
         deadline.await_waiting(1)
         assert get(cache, source) == "v1"
         held.hold.set()
         assert crowd.outcomes() == ["v1"]
 
-    def test_a_renewal_runs_in_a_thread_that_cannot_keep_the_process_from_exiting_and_ends(self, cache, source):
+    def test_a_refresh_runs_in_a_daemon_thread_that_ends(self, cache, source):
         source.hold = threading.Event()
         deadline = WatchedDeadline()
         crowd = Crowd(1, lambda: get(cache, source, deadline))
@@ -169,33 +234,33 @@ class TestSingleFlight:
 
 
 class TestFailures:
-    def test_a_failure_is_remembered_then_retried(self, cache, source, clock):
+    def test_a_failure_is_remembered_and_then_retried(self, cache, source, clock):
         source.error = denied()
         errors = []
         for _ in range(3):
             with pytest.raises(AwsError) as caught:
                 get(cache, source)
             errors.append(caught.value)
-        assert source.renewals == 1
+        assert source.refreshes == 1
         assert len({id(error) for error in errors}) == 3, "threads would share one traceback"
         clock.pass_(RETRY_AFTER_SECONDS - 0.001)
         with pytest.raises(AwsError):
             get(cache, source)
-        assert source.renewals == 1
+        assert source.refreshes == 1
         clock.pass_(0.001)
         source.error = None
         assert get(cache, source) == "v2"
 
-    def test_while_a_value_is_usable_a_failure_is_logged_and_retried_after_a_pause(self, cache, source, clock, caplog):
+    def test_with_a_stale_entry_a_failure_is_logged_and_retried_after_a_pause(self, cache, source, clock, caplog):
         get(cache, source)
         clock.pass_(FRESH)
         source.error = denied()
         for _ in range(3):
             assert get(cache, source) == "v1"
             all_refreshes_done()
-        assert source.renewals == 2
+        assert source.refreshes == 2
         assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
-            (logging.WARNING, f"the thing k could not be renewed: {denied()}")
+            (logging.WARNING, f"the thing k could not be refreshed: {denied()}")
         ]
         clock.pass_(RETRY_AFTER_SECONDS)
         source.error = None
@@ -203,30 +268,32 @@ class TestFailures:
         all_refreshes_done()
         assert get(cache, source) == "v3"
 
-    def test_a_failure_that_leaves_nothing_usable_is_logged_as_one_error(self, cache, source, caplog):
+    def test_without_an_entry_a_failure_is_logged_as_one_error(self, cache, source, caplog):
         source.error = denied()
         for _ in range(5):
             with pytest.raises(AwsError):
                 get(cache, source)
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
-    @pytest.mark.parametrize("usable", [True, False], ids=["usable", "dead"])
-    def test_a_system_without_threads_stops_only_who_needs_one(self, cache, source, clock, monkeypatch, usable):
+    @pytest.mark.parametrize("stale", [True, False], ids=["stale", "expired"])
+    def test_where_no_thread_can_be_started_a_stale_entry_is_still_returned(
+        self, cache, source, clock, monkeypatch, stale
+    ):
         get(cache, source)
-        clock.pass_(FRESH if usable else USABLE)
+        clock.pass_(FRESH if stale else STALE)
 
         def refuse(_thread):
             raise RuntimeError("can't start new thread")
 
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            if usable:
+            if stale:
                 assert get(cache, source) == "v1"
             else:
-                with pytest.raises(RuntimeError, match="the thing k cannot be renewed"):
+                with pytest.raises(RuntimeError, match="the thing k cannot be refreshed"):
                     get(cache, source)
         clock.pass_(RETRY_AFTER_SECONDS)
-        assert get(cache, source) == ("v1" if usable else "v2")
+        assert get(cache, source) == ("v1" if stale else "v2")
         all_refreshes_done()
         assert get(cache, source) == "v2"
 
@@ -240,60 +307,62 @@ class TestDeadline:
         all_refreshes_done()
 
     @pytest.mark.usefixtures("held")
-    def test_a_lookup_ends_at_its_deadline_and_says_what_was_late(self, cache, source):
-        with pytest.raises(DeadlineError, match=r"the thing k was not there after 10 s.*aws_timeout_seconds"):
-            get(cache, source, spent(10))
+    def test_at_its_deadline_a_lookup_raises_and_names_what_it_waited_for(self, cache, source):
+        with pytest.raises(
+            DeadlineError, match=r"Timed out after 10 s \(aws_timeout_seconds\) waiting for the thing k"
+        ):
+            get(cache, source, past_deadline(10))
 
     @pytest.mark.usefixtures("held")
     def test_the_next_lookup_does_not_wait_again(self, cache, source):
         with pytest.raises(DeadlineError):
-            get(cache, source, spent())
+            get(cache, source, past_deadline())
         deadline = WatchedDeadline()
         with pytest.raises(DeadlineError):
             get(cache, source, deadline)
         assert deadline.waits == 0
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    def test_a_flight_that_is_late_still_lands(self, cache, source, held):
+    def test_a_refresh_that_is_late_still_stores_its_entry(self, cache, source, held):
         with pytest.raises(DeadlineError):
-            get(cache, source, spent())
+            get(cache, source, past_deadline())
         held.set()
         all_refreshes_done()
         assert get(cache, source) == "v1"
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    def test_having_been_late_is_forgotten_once_the_flight_has_landed(self, cache, source, clock, held):
+    def test_a_time_out_is_forgotten_once_the_refresh_has_ended(self, cache, source, clock, held):
         soon = clock() + 5
 
         def short_lived():
             return CacheEntry(source().value, soon, soon)
 
         with pytest.raises(DeadlineError):
-            cache.get("k", short_lived, spent())
+            cache.get("k", short_lived, past_deadline())
         held.set()
         all_refreshes_done()
         clock.pass_(5)
         assert get(cache, source) == "v2"
 
-    def test_after_the_pause_a_lookup_joins_the_flight_that_is_still_in_the_air(self, cache, source, clock, held):
+    def test_after_the_pause_a_lookup_joins_the_refresh_that_still_runs(self, cache, source, clock, held):
         with pytest.raises(DeadlineError):
-            get(cache, source, spent())
+            get(cache, source, past_deadline())
         clock.pass_(RETRY_AFTER_SECONDS)
         deadline = WatchedDeadline()
         crowd = Crowd(1, lambda: get(cache, source, deadline))
         deadline.await_waiting(1)
         held.set()
         assert crowd.outcomes() == ["v1"]
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
 
 class TestFork:
-    def test_a_child_has_what_its_parent_had(self, cache, source):
+    def test_a_child_has_the_entries_of_its_parent(self, cache, source):
         get(cache, source)
-        assert in_child(lambda: (get(cache, source), source.renewals)) == ("v1", 1)
+        assert in_child(lambda: (get(cache, source), source.refreshes)) == ("v1", 1)
 
-    @pytest.mark.parametrize(("age", "answers"), [(FRESH, ["v1", "v2"]), (USABLE, ["v2", "v2"])])
-    def test_a_child_renews_for_itself(self, cache, source, clock, age, answers):
+    @pytest.mark.parametrize(("age", "answers"), [(FRESH, ["v1", "v2"]), (STALE, ["v2", "v2"])])
+    def test_a_child_refreshes_on_its_own(self, cache, source, clock, age, answers):
         get(cache, source)
         clock.pass_(age)
 
@@ -303,39 +372,39 @@ class TestFork:
             return [first, get(cache, source)]
 
         assert in_child(twice) == answers
-        assert source.renewals == 1
+        assert source.refreshes == 1
 
-    @pytest.mark.parametrize(("age", "answer"), [(0, "v1"), (FRESH, "v1"), (USABLE, "mine")])
-    def test_a_flight_in_the_air_at_the_fork_does_not_hold_up_the_child(self, cache, source, clock, age, answer):
+    @pytest.mark.parametrize(("age", "answer"), [(0, "v1"), (FRESH, "v1"), (STALE, "child")])
+    def test_a_refresh_running_at_the_fork_does_not_block_the_child(self, cache, source, clock, age, answer):
         get(cache, source)
         clock.pass_(age)
         source.hold = threading.Event()
         deadline = WatchedDeadline()
-        crowd = Crowd(1, lambda: cache.renewed("k", source, deadline))
+        crowd = Crowd(1, lambda: cache.refresh("k", source, deadline))
         deadline.await_waiting(1)
-        own = CacheEntry("mine", clock() + FRESH, clock() + USABLE)
-        assert in_child(lambda: cache.get("k", lambda: own, WatchedDeadline())) == answer
+        own = CacheEntry("child", clock() + FRESH, clock() + STALE)
+        assert in_child(lambda: cache.get("k", lambda: own, WatchedDeadline()).value) == answer
         source.hold.set()
         assert crowd.outcomes() == ["v2"]
 
-    def test_a_lock_held_at_the_fork_does_not_hold_up_the_child(self, source, clock):
+    def test_a_lock_held_at_the_fork_does_not_block_the_child(self, source, clock):
         parent, inside, go_on = os.getpid(), threading.Event(), threading.Event()
 
-        def what(key):
-            # Called in the middle of a change: with the lock held, in the parent alone.
+        def describe(key):
+            # Called in the middle of a change, with the lock held: in the parent alone.
             if os.getpid() == parent:
                 inside.set()
                 assert go_on.wait(BOUND)
             return key
 
-        cache = ProcessCache(what, clock=clock)
+        cache = ProcessCache(describe, clock=clock)
         crowd = Crowd(1, lambda: get(cache, source))
         assert inside.wait(BOUND)
-        assert in_child(lambda: [get(cache, source), get(cache, source), source.renewals]) == ["v1", "v1", 1]
+        assert in_child(lambda: [get(cache, source), get(cache, source), source.refreshes]) == ["v1", "v1", 1]
         go_on.set()
         assert crowd.outcomes() == ["v1"]
 
-    def test_caches_that_are_gone_do_not_disturb_a_fork(self, clock, source):
+    def test_deleted_caches_do_not_disturb_a_fork(self, clock, source):
         for _ in range(10):
             ProcessCache(str, clock=clock)
         kept = ProcessCache(str, clock=clock)

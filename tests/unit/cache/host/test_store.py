@@ -1,4 +1,4 @@
-"""The host tier as a `SharedStore`: what is written, read, forgotten and told of it. Real files throughout."""
+"""The host store as a `SharedStore`: writing, reading, expiry, privacy, clearing, description. On real files."""
 
 from __future__ import annotations
 
@@ -15,51 +15,33 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.cache.host import database
-from redshift_secrets.cache.host import paths as places
-from redshift_secrets.cache.host.paths import is_memory_backed
-from redshift_secrets.cache.host.store import HostStore, default_cache_dir
+from redshift_secrets.cache.host import database, paths
+from redshift_secrets.cache.host.paths import default_cache_dir, is_memory_backed
+from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal
 from tests.support.helpers import Crowd, in_child
 
-KEY = Fernet.generate_key().decode()
-SEAL = Seal([KEY])
 ROWS = {"ages": b"1 2", "password": b"hunter2hunter2"}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "host store?#%"  # what a URI would stumble over
-
-
-@pytest.fixture
-def store(folder, clock):
-    return HostStore(folder, SEAL, clock=clock)
-
-
-@pytest.fixture
-def later(clock):
-    return clock() + 100
-
-
 def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
-    """What somebody may do to the database behind our back."""
+    """Run a statement on the database, past the store."""
     with closing(sqlite3.connect(folder / "store.sqlite")) as connection, connection:
         return connection.execute(statement, values).fetchall()
 
 
 class TestRows:
-    def test_the_named_ones_are_read(self, store, later):
+    def test_the_named_rows_are_read(self, store, later):
         store.replace("g", ROWS, later)
         assert store.read("g", ["ages", "password", "other"]) == ROWS
         assert store.read("g", ["ages"]) == {"ages": b"1 2"}
         assert store.read("g", []) == {}
 
-    def test_another_process_reads_them(self, store, folder, clock, later):
+    def test_another_process_reads_them(self, store, folder, seal, clock, later):
         store.replace("g", ROWS, later)
-        assert in_child(lambda: HostStore(folder, SEAL, clock=clock).read("g", list(ROWS))) == ROWS
+        assert in_child(lambda: HostStore(folder, seal, clock=clock).read("g", list(ROWS))) == ROWS
 
-    def test_new_ones_are_all_that_the_group_has(self, store, later):
+    def test_new_rows_replace_all_rows_of_the_group(self, store, later):
         store.replace("g", ROWS, later)
         store.replace("other", {"n": b"kept"}, later)
         store.replace("g", {"ages": b"3 4"}, later)
@@ -73,15 +55,15 @@ class TestRows:
         for payload in (b"", bytes(range(256)) * 100):
             store.replace(text, {text: payload}, later)
             assert store.read(text, [text]) == {text: payload}
-        assert store.claim(text) is not None
+        assert store.try_lock(text) is not None
 
-    def test_threads_do_not_get_in_each_others_way(self, store, later):
+    def test_threads_do_not_disturb_each_other(self, store, later):
         numbers = iter(range(16))
 
         def work():
-            mine = f"g{next(numbers)}"
-            store.replace(mine, {"n": mine.encode()}, later)
-            return store.read(mine, ["n"])["n"].decode() == mine
+            group = f"g{next(numbers)}"
+            store.replace(group, {"n": group.encode()}, later)
+            return store.read(group, ["n"])["n"].decode() == group
 
         assert Crowd(16, work).outcomes() == [True] * 16
 
@@ -101,7 +83,7 @@ class TestRows:
         few = bytes_read(10)
         assert 0 < bytes_read(10_000) <= 4 * few  # a few pages more: the tree is deeper
 
-    def test_readers_are_not_shut_out_while_many_rows_are_written(self, store, folder, later):
+    def test_readers_are_not_blocked_while_many_rows_are_written(self, store, folder, later):
         store.replace("g", ROWS, later)
         seen = []
 
@@ -117,15 +99,15 @@ class TestRows:
         assert seen == [True] * 5
 
 
-class TestEnds:
-    def test_a_row_past_its_end_is_not_there(self, store, clock, later):
+class TestExpiry:
+    def test_an_expired_row_is_not_returned(self, store, clock, later):
         store.replace("g", ROWS, later)
         clock.now = later - 0.001
         assert store.read("g", list(ROWS)) == ROWS
         clock.now = later
         assert store.read("g", list(ROWS)) == {}
 
-    def test_a_clock_that_jumps_ahead_and_back_loses_at_most_the_cache(self, store, clock, later, caplog):
+    def test_a_clock_that_is_set_ahead_and_back_loses_at_most_the_cache(self, store, clock, later, caplog):
         store.replace("g", ROWS, later)
         clock.pass_(10**6)
         assert store.read("g", list(ROWS)) == {}
@@ -142,15 +124,15 @@ class TestEnds:
         clock.pass_(10**6)
         assert store.read("g", ["n"]) == {}
 
-    @pytest.mark.parametrize("end", [float("-inf"), 0.0, float("nan")])
-    def test_what_has_ended_before_it_is_written_empties_the_group(self, store, folder, later, end):
+    @pytest.mark.parametrize("expires_at", [float("-inf"), 0.0, float("nan")])
+    def test_rows_that_have_expired_before_they_are_written_empty_the_group(self, store, folder, later, expires_at):
         store.replace("g", ROWS, later)
         store.replace("other", {"n": b"kept"}, later)
-        store.replace("g", ROWS, end)
+        store.replace("g", ROWS, expires_at)
         assert store.read("g", list(ROWS)) == {}
         assert sql(folder, "SELECT DISTINCT grp FROM rows") == [(b"other",)]
 
-    def test_what_has_ended_is_removed_so_that_the_file_does_not_grow(self, store, folder, clock):
+    def test_expired_groups_are_removed_so_that_the_file_does_not_grow(self, store, folder, clock):
         sizes = []
         for _ in range(6):
             for number in range(20):
@@ -162,7 +144,7 @@ class TestEnds:
         assert sql(folder, "SELECT count(*) FROM rows") == [(1,)]
         assert sql(folder, "SELECT count(*) FROM groups") == [(1,)]
 
-    def test_what_would_take_too_much_room_is_not_written(self, store, folder, clock, later, monkeypatch, caplog):
+    def test_rows_that_would_make_the_file_too_large_are_not_written(self, store, folder, later, monkeypatch, caplog):
         monkeypatch.setattr(database, "_MAX_BYTES", 1 << 20)
         store.replace("g", ROWS, later)
         for _ in range(3):
@@ -174,13 +156,13 @@ class TestEnds:
 
 
 class TestPrivacy:
-    def test_only_the_user_may_look_whatever_the_umask(self, store, folder, later):
+    def test_only_the_user_has_access_whatever_the_umask(self, store, folder, later):
         def modes():
             os.umask(0)
             store.replace("g", ROWS, later)
-            claim = store.claim("g")
+            lease = store.try_lock("g")
             found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
-            claim.release()
+            lease.release()
             return found
 
         modes = in_child(modes)
@@ -195,24 +177,24 @@ class TestPrivacy:
         assert len(contents) > 1000
         assert b"hunter2" not in contents
 
-    def test_another_keys_store_is_empty_and_may_be_taken_over(self, store, folder, clock, later):
+    def test_rows_of_another_key_are_a_miss_and_may_be_replaced(self, store, folder, clock, later):
         store.replace("g", ROWS, later)
         other = HostStore(folder, Seal([Fernet.generate_key().decode()]), clock=clock)
         assert other.read("g", list(ROWS)) == {}
-        other.replace("g", {"n": b"theirs"}, later)
-        assert other.read("g", ["n"]) == {"n": b"theirs"}
+        other.replace("g", {"n": b"other"}, later)
+        assert other.read("g", ["n"]) == {"n": b"other"}
         assert store.read("g", ["n", *ROWS]) == {}
 
-    def test_a_new_key_in_front_of_the_old_one_opens_what_is_there(self, store, folder, clock, later):
-        store.replace("g", ROWS, later)
-        new = Fernet.generate_key().decode()
-        rotated = HostStore(folder, Seal([new, KEY]), clock=clock)
+    def test_a_new_key_in_front_of_the_old_one_opens_the_old_rows(self, folder, clock, later):
+        old, new = (Fernet.generate_key().decode() for _ in range(2))
+        before, rotated, after = (HostStore(folder, Seal(keys), clock=clock) for keys in ([old], [new, old], [new]))
+        before.replace("g", ROWS, later)
         assert rotated.read("g", list(ROWS)) == ROWS
         rotated.replace("g", ROWS, later)
-        assert HostStore(folder, Seal([new]), clock=clock).read("g", list(ROWS)) == ROWS
-        assert store.read("g", list(ROWS)) == {}
+        assert after.read("g", list(ROWS)) == ROWS
+        assert before.read("g", list(ROWS)) == {}
 
-    def test_a_row_copied_to_another_name_or_group_is_not_believed(self, store, folder, later):
+    def test_a_row_copied_to_another_name_or_group_is_a_miss(self, store, folder, later):
         store.replace("g", ROWS, later)
         sql(folder, "INSERT INTO rows SELECT grp, ?, sealed FROM rows WHERE name = ?", b"admin", b"password")
         sql(folder, "INSERT INTO rows SELECT ?, name, sealed FROM rows WHERE name = ?", b"h", b"password")
@@ -220,28 +202,28 @@ class TestPrivacy:
         assert store.read("g", ["admin", "password"]) == {"password": ROWS["password"]}
         assert store.read("h", ["password"]) == {}
 
-    def test_a_life_lengthened_in_the_clear_is_not_believed(self, store, folder, clock, later):
+    def test_an_expiry_extended_outside_the_seal_has_no_effect(self, store, folder, clock, later):
         store.replace("g", ROWS, later)
         sql(folder, "UPDATE groups SET expires_at = 1e300")
         clock.now = later
         assert store.read("g", list(ROWS)) == {}
 
-    def test_a_row_of_an_older_generation_does_not_get_among_the_new_ones(self, store, folder, later):
+    def test_a_row_of_an_older_generation_is_a_miss(self, store, folder, later):
         store.replace("g", ROWS, later)
         ((name, sealed),) = sql(folder, "SELECT name, sealed FROM rows WHERE name = ?", b"password")
         store.replace("g", {"ages": b"3 4"}, later)
         sql(folder, "INSERT INTO rows VALUES (?, ?, ?)", b"g", name, sealed)
         assert store.read("g", list(ROWS)) == {"ages": b"3 4"}
 
-    def test_what_is_no_row_of_ours_is_not_there(self, store, folder, later):
+    def test_values_that_the_store_never_wrote_are_a_miss(self, store, folder, seal, later):
         store.replace("g", ROWS, later)
-        for value in (7, "text", b"", SEAL.seal("g", "ages", b"short")):
+        for value in (7, "text", b"", seal.seal("g", "ages", b"short")):
             sql(folder, "UPDATE rows SET sealed = ?", value)
             assert store.read("g", list(ROWS)) == {}
 
 
 class TestMissing:
-    def test_a_store_that_is_not_there_is_empty_and_not_made_to_look(self, store, folder, caplog):
+    def test_a_missing_store_is_empty_and_reading_does_not_create_it(self, store, folder, caplog):
         assert store.read("g", ["n"]) == {}
         store.clear("g")
         store.clear()
@@ -249,16 +231,16 @@ class TestMissing:
         assert not folder.exists()
         assert caplog.records == []
 
-    def test_nothing_is_kept_open(self, store, later):
+    def test_no_file_is_kept_open(self, store, later):
         store.replace("g", ROWS, later)
         store.read("g", list(ROWS))
-        store.claim("g").release()
+        store.try_lock("g").release()
         if not os.path.isdir("/proc/self/fd"):
             pytest.skip("this system does not show what a process has open")
         links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
         assert not [link for link in links if "host store" in link]
 
-    def test_a_process_loads_no_more_than_it_needs(self, folder):
+    def test_a_process_loads_only_what_it_needs(self, folder):
         script = f"""
 import json, sys
 from pathlib import Path
@@ -266,12 +248,13 @@ from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal
 store = HostStore(Path({str(folder)!r}), Seal([sys.stdin.readline().strip()]), clock=lambda: 1.0)
 store.replace("g", {{"n": b"row"}}, 2.0)
-store.claim("g").release()
+store.try_lock("g").release()
 print(json.dumps([len(store.read("g", ["n"])), sorted({{"filelock", "platformdirs", "redis"}} & set(sys.modules))]))
 """
-        environment = {**os.environ, "PYTHONPATH": str(Path(places.__file__).parents[2])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(paths.__file__).parents[2])}
         command = [sys.executable, "-c", script]
-        done = subprocess.run(command, input=KEY, env=environment, capture_output=True, text=True, check=False)
+        key = Fernet.generate_key().decode()
+        done = subprocess.run(command, input=key, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == [1, []]
 
@@ -294,7 +277,8 @@ class TestClear:
         store.replace("g", ROWS, later)
         assert store.read("g", list(ROWS)) == ROWS
 
-    def test_where_one_group_cannot_be_removed_all_of_it_goes(self, store, folder, later):
+    @pytest.mark.usefixtures("impatient")
+    def test_where_one_group_cannot_be_removed_everything_is(self, store, folder, later):
         store.replace("g", ROWS, later)
         with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -303,7 +287,8 @@ class TestClear:
 
 
 class TestLocked:
-    def test_a_locked_store_is_a_miss_said_once(self, store, folder, clock, later, caplog):
+    @pytest.mark.usefixtures("impatient")
+    def test_a_locked_store_is_a_miss_and_logged_once(self, store, folder, clock, later, caplog):
         store.replace("g", ROWS, later)
         with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
@@ -319,27 +304,26 @@ class TestLocked:
 
 
 class TestDescription:
-    def test_tells_where_how_big_and_under_which_key(self, store, folder, clock, later):
+    def test_it_has_folder_size_counts_and_fingerprint(self, store, folder, seal, clock, later):
         store.replace("g", ROWS, later)
         store.replace("other", {"n": b"x"}, later + 10)
         info = store.describe()
         assert (info.folder, info.groups, info.rows) == (folder, 2, 3)
         assert info.size == os.stat(folder / "store.sqlite").st_size > 0
-        assert info.fingerprint == SEAL.fingerprint
+        assert info.fingerprint == seal.fingerprint
         clock.now = later
         assert (store.describe().groups, store.describe().rows) == (1, 1)
-        assert KEY not in repr(info)
 
-    def test_memory_is_told_from_disk(self, tmp_path, monkeypatch):
+    def test_memory_is_distinguished_from_disk(self, tmp_path, monkeypatch):
         mounts = tmp_path / "mounts"
         mounts.write_text(
             "/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/b /run/disk ext4 rw 0 0\n"
             "/dev/c /over ext4 rw 0 0\ntmpfs /over tmpfs rw 0 0\ntmpfs /with\\040space tmpfs rw 0 0\n"
         )
-        monkeypatch.setattr(places, "_MOUNTS", mounts)
-        asked = ["/x", "/run", "/run/user/1", "/runner", "/run/disk/x", "/over/x", "/with space/x"]
-        assert [is_memory_backed(Path(each)) for each in asked] == [False, True, True, False, False, True, True]
-        monkeypatch.setattr(places, "_MOUNTS", tmp_path / "missing")
+        monkeypatch.setattr(paths, "_MOUNTS", mounts)
+        folders = ["/x", "/run", "/run/user/1", "/runner", "/run/disk/x", "/over/x", "/with space/x"]
+        assert [is_memory_backed(Path(each)) for each in folders] == [False, True, True, False, False, True, True]
+        monkeypatch.setattr(paths, "_MOUNTS", tmp_path / "missing")
         assert not is_memory_backed(Path("/run"))
 
 
@@ -351,20 +335,20 @@ class TestFolder:
         assert default_cache_dir("/somewhere/else", environ) == Path("/somewhere/else")
         assert default_cache_dir("~/store", environ) == default_cache_dir("store", environ) == tmp_path / "store"
 
-    def test_else_in_the_users_runtime_folder(self, tmp_path):
+    def test_else_in_the_runtime_folder_of_the_user(self, tmp_path):
         assert default_cache_dir(None, {"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "redshift-secrets"
 
-    @pytest.mark.parametrize("runtime", ["", "relative", "/does/not/exist", "ours no more"])
+    @pytest.mark.parametrize("runtime", ["", "relative", "/does/not/exist", "of another user"])
     def test_else_in_shared_memory(self, tmp_path, monkeypatch, runtime):
         self.shared_memory(tmp_path, monkeypatch, "tmpfs")
-        if runtime == "ours no more":
+        if runtime == "of another user":
             runtime = str(tmp_path)
             uid = os.geteuid() + 1
             monkeypatch.setattr(os, "geteuid", lambda: uid)
         expected = tmp_path / "shm" / f"redshift-secrets-{os.geteuid()}"
         assert default_cache_dir(None, {"XDG_RUNTIME_DIR": runtime}) == expected
 
-    def test_else_in_the_users_cache(self, tmp_path, monkeypatch):
+    def test_else_in_the_cache_folder_of_the_user(self, tmp_path, monkeypatch):
         self.shared_memory(tmp_path, monkeypatch, "ext4")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -377,5 +361,5 @@ class TestFolder:
     def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         (tmp_path / "shm").mkdir()
         (tmp_path / "mounts").write_text(f"disk / ext4 rw 0 0\nshm {tmp_path / 'shm'} {kind} rw 0 0\n")
-        monkeypatch.setattr(places, "_SHARED_MEMORY", tmp_path / "shm")
-        monkeypatch.setattr(places, "_MOUNTS", tmp_path / "mounts")
+        monkeypatch.setattr(paths, "_SHARED_MEMORY", tmp_path / "shm")
+        monkeypatch.setattr(paths, "_MOUNTS", tmp_path / "mounts")

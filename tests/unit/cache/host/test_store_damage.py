@@ -1,4 +1,4 @@
-"""The host tier on bad ground: flipped bits, full disks, folders of somebody else. A miss each time, said once."""
+"""A corrupt host store, a full disk, a folder that others may enter: each is a miss, and is logged once."""
 
 from __future__ import annotations
 
@@ -9,31 +9,14 @@ import subprocess
 from contextlib import closing, suppress
 
 import pytest
-from cryptography.fernet import Fernet
 
 from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal, host_key
 from tests.support.helpers import Crowd, in_child
 
-SEAL = Seal([Fernet.generate_key().decode()])
 ROWS = {"ages": b"1 2", "password": b"hunter2" * 10}
 OTHER = {"n": b"other"}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def store(folder, clock):
-    return HostStore(folder, SEAL, clock=clock)
-
-
-@pytest.fixture
-def later(clock):
-    return clock() + 100
 
 
 @pytest.fixture
@@ -44,26 +27,26 @@ def path(store, folder, later):
     return folder / "store.sqlite"
 
 
-def parts_of(rows: dict[str, bytes], whole: dict[str, bytes]) -> bool:
+def is_part(rows: dict[str, bytes], whole: dict[str, bytes]) -> bool:
     return rows.items() <= whole.items()
 
 
 def works(store: HostStore, later: float) -> bool:
-    """Whether the store keeps what it is given, if need be at the second try: some damage shows after a write only."""
+    """Whether the store keeps what is written, at the second try at the latest: some corruption shows only after a write."""
     new = {"ages": b"3 4", "more": b"x" * 100}
 
-    def kept() -> bool:
+    def keeps() -> bool:
         store.replace("g", new, later)
         found = store.read("g", [*ROWS, *new])
         assert found in (new, {})
-        assert parts_of(store.read("other", ["n"]), OTHER)
+        assert is_part(store.read("other", ["n"]), OTHER)
         return found == new
 
-    return kept() or kept()
+    return keeps() or keeps()
 
 
-class TestDamage:
-    def test_no_flipped_bits_anywhere_are_believed_or_keep_it_from_working(self, path, folder, clock, later):
+class TestCorruption:
+    def test_flipped_bits_never_change_a_row_and_the_store_goes_on_working(self, path, folder, seal, clock, later):
         sound = path.read_bytes()
         offsets = [offset for offset, byte in enumerate(sound) if byte or offset < 200 or offset % 256 == 0]
         assert len(offsets) > 500
@@ -72,38 +55,38 @@ class TestDamage:
             flipped = bytearray(sound)
             flipped[offset] ^= 0xFF if turn % 2 else 1 << turn % 8
             path.write_bytes(flipped)
-            store = HostStore(folder, SEAL, clock=clock)
+            store = HostStore(folder, seal, clock=clock)
             rows = store.read("g", list(ROWS))
-            assert parts_of(rows, ROWS), offset
-            assert parts_of(store.read("other", ["n"]), OTHER), offset
+            assert is_part(rows, ROWS), offset
+            assert is_part(store.read("other", ["n"]), OTHER), offset
             assert works(store, later), offset
             lost += rows != ROWS
-        assert lost > 100  # it did hit something
+        assert lost > 100  # some of the bits mattered
 
     @pytest.mark.parametrize("left", [0, 1, 15, 16, 99, 100, 512, 8191, 8192, 8193, 16384, 20000])
-    def test_a_file_that_was_cut_off(self, path, store, later, left):
+    def test_a_truncated_file(self, path, store, later, left):
         assert left < path.stat().st_size
         os.truncate(path, left)
-        assert parts_of(store.read("g", list(ROWS)), ROWS)
+        assert is_part(store.read("g", list(ROWS)), ROWS)
         assert works(store, later)
 
     @pytest.mark.parametrize("content", [b"hunter2" * 3000, bytes(30000), b"SQLite format 3\0" * 1000])
-    def test_a_file_that_is_something_else_is_replaced_and_said_once(self, path, store, later, caplog, content):
+    def test_a_file_that_is_no_database_is_replaced_and_logged_once(self, path, store, later, caplog, content):
         path.write_bytes(content)
         assert store.read("g", list(ROWS)) == {}
         assert works(store, later)
         assert len(caplog.messages) <= 1
         assert "hunter2" not in caplog.text
 
-    def test_what_was_damaged_is_said_with_its_place(self, path, store, caplog):
+    def test_the_log_names_the_corrupt_file(self, path, store, caplog):
         path.write_bytes(b"x" * 30000)
         for _ in range(3):
             assert store.read("g", list(ROWS)) == {}
         (message,) = caplog.messages
         assert str(path) in message
-        assert "damaged" in message
+        assert "was corrupt and has been deleted" in message
 
-    def test_a_journal_of_somebody_else_is_not_played_into_the_next_store(self, path, store, folder, later):
+    def test_a_foreign_journal_is_not_played_into_the_next_database(self, path, store, folder, later):
         path.write_bytes(b"x" * 30000)
         (folder / "store.sqlite-journal").write_bytes(bytes.fromhex("d9d505f920a163d7") + b"\xff" * 5000)
         assert store.read("g", list(ROWS)) == {}
@@ -112,118 +95,120 @@ class TestDamage:
     @pytest.mark.parametrize(
         "change", ["PRAGMA user_version = 2", "PRAGMA user_version = 0", "DROP TABLE rows", "DROP TABLE groups"]
     )
-    def test_another_versions_store_is_replaced(self, path, store, later, change):
+    def test_the_database_of_another_version_is_replaced(self, path, store, later, change):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(change)
-        assert parts_of(store.read("g", list(ROWS)), ROWS)
+        assert is_part(store.read("g", list(ROWS)), ROWS)
         assert works(store, later)
 
-    def test_only_one_of_many_who_notice_puts_it_away(self, path, folder, clock, later, caplog):
+    def test_one_of_many_processes_deletes_it(self, path, folder, seal, clock, later, caplog):
         path.write_bytes(b"x" * 30000)
 
-        def look() -> int:
+        def read() -> int:
             caplog.clear()
-            assert HostStore(folder, SEAL, clock=clock).read("g", list(ROWS)) == {}
+            assert HostStore(folder, seal, clock=clock).read("g", list(ROWS)) == {}
             return len(caplog.messages)
 
-        assert sum(Crowd(8, lambda: in_child(look)).outcomes()) == 1
+        assert sum(Crowd(8, lambda: in_child(read)).outcomes()) == 1
         assert os.listdir(folder) == []
-        assert works(HostStore(folder, SEAL, clock=clock), later)
+        assert works(HostStore(folder, seal, clock=clock), later)
 
-    def test_many_who_put_it_away_and_write_get_what_is_right_or_nothing(self, path, folder, clock, later):
+    def test_many_processes_that_replace_it_read_what_they_wrote_or_nothing(self, path, folder, seal, clock, later):
         path.write_bytes(b"x" * 30000)
 
         def write() -> bool:
-            mine, group = HostStore(folder, SEAL, clock=clock), str(os.getpid())
-            mine.replace(group, {"n": group.encode()}, later)
-            return mine.read(group, ["n"]) in ({}, {"n": group.encode()})
+            store, group = HostStore(folder, seal, clock=clock), str(os.getpid())
+            store.replace(group, {"n": group.encode()}, later)
+            return store.read(group, ["n"]) in ({}, {"n": group.encode()})
 
         assert Crowd(8, lambda: in_child(write)).outcomes() == [True] * 8
-        assert works(HostStore(folder, SEAL, clock=clock), later)
+        assert works(HostStore(folder, seal, clock=clock), later)
 
-    def test_what_is_put_away_by_another_process_in_between_is_written_all_the_same(
+    def test_a_write_succeeds_where_another_process_deletes_the_database_first(
         self, path, store, later, monkeypatch, caplog
     ):
         real = database.replace
 
-        def too_late(*args: object) -> bool:
+        def after_deletion(*args: object) -> bool:
             monkeypatch.undo()
             path.unlink()
             return real(*args)
 
-        monkeypatch.setattr(database, "replace", too_late)
+        monkeypatch.setattr(database, "replace", after_deletion)
         store.replace("g", {"ages": b"new"}, later)
         assert store.read("g", ["ages"]) == {"ages": b"new"}
         assert caplog.messages == []
 
-    def test_a_new_store_put_there_since_is_left_alone(self, path, store, folder, clock, later, monkeypatch):
+    def test_a_database_that_has_replaced_the_corrupt_one_is_not_deleted(
+        self, path, store, folder, seal, clock, later, monkeypatch
+    ):
         path.write_bytes(b"x" * 30000)
-        other = HostStore(folder, SEAL, clock=clock)
-        real = database.is_damage
+        other = HostStore(folder, seal, clock=clock)
+        real = database.is_corruption
 
-        def while_the_other_is_faster(error: Exception) -> bool:
+        def after_replacement(error: Exception) -> bool:
             monkeypatch.undo()
             other.replace("other", OTHER, later)
             return real(error)
 
-        monkeypatch.setattr(database, "is_damage", while_the_other_is_faster)
+        monkeypatch.setattr(database, "is_corruption", after_replacement)
         assert store.read("g", list(ROWS)) == {}
         assert other.read("other", ["n"]) == OTHER
 
-    @pytest.mark.parametrize("whole", [True, False])
-    def test_what_is_deleted_under_it(self, path, store, folder, later, caplog, whole):
-        shutil.rmtree(folder) if whole else path.unlink()
+    @pytest.mark.parametrize("what", ["file", "folder"])
+    def test_a_deleted_store_is_a_miss_without_a_log_line(self, path, store, folder, later, caplog, what):
+        shutil.rmtree(folder) if what == "folder" else path.unlink()
         assert store.read("g", list(ROWS)) == {}
         assert store.describe().groups == 0
         assert caplog.messages == []
         assert works(store, later)
 
 
-class TestSomebodyElses:
-    def unused(self, store, caplog, saying):
+class TestNotPrivate:
+    def assert_unused(self, store, caplog, reason):
         """Nothing is read, written or locked there, and one line says why."""
         before = sorted(os.listdir(store.describe().folder))
         store.replace("g", {"ages": b"new"}, 1e12)
         assert store.read("g", list(ROWS)) == {}
-        claims = [store.claim("g") for _ in range(3)]
-        assert None not in claims
-        for claim in claims:
-            claim.release()
+        leases = [store.try_lock("g") for _ in range(3)]
+        assert None not in leases
+        for lease in leases:
+            lease.release()
         store.clear("g")
         store.clear()
         assert store.describe().rows == 0
         assert sorted(os.listdir(store.describe().folder)) == before
         (message,) = caplog.messages
-        assert saying in message
+        assert reason in message
         assert "remove it" in message
 
     def test_a_folder_of_another_user(self, path, store, folder, caplog):
         if os.geteuid() != 0:
             pytest.skip("only root can give a folder away")
         os.chown(folder, 65534, -1)
-        self.unused(store, caplog, "belongs to user 65534")
+        self.assert_unused(store, caplog, "belongs to user 65534")
 
     @pytest.mark.parametrize("mode", [0o750, 0o707, 0o701])
     def test_a_folder_that_is_open_to_others(self, path, store, folder, caplog, mode):
         folder.chmod(mode)
-        self.unused(store, caplog, "open to others")
+        self.assert_unused(store, caplog, "open to others")
 
     def test_a_link_to_a_folder(self, path, store, folder, caplog, tmp_path):
         folder.rename(tmp_path / "elsewhere")
         folder.symlink_to(tmp_path / "elsewhere")
-        self.unused(store, caplog, "not a folder itself")
+        self.assert_unused(store, caplog, "not a folder itself")
 
     def test_a_file(self, folder, store, caplog):
         folder.write_text("hello")
         assert store.read("g", ["n"]) == {}
-        assert store.claim("g") is not None
+        assert store.try_lock("g") is not None
         assert folder.read_text() == "hello"
         assert len(caplog.messages) == 1
 
 
 @pytest.fixture
 def mount(tmp_path):
-    """Mount a small memory disk with these options, or skip."""
+    """A function that mounts a small memory disk with the given options and returns its path; skips where it may not."""
     point = tmp_path / "disk"
     point.mkdir()
     mounted = []
@@ -253,9 +238,9 @@ class TestDisk:
                 file.write(b"x" * 4096)
         assert os.statvfs(disk).f_bavail == 0
 
-    def test_full_under_load_loses_nothing_but_what_is_written(self, mount, clock, later, caplog):
+    def test_on_a_full_disk_the_old_rows_stay(self, mount, seal, clock, later, caplog):
         disk = mount("size=256k")
-        store = HostStore(disk / "store", SEAL, clock=clock)
+        store = HostStore(disk / "store", seal, clock=clock)
         store.replace("g", ROWS, later)
         self.fill(disk)
         for number in range(5):
@@ -264,16 +249,16 @@ class TestDisk:
             assert store.read("g", list(ROWS)) == ROWS
         assert len(caplog.messages) == 1
         assert "full" in caplog.text
-        first, second = store.claim("g"), store.claim("g")
+        first, second = store.try_lock("g"), store.try_lock("g")
         assert first is not None
         assert second is None
         first.release()
         (disk / "ballast").unlink()
         assert works(store, later)
 
-    def test_a_full_disk_can_be_emptied(self, mount, clock, later):
+    def test_a_full_store_can_be_cleared(self, mount, seal, clock, later):
         disk = mount("size=256k")
-        store = HostStore(disk / "store", SEAL, clock=clock)
+        store = HostStore(disk / "store", seal, clock=clock)
         for group in ("g", "other"):
             store.replace(group, {"ages": b"x" * 20_000}, later)
         self.fill(disk)
@@ -283,15 +268,15 @@ class TestDisk:
         assert [store.read(group, ["ages"]) for group in ("g", "other")] == [{}, {}]
         assert works(store, later)
 
-    def test_full_before_there_is_a_store(self, mount, clock, later, caplog):
+    def test_a_disk_that_is_full_before_there_is_a_store(self, mount, seal, clock, later, caplog):
         disk = mount("size=64k,nr_inodes=3")
         self.fill(disk)
         (disk / "another").mkdir()
-        store = HostStore(disk / "store", SEAL, clock=clock)
+        store = HostStore(disk / "store", seal, clock=clock)
         for _ in range(3):
             store.replace("g", ROWS, later)
             assert store.read("g", list(ROWS)) == {}
-            assert store.claim("g") is not None
+            assert store.try_lock("g") is not None
         assert len(caplog.messages) == 1
         with pytest.raises(OSError, match="No space left"):
             host_key(disk / "store")
@@ -305,14 +290,14 @@ class TestDisk:
         (disk / "ballast").unlink()
         Seal([host_key(disk / "store")])
 
-    def test_read_only(self, mount, clock, later, caplog):
+    def test_a_read_only_disk(self, mount, seal, clock, later, caplog):
         disk = mount("size=256k")
-        store = HostStore(disk / "store", SEAL, clock=clock)
+        store = HostStore(disk / "store", seal, clock=clock)
         store.replace("g", ROWS, later)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         for _ in range(3):
             store.replace("g", {"ages": b"new"}, later)
             assert store.read("g", list(ROWS)) == ROWS
-            assert store.claim("g") is not None
-        assert 1 <= len(caplog.messages) <= 3  # one for each thing that cannot be done
-        assert "damaged" not in caplog.text
+            assert store.try_lock("g") is not None
+        assert 1 <= len(caplog.messages) <= 3  # one for each kind of failure
+        assert "corrupt" not in caplog.text

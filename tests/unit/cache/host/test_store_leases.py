@@ -1,4 +1,4 @@
-"""The host tier among processes: one renews, whoever dies frees the others, and nothing crosses a fork."""
+"""The host store among processes: leases exclude each other and end with their process, rows are whole or missing."""
 
 from __future__ import annotations
 
@@ -11,60 +11,43 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 
+from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.sealing import Seal
 from tests.support.helpers import BOUND, Crowd, in_child
-
-SEAL = Seal([Fernet.generate_key().decode()])
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def store(folder, clock):
-    return HostStore(folder, SEAL, clock=clock)
-
-
-@pytest.fixture
-def later(clock):
-    return clock() + 100
 
 
 class Child:
-    """A forked process that says when it is where the test wants it, and stays there until it is killed or told to end."""
+    """A forked process that calls `work`, and pauses where that calls its argument, until `kill` or `end`."""
 
     def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
         here, there = os.pipe()
-        self._told, self._tell = os.pipe()
+        go_on, self._go_on = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._tell)
+            os.close(self._go_on)
 
-            def stay() -> None:
+            def pause() -> None:
                 os.write(there, b"!")
-                os.read(self._told, 1)
+                os.read(go_on, 1)
 
             status = 1
             try:
-                work(stay)
+                work(pause)
                 status = 0
             finally:
                 os._exit(status)
         os.close(there)
-        os.close(self._told)
-        assert os.read(here, 1) == b"!", "the child died"
+        os.close(go_on)
+        assert os.read(here, 1) == b"!", "the child ended early"
         os.close(here)
 
     def end(self) -> int:
-        """Let it go on to its end and return its exit status."""
-        os.close(self._tell)
+        """Let it continue to its end and return its exit status."""
+        os.close(self._go_on)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def kill(self) -> None:
@@ -72,145 +55,149 @@ class Child:
         self.end()
 
 
-def get(store: HostStore, group: str = "g"):
-    claim = store.claim(group)
-    assert claim is not None, "another process has the claim"
-    return claim
+def lock(store: HostStore, group: str = "g"):
+    lease = store.try_lock(group)
+    assert lease is not None, "another one has the lease"
+    return lease
 
 
-def claimable(store: HostStore, group: str = "g") -> bool:
-    claim = store.claim(group)
-    if claim is None:
+def is_free(store: HostStore, group: str = "g") -> bool:
+    lease = store.try_lock(group)
+    if lease is None:
         return False
-    claim.release()
+    lease.release()
     return True
 
 
-class TestClaims:
+class TestLeases:
     def test_one_at_a_time_for_each_group(self, store):
-        first = get(store)
-        assert store.claim("g") is None
-        assert claimable(store, "other")
+        first = lock(store)
+        assert store.try_lock("g") is None
+        assert is_free(store, "other")
         first.release()
-        assert claimable(store)
+        assert is_free(store)
 
-    def test_releasing_twice_does_not_free_the_next_holder(self, store):
-        first = get(store)
+    def test_releasing_twice_does_not_release_the_next_lease(self, store):
+        first = lock(store)
         first.release()
-        second = get(store)
+        second = lock(store)
         first.release()
-        assert not claimable(store)
+        assert not is_free(store)
         second.release()
 
     def test_threads_exclude_each_other(self, store):
-        claims = Crowd(8, lambda: store.claim("g")).outcomes()
-        assert sorted(claim is None for claim in claims) == [False] + [True] * 7
+        leases = Crowd(8, lambda: store.try_lock("g")).outcomes()
+        assert sorted(lease is None for lease in leases) == [False] + [True] * 7
 
     def test_processes_exclude_each_other(self, store):
-        child = Child(lambda stay: (get(store), stay()))
-        assert not claimable(store)
+        child = Child(lambda pause: (lock(store), pause()))
+        assert not is_free(store)
         assert child.end() == 0
-        assert claimable(store)
+        assert is_free(store)
 
-    def test_racing_processes_are_never_in_there_together(self, store, folder, tmp_path):
+    def test_of_racing_processes_one_at_a_time_has_the_lease(self, store, folder, tmp_path):
         inside, count = tmp_path / "inside", 6
 
         def race() -> int:
             won = 0
             while won < 10:
-                claim = store.claim("g")
-                if claim is not None:
-                    os.mkdir(inside)  # fails where another one is in there
+                lease = store.try_lock("g")
+                if lease is not None:
+                    os.mkdir(inside)  # fails where another process has the lease too
                     os.rmdir(inside)
-                    claim.release()
+                    lease.release()
                     won += 1
             return won
 
         assert Crowd(count, lambda: in_child(race)).outcomes() == [10] * count
         assert os.listdir(folder) == []
 
-    def test_a_killed_holder_frees_the_others(self, store):
-        child = Child(lambda stay: (get(store), stay()))
-        assert not claimable(store)
+    def test_the_lease_of_a_killed_process_is_free(self, store):
+        child = Child(lambda pause: (lock(store), pause()))
+        assert not is_free(store)
         child.kill()
-        assert claimable(store)
+        assert is_free(store)
 
-    def test_a_killed_holder_frees_the_others_while_a_child_of_it_lives_on(self, store, tmp_path):
+    def test_the_lease_of_a_killed_process_is_free_while_its_child_runs(self, store, tmp_path):
         grandchild = tmp_path / "pid"
 
-        def work(stay: Callable[[], None]) -> None:
-            claim = get(store)
-            grandchild.write_text(str(Child(lambda sit: (sit(), sit())).pid))
-            stay()
-            claim.release()
+        def work(pause: Callable[[], None]) -> None:
+            lease = lock(store)
+            grandchild.write_text(str(Child(lambda wait: (wait(), wait())).pid))
+            pause()
+            lease.release()
 
         child = Child(work)
         child.kill()
         try:
-            os.kill(int(grandchild.read_text()), 0)  # it is alive
-            assert claimable(store)
+            os.kill(int(grandchild.read_text()), 0)  # raises unless it is running
+            assert is_free(store)
         finally:
             os.kill(int(grandchild.read_text()), signal.SIGKILL)
 
-    def test_a_child_has_nothing_of_its_parents_claim(self, store):
-        claim = get(store)
+    def test_a_child_does_not_inherit_its_parents_lease(self, store):
+        lease = lock(store)
 
         def in_the_child() -> list[bool]:
-            before = claimable(store)
-            claim.release()
-            return [before, claimable(store)]
+            before = is_free(store)
+            lease.release()
+            return [before, is_free(store)]
 
         assert in_child(in_the_child) == [False, False]
-        assert not claimable(store)
-        claim.release()
-        assert claimable(store)
+        assert not is_free(store)
+        lease.release()
+        assert is_free(store)
 
-    def test_a_child_that_lives_on_does_not_keep_what_its_parent_released(self, store):
-        claim = get(store)
-        child = Child(lambda stay: stay())
-        claim.release()
-        assert claimable(store)
+    def test_a_running_child_does_not_keep_the_lease_that_its_parent_released(self, store):
+        lease = lock(store)
+        child = Child(lambda pause: pause())
+        lease.release()
+        assert is_free(store)
         assert child.end() == 0
 
-    def test_a_program_that_is_started_does_not_keep_it_either(self, store):
-        claim = get(store)
+    def test_a_started_program_does_not_keep_the_lease_that_its_parent_released(self, store):
+        lease = lock(store)
         program = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
         try:
-            claim.release()
-            assert claimable(store)
+            lease.release()
+            assert is_free(store)
             assert program.poll() is None
         finally:
             program.communicate(b"\n")
 
-    def test_lock_files_do_not_pile_up(self, store, folder, clock, later):
+    def test_lock_files_do_not_accumulate(self, store, folder, clock, later):
         for number in range(20):
-            get(store, f"group {number}").release()
+            lock(store, f"group {number}").release()
         assert os.listdir(folder) == []
 
-        def killed(stay: Callable[[], None]) -> None:
-            for number in range(5):
-                assert store.claim(f"group {number}")
-            stay()
+        def lock_five(pause: Callable[[], None]) -> None:
+            leases = [lock(store, f"group {number}") for number in range(5)]
+            pause()
+            del leases
 
-        Child(killed).kill()
-        held = get(store, "held")
+        Child(lock_five).kill()
+        held = lock(store, "held")
         assert len(os.listdir(folder)) == 6
         clock.now = time.time()
         store.replace("g", {"n": b"x"}, clock() + 100)
-        assert len(os.listdir(folder)) == 7  # they may be somebody's
+        assert len(os.listdir(folder)) == 7  # the locks are young, and may be in use
         clock.pass_(3601)
         store.replace("g", {"n": b"x"}, clock() + 100)
-        assert len(os.listdir(folder)) == 2  # the store, and what is held
-        assert not claimable(store, "held")
+        assert len(os.listdir(folder)) == 2  # the store, and the lock that is held
+        assert not is_free(store, "held")
         held.release()
 
-    def test_a_claim_that_is_forgotten_is_free(self, store):
-        claim = store.claim("g")
-        del claim
-        assert claimable(store)
+    def test_a_lease_that_is_garbage_collected_is_free(self, store):
+        lease = store.try_lock("g")
+        del lease
+        assert is_free(store)
 
 
 class TestManyProcesses:
+    @pytest.fixture(autouse=True)
+    def patient(self, monkeypatch):
+        monkeypatch.setattr(database, "_WRITE_WAIT_SECONDS", BOUND)
+
     def test_fifty_children_of_a_busy_parent_read_at_once(self, store, later):
         # The parent's threads are in the middle of sqlite3 calls when it forks.
         store.replace("g", {"n": b"row"}, later)
@@ -229,7 +216,7 @@ class TestManyProcesses:
 
         def read() -> bool:
             while store.read("g", ["n"]) != {"n": b"row"}:
-                pass  # locked for too long, which is a miss
+                pass  # the database was locked for too long, which is a miss
             return True
 
         try:
@@ -241,7 +228,7 @@ class TestManyProcesses:
                 thread.join(BOUND)
         assert not any(thread.is_alive() for thread in threads)
 
-    def test_no_write_of_many_at_once_is_lost(self, store, later):
+    def test_no_write_of_twelve_processes_at_once_is_lost(self, store, later):
         def write(number: int) -> bool:
             for _ in range(5):
                 store.replace(f"group {number}", {"n": b"%d" % number}, later)
@@ -252,7 +239,7 @@ class TestManyProcesses:
         for number in range(12):
             assert store.read(f"group {number}", ["n"]) == {"n": b"%d" % number}
 
-    def test_readers_never_see_half_of_a_group(self, store, later):
+    def test_readers_never_see_part_of_a_group(self, store, later):
         names = [str(number) for number in range(40)]
 
         def replace(generation: int) -> None:
@@ -268,44 +255,53 @@ class TestManyProcesses:
         with children(2, write) as statuses:
             while len(seen) < 300:
                 rows = store.read("g", names)
-                assert len(rows) in (0, len(names))  # none at all where the store was locked too long
+                assert len(rows) in (0, len(names))  # none where the database was locked for too long
                 assert len(set(rows.values())) <= 1
                 seen += [set(rows.values())]
             assert statuses() == [0, 0]
         assert any(seen)
 
-    @pytest.mark.parametrize("nap", [number / 500 for number in range(10)])
-    def test_a_writer_that_is_killed_leaves_all_of_a_group_or_none(self, store, later, nap):
-        names = [str(number) for number in range(300)]
+    @pytest.mark.parametrize("calls", range(0, 1800, 180))
+    def test_a_writer_that_is_killed_leaves_the_old_rows_or_the_new_ones(self, store, later, calls):
+        names, replace = [str(number) for number in range(300)], database.replace
+        store.replace("g", dict.fromkeys(names, b"before" * 100), later)
 
-        def write(stay: Callable[[], None]) -> None:
-            threading.Thread(target=stay, daemon=True).start()
-            for generation in range(10**6):
-                store.replace("g", dict.fromkeys(names, b"%d" % generation * 200), later)
+        def write(pause: Callable[[], None]) -> None:
+            made = 0
 
-        child = Child(write)
-        threading.Event().wait(nap)  # not to wait for anything, but to be killed at another point each time
-        child.kill()
+            def count(_frame: object, event: str, _argument: object) -> None:
+                nonlocal made
+                made += event == "c_call"  # most of these calls are into SQLite
+                if made > calls:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            def replace_and_count(*arguments: Any) -> bool:
+                sys.setprofile(count)
+                return replace(*arguments)
+
+            database.replace = replace_and_count
+            pause()
+            store.replace("g", dict.fromkeys(names, b"after" * 100), later)
+
+        assert Child(write).end() == -signal.SIGKILL
         rows = store.read("g", names)
-        assert len(rows) in (0, len(names))
-        assert len(set(rows.values())) <= 1
+        assert len(rows) == len(names)
+        assert set(rows.values()) in ({b"before" * 100}, {b"after" * 100})
         store.replace("g", {"n": b"after"}, later)
         assert store.read("g", ["n"]) == {"n": b"after"}
 
-    def test_a_writer_killed_in_the_middle_leaves_what_was_there(self, store, folder, later):
+    def test_a_writer_that_is_killed_halfway_leaves_the_rows_before_it(self, store, folder, later):
         store.replace("g", dict.fromkeys(map(str, range(500)), b"before"), later)
 
-        class DiesHalfway(dict):
+        class KilledHalfway(dict):
             def items(self):
                 yield from list(super().items())[:400]
                 assert Path(folder / "store.sqlite-journal").exists()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def write(stay: Callable[[], None]) -> None:
-            from redshift_secrets.cache.host import database
-
-            stay()
-            sealed = DiesHalfway({str(number): b"after" * 500 for number in range(500)})
+        def write(pause: Callable[[], None]) -> None:
+            pause()
+            sealed = KilledHalfway({str(number): b"after" * 500 for number in range(500)})
             database.replace(folder / "store.sqlite", "g", database.Rows(b"after", sealed), later, later - 1)
 
         assert Child(write).end() == -signal.SIGKILL
@@ -315,7 +311,8 @@ class TestManyProcesses:
 
 @contextmanager
 def children(count: int, work: Callable[..., bool]):
-    """Start `count` children at once; what it gives returns their exit statuses, 0 where `work` returned `True`."""
+    """Start `count` children at once; yields a function that waits for them and returns their exit statuses, 0 where
+    `work` returned `True`."""
     pids = []
     for number in range(count):
         pid = os.fork()
@@ -347,4 +344,4 @@ def children(count: int, work: Callable[..., bool]):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
             except ChildProcessError:
-                pass  # it has been waited for
+                pass  # it has ended before
