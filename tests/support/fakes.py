@@ -1,4 +1,4 @@
-"""Stand-ins for time and AWS that tests of single parts share. End-to-end tests use the real stand-in instead."""
+"""Fakes of time and AWS for unit tests. End-to-end tests use the laptop stand-in instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPOCH = 1_800_000_000.0
 
 
 class Clock:
-    """Seconds since the epoch that pass only when a test says so."""
+    """Seconds since the epoch, which pass only when a test says so."""
 
     def __init__(self, now: float = EPOCH) -> None:
         self.now = now
@@ -28,7 +28,7 @@ class Clock:
 
 
 def cluster(identifier: str = "prod", tags: dict[str, str] | None = None, **changes: object) -> Warehouse:
-    """A cluster that takes logins, tagged `airflow:conn-id = analytics` unless told otherwise."""
+    """Return a cluster that accepts logins, by default tagged `airflow:conn-id = analytics`."""
     warehouse = Warehouse(
         kind="cluster",
         identifier=identifier,
@@ -46,7 +46,7 @@ def cluster(identifier: str = "prod", tags: dict[str, str] | None = None, **chan
 
 
 def workgroup(identifier: str = "adhoc", tags: dict[str, str] | None = None, **changes: object) -> Warehouse:
-    """A Serverless workgroup that takes logins."""
+    """Return a Serverless workgroup that accepts logins."""
     return cluster(
         identifier,
         tags,
@@ -62,9 +62,9 @@ def denied(operation: str = "redshift:DescribeClusters") -> AwsError:
 
 
 class FakeAws:
-    """A stand-in for `AwsClient` that answers from lists and counts the calls it gets.
+    """An `AwsClient` that answers from lists and counts its calls.
 
-    `failing` holds scopes that cannot be listed. `hold` makes listing and minting wait until the event is set.
+    `failing` has the scopes that cannot be listed. While `hold` is not set, every call waits for it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The keeper of what exists: its ages and how its scopes fail, section 6 of the design."""
+"""The catalog: its ages, scopes that fail or do not answer, and the deadline of a lookup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 from redshift_secrets.errors import CatalogUnavailableError, DeadlineError
 from redshift_secrets.model import Scope
 from tests.support.fakes import Clock, FakeAws, cluster, denied, workgroup
-from tests.support.helpers import BOUND, Crowd, WatchedDeadline, all_refreshes_done, catalog_of, spent, taken
+from tests.support.helpers import (
+    BOUND,
+    WatchedDeadline,
+    all_refreshes_done,
+    get_snapshot,
+    make_catalog,
+    past_deadline,
+)
 
 CLUSTERS = Scope("cluster", "eu-west-1", None)
 WORKGROUPS = Scope("workgroup", "eu-west-1", None)
@@ -21,7 +28,7 @@ ADHOC = workgroup(tags={"airflow:conn-id": "adhoc"})
 
 
 class HeldScopes(FakeAws):
-    """Holds up the listing of single scopes; the others wait until all of those are held, then let time pass."""
+    """Delays the listing of single scopes; the other listings wait until those have begun, and then let time pass."""
 
     def __init__(self, *args, held, monotonic, **kwargs):
         super().__init__(*args, **kwargs)
@@ -48,19 +55,19 @@ def aws(clock):
 
 @pytest.fixture
 def catalog(aws):
-    return catalog_of(aws)
+    return make_catalog(aws)
 
 
 class TestAges:
-    def test_everything_is_listed_once_and_then_known(self, aws, catalog, clock):
+    def test_every_scope_is_listed_once_until_the_catalog_is_stale(self, aws, catalog, clock):
         for _ in range(100):
-            assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+            assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
         clock.pass_(TTL - 0.001)
-        taken(catalog)
+        get_snapshot(catalog)
         assert aws.calls == {"list": 2}
 
-    def test_a_stale_catalog_is_served_at_once_and_renewed_behind_the_lookup(self, aws, catalog, clock):
-        taken(catalog)
+    def test_a_stale_catalog_is_returned_at_once_and_refreshed_behind_the_lookup(self, aws, catalog, clock):
+        get_snapshot(catalog)
         clock.pass_(TTL)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         aws.hold = threading.Event()
@@ -69,120 +76,109 @@ class TestAges:
         assert deadline.waits == 0
         aws.hold.set()
         all_refreshes_done()
-        assert "new" in taken(catalog).claims
+        assert "new" in get_snapshot(catalog).claims
         assert aws.calls == {"list": 4}
 
     @pytest.mark.parametrize(("rand", "fresh_for"), [(0.0, TTL), (1.0, TTL * 0.9)])
-    def test_renewals_are_spread(self, aws, clock, rand, fresh_for):
-        catalog = catalog_of(aws, rand)
-        taken(catalog)
+    def test_refreshes_are_spread(self, aws, clock, rand, fresh_for):
+        catalog = make_catalog(aws, rand)
+        get_snapshot(catalog)
         clock.pass_(fresh_for - 0.001)
-        taken(catalog)
+        get_snapshot(catalog)
         assert aws.calls["list"] == 2
         clock.pass_(0.001)
-        taken(catalog)
+        get_snapshot(catalog)
         assert aws.calls["list"] == 4
 
-    def test_a_catalog_past_its_stale_limit_is_listed_before_it_answers(self, aws, catalog, clock):
-        taken(catalog)
+    def test_an_expired_catalog_is_refreshed_before_it_is_returned(self, aws, catalog, clock):
+        get_snapshot(catalog)
         clock.pass_(STALE)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         assert "new" in catalog.snapshot(WatchedDeadline()).claims
 
-    def test_64_threads_with_no_catalog_cause_one_listing(self, aws, catalog):
-        aws.hold = threading.Event()
-        deadline = WatchedDeadline()
-        crowd = Crowd(64, lambda: catalog.snapshot(deadline))
-        deadline.await_waiting(64)
-        aws.hold.set()
-        assert {frozenset(snapshot.claims) for snapshot in crowd.outcomes()} == {frozenset({"analytics", "adhoc"})}
-        assert aws.calls == {"list": 2}
-
-    def test_a_warehouse_that_is_gone_or_lost_its_tag_is_forgotten(self, aws, catalog, clock):
-        taken(catalog)
+    def test_a_warehouse_that_was_deleted_or_lost_its_tag_leaves_the_catalog(self, aws, catalog, clock):
+        get_snapshot(catalog)
         aws.warehouses[:] = [cluster(tags={"owner": "bi"})]
         clock.pass_(TTL)
-        taken(catalog)
-        assert taken(catalog).claims == {}
+        get_snapshot(catalog)
+        assert get_snapshot(catalog).claims == {}
 
 
 class TestScopesFailAlone:
-    def test_one_that_fails_leaves_the_others_working(self, aws, catalog):
+    def test_a_scope_that_fails_leaves_the_others_working(self, aws, catalog):
         aws.failing[CLUSTERS] = denied()
-        snapshot = taken(catalog)
+        snapshot = get_snapshot(catalog)
         assert set(snapshot.claims) == {"adhoc"}
-        assert snapshot.head.unlisted_scopes == (f"{CLUSTERS}: {denied()}",)
+        assert snapshot.meta.unlisted_scopes == (f"{CLUSTERS}: {denied()}",)
 
-    def test_an_error_that_is_none_of_ours_fails_its_scope_alone_too(self, aws, catalog):
+    def test_an_unexpected_error_fails_its_scope_alone_too(self, aws, catalog):
         aws.failing[CLUSTERS] = KeyError("ClusterIdentifier")
-        assert set(taken(catalog).claims) == {"adhoc"}
+        assert set(get_snapshot(catalog).claims) == {"adhoc"}
 
-    def test_one_that_fails_keeps_its_last_known_state(self, aws, catalog, clock, caplog):
-        taken(catalog)
+    def test_a_scope_that_fails_keeps_its_last_listing(self, aws, catalog, clock, caplog):
+        get_snapshot(catalog)
         aws.failing[WORKGROUPS] = denied()
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         clock.pass_(TTL)
-        taken(catalog)
-        snapshot = taken(catalog)
+        get_snapshot(catalog)
+        snapshot = get_snapshot(catalog)
         assert set(snapshot.claims) == {"analytics", "new", "adhoc"}
-        assert snapshot.head.unlisted_scopes == ()
-        assert (
-            "Serverless workgroups in eu-west-1 could not be listed, what was last known of it is kept" in caplog.text
-        )
+        assert snapshot.meta.unlisted_scopes == ()
+        assert "Serverless workgroups in eu-west-1 could not be listed, its last listing is kept" in caplog.text
 
-    def test_what_was_last_known_is_not_served_past_the_stale_limit(self, aws, catalog, clock):
-        taken(catalog)
+    def test_the_last_listing_of_a_failing_scope_expires(self, aws, catalog, clock):
+        get_snapshot(catalog)
         aws.failing[WORKGROUPS] = denied()
         clock.pass_(STALE - 1)
-        assert set(taken(catalog).claims) == {"analytics", "adhoc"}
-        assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+        assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
+        assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
         clock.pass_(1)
-        # The clusters were listed a second ago and the workgroups are in back-off: neither lengthens the limit.
-        snapshot = taken(catalog)
+        # The clusters were listed a second ago and the workgroups are in back-off: neither extends the age of the other.
+        snapshot = get_snapshot(catalog)
         assert set(snapshot.claims) == {"analytics"}
-        assert snapshot.head.unlisted_scopes == (f"{WORKGROUPS}: {denied()}",)
+        assert snapshot.meta.unlisted_scopes == (f"{WORKGROUPS}: {denied()}",)
 
-    def test_a_failing_scope_is_asked_after_pauses_that_double_up_to_the_ttl(self, aws, catalog, clock):
+    def test_a_failing_scope_is_listed_after_pauses_that_double_up_to_the_ttl(self, aws, catalog, clock):
         aws.failing[WORKGROUPS] = denied()
-        taken(catalog)
-        for asked, pause in enumerate([10, 20, 40, 80, 160, TTL, TTL], start=1):
+        get_snapshot(catalog)
+        for calls, pause in enumerate([10, 20, 40, 80, 160, TTL, TTL], start=1):
             clock.pass_(pause - 0.5)
-            taken(catalog)
-            assert aws.listed[WORKGROUPS] == asked, f"before the pause of {pause} s was over"
+            get_snapshot(catalog)
+            assert aws.listed[WORKGROUPS] == calls, f"before the pause of {pause} s was over"
             clock.pass_(0.5)
-            taken(catalog)
-            assert aws.listed[WORKGROUPS] == asked + 1, f"after the pause of {pause} s"
+            get_snapshot(catalog)
+            assert aws.listed[WORKGROUPS] == calls + 1, f"after the pause of {pause} s"
 
-    def test_a_failing_scope_costs_the_others_no_call(self, aws, catalog, clock):
+    def test_a_failing_scope_causes_no_listing_of_the_others(self, aws, catalog, clock):
         aws.failing[WORKGROUPS] = denied()
-        taken(catalog)
+        get_snapshot(catalog)
         clock.pass_(10)
-        taken(catalog)
+        get_snapshot(catalog)
         assert (aws.listed[CLUSTERS], aws.listed[WORKGROUPS]) == (1, 2)
 
-    def test_a_scope_that_is_back_begins_with_a_short_pause_again(self, aws, catalog, clock):
+    def test_after_a_success_the_pauses_of_a_scope_begin_with_the_shortest_again(self, aws, catalog, clock):
         aws.failing[WORKGROUPS] = denied()
-        taken(catalog)
+        get_snapshot(catalog)
         clock.pass_(10)
-        taken(catalog)
+        get_snapshot(catalog)
         del aws.failing[WORKGROUPS]
         clock.pass_(20)
-        taken(catalog)
-        assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+        get_snapshot(catalog)
+        assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
         aws.failing[WORKGROUPS] = denied()
         clock.pass_(TTL)
-        taken(catalog)
+        get_snapshot(catalog)
         clock.pass_(10)
-        taken(catalog)
+        get_snapshot(catalog)
         assert aws.listed[WORKGROUPS] == 5
 
-    def test_nothing_listed_and_nothing_known_raises_every_reason_and_is_not_tried_for_a_while(
+    def test_without_any_listing_the_error_has_every_reason_and_is_remembered_for_a_while(
         self, aws, catalog, clock, caplog
     ):
         aws.failing = {CLUSTERS: denied(), WORKGROUPS: denied("tag:GetResources")}
         for _ in range(10):
             with pytest.raises(CatalogUnavailableError) as caught:
-                taken(catalog)
+                get_snapshot(catalog)
             assert f"clusters in eu-west-1: {denied()}".removesuffix(".") in str(caught.value)
             assert f"workgroups in eu-west-1: {denied('tag:GetResources')}" in str(caught.value)
             assert ".;" not in str(caught.value)
@@ -190,17 +186,17 @@ class TestScopesFailAlone:
         assert [r.levelno for r in caplog.records].count(logging.ERROR) == 1
         clock.pass_(10)
         aws.failing = {}
-        assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+        assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
 
-    def test_when_all_fail_what_was_known_goes_on_until_the_stale_limit(self, aws, catalog, clock):
-        taken(catalog)
+    def test_when_every_scope_fails_the_catalog_is_returned_until_it_expires(self, aws, catalog, clock):
+        get_snapshot(catalog)
         aws.failing = {CLUSTERS: denied(), WORKGROUPS: denied()}
         clock.pass_(STALE - 1)
         for _ in range(2):
-            assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+            assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
         clock.pass_(1)
         with pytest.raises(CatalogUnavailableError):
-            taken(catalog)
+            get_snapshot(catalog)
 
 
 class TestDeadline:
@@ -208,26 +204,28 @@ class TestDeadline:
     def monotonic(self):
         return Clock(0)
 
-    def test_a_scope_that_hangs_leaves_the_answers_of_the_others(self, clock, monotonic):
+    def test_a_scope_that_hangs_does_not_delay_the_listings_of_the_others(self, clock, monotonic):
         aws = HeldScopes(clock, [cluster(), ADHOC], held=[CLUSTERS], monotonic=monotonic)
-        catalog = catalog_of(aws, monotonic=monotonic)
+        catalog = make_catalog(aws, monotonic=monotonic)
         snapshot = catalog.snapshot(WatchedDeadline())
         assert set(snapshot.claims) == {"adhoc"}
-        # Half of aws_timeout_seconds, so that the other half is left for minting.
-        assert snapshot.head.unlisted_scopes == (f"{CLUSTERS}: no answer within 5 s",)
+        # Half of aws_timeout_seconds: the other half is left for minting.
+        assert snapshot.meta.unlisted_scopes == (f"{CLUSTERS}: no answer within 5 s",)
         deadline = WatchedDeadline()
         assert set(catalog.snapshot(deadline).claims) == {"adhoc"}
-        assert deadline.waits == 0, "the next lookup waits again"
+        assert deadline.waits == 0, "the next lookup waits too"
         assert aws.listed[CLUSTERS] == 1
         aws.release.set()
         all_refreshes_done()
 
-    def test_a_late_catalog_ends_the_lookup_and_is_there_for_a_later_one(self, aws, catalog):
+    def test_a_late_catalog_ends_the_lookup_and_serves_a_later_one(self, aws, catalog):
         aws.hold = threading.Event()
-        for deadline in (spent(), spent()):
-            with pytest.raises(DeadlineError, match="the catalog of warehouses was not there after 10 s"):
+        for deadline in (past_deadline(), past_deadline()):
+            with pytest.raises(
+                DeadlineError, match=r"Timed out after 10 s \(.*\) waiting for the catalog of warehouses"
+            ):
                 catalog.snapshot(deadline)
         aws.hold.set()
         all_refreshes_done()
-        assert set(taken(catalog).claims) == {"analytics", "adhoc"}
+        assert set(get_snapshot(catalog).claims) == {"analytics", "adhoc"}
         assert aws.calls == {"list": 2}

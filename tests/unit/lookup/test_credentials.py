@@ -1,4 +1,4 @@
-"""The keeper of what is alive: the credential row of section 6 of the design."""
+"""Credentials: when they are refreshed and expire, which requests share one, and that every password is masked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from msgspec.structs import fields, replace
 
 from redshift_secrets.cache import SharedTiers
 from redshift_secrets.errors import AwsError, DeadlineError
-from redshift_secrets.lookup import spec as specs
-from redshift_secrets.lookup.credentials import Credentials
-from redshift_secrets.model import MintRequest
-from redshift_secrets.settings.settings import Settings
-from tests.support.fakes import FakeAws, cluster, denied, workgroup
-from tests.support.helpers import Crowd, WatchedDeadline, all_refreshes_done, spent
+from redshift_secrets.lookup.credentials import Credentials, credential_from_bytes, credential_to_bytes
+from redshift_secrets.lookup.spec import build_spec
+from redshift_secrets.model import Credential, MintRequest
+from redshift_secrets.settings import Settings
+from tests.support.fakes import EPOCH, FakeAws, cluster, denied, workgroup
+from tests.support.helpers import BOUND, Crowd, all_refreshes_done, lookup, past_deadline
 from tests.unit.cache.test_shared import Memory
 
 REQUEST = MintRequest(
@@ -56,21 +56,21 @@ def aws(clock):
     return FakeAws(clock)
 
 
-def keeper(aws, *, min_validity=300, rand=0.0, on_secret=lambda _secret: None, **more):
-    return Credentials(min_validity, aws, on_secret=on_secret, clock=aws.clock, rand=lambda: rand, **more)
+def make_credentials(aws, *, min_validity=300, rand=0.0, mask=lambda _password, _expires_at: None, **options):
+    return Credentials(min_validity, aws, mask=mask, clock=aws.clock, rand=lambda: rand, **options)
 
 
 def password(credentials, request=REQUEST):
-    """The password a lookup gets, once what it set off has landed."""
-    credential = credentials.found(request, WatchedDeadline())[0].value
+    """Return the password that a lookup gets, after any refresh that it started has ended."""
+    credential = credentials.get(request, lookup()).value
     all_refreshes_done()
     return credential.password
 
 
 class TestAges:
     @pytest.mark.parametrize("duration", [900, 3600])
-    def test_fresh_until_half_of_its_life_then_renewed_behind_the_lookup(self, aws, clock, duration):
-        credentials, request = keeper(aws), replace(REQUEST, duration=duration)
+    def test_it_is_fresh_for_half_of_its_validity_and_then_refreshed_behind_the_lookup(self, aws, clock, duration):
+        credentials, request = make_credentials(aws), replace(REQUEST, duration=duration)
         assert password(credentials, request) == "password-1"
         clock.pass_(duration / 2 - 0.001)
         assert password(credentials, request) == "password-1"
@@ -81,22 +81,24 @@ class TestAges:
         assert password(credentials, request) == "password-2"
 
     @pytest.mark.parametrize(
-        ("duration", "min_validity", "usable_for"),
+        ("duration", "min_validity", "returned_for"),
         [(3600, 300, 3300), (900, 300, 600), (3600, 0, 3600), (3600, 900, 2700), (3600, 3000, 600)],
     )
-    def test_usable_until_it_would_live_less_than_min_validity(self, aws, clock, duration, min_validity, usable_for):
-        credentials, request = keeper(aws, min_validity=min_validity), replace(REQUEST, duration=duration)
+    def test_it_is_returned_until_it_is_valid_for_less_than_min_validity_seconds(
+        self, aws, clock, duration, min_validity, returned_for
+    ):
+        credentials, request = make_credentials(aws, min_validity=min_validity), replace(REQUEST, duration=duration)
         password(credentials, request)
         aws.mint_error = denied()
-        clock.pass_(usable_for - 0.001)
+        clock.pass_(returned_for - 0.001)
         assert password(credentials, request) == "password-1"
         clock.pass_(10)
         with pytest.raises(AwsError):
             password(credentials, request)
 
-    def test_more_validity_than_a_life_has_does_not_make_every_lookup_a_mint(self, aws, clock):
-        # Airflow's use_cache may ask for it with a tag airflow:duration = 900.
-        credentials, request = keeper(aws, min_validity=900), replace(REQUEST, duration=900)
+    def test_a_min_validity_above_the_duration_does_not_make_every_lookup_a_mint(self, aws, clock):
+        # Airflow's use_cache with a tag airflow:duration = 900 comes to this.
+        credentials, request = make_credentials(aws, min_validity=900), replace(REQUEST, duration=900)
         for _ in range(10):
             assert password(credentials, request) == "password-1"
         clock.pass_(450)
@@ -104,8 +106,8 @@ class TestAges:
         assert aws.calls["mint"] == 2
 
     @pytest.mark.parametrize(("rand", "fresh_for"), [(0.0, 1800), (0.5, 1710), (1.0, 1620)])
-    def test_renewals_of_many_hosts_are_spread(self, aws, clock, rand, fresh_for):
-        credentials = keeper(aws, rand=rand)
+    def test_refreshes_of_many_hosts_are_spread(self, aws, clock, rand, fresh_for):
+        credentials = make_credentials(aws, rand=rand)
         password(credentials)
         clock.pass_(fresh_for - 0.001)
         password(credentials)
@@ -114,13 +116,13 @@ class TestAges:
         password(credentials)
         assert aws.calls["mint"] == 2
 
-    def test_what_aws_says_of_its_end_counts_not_what_was_asked_for(self, clock):
-        class Stingy(FakeAws):
+    def test_the_expiry_is_that_of_aws_and_not_the_requested_one(self, clock):
+        class ShortLived(FakeAws):
             def mint(self, request):
                 return replace(super().mint(request), expires_at=self.clock() + 1000)
 
-        aws = Stingy(clock)
-        credentials = keeper(aws)
+        aws = ShortLived(clock)
+        credentials = make_credentials(aws)
         password(credentials)
         clock.pass_(500)
         password(credentials)
@@ -129,49 +131,26 @@ class TestAges:
         assert password(credentials) == "password-3"
 
 
-class TestSingleFlight:
-    def test_64_threads_asking_for_a_dead_credential_cause_one_mint(self, aws):
-        credentials, deadline = keeper(aws), WatchedDeadline()
-        aws.hold = threading.Event()
-        crowd = Crowd(64, lambda: credentials.found(REQUEST, deadline)[0].value.password)
-        deadline.await_waiting(64)
-        aws.hold.set()
-        assert crowd.outcomes() == ["password-1"] * 64
-        assert aws.calls == {"mint": 1}
-
-    def test_at_half_life_one_mints_behind_the_lookups_and_none_of_64_waits(self, aws, clock):
-        credentials, deadline = keeper(aws), WatchedDeadline()
-        password(credentials)
-        clock.pass_(1800)
-        aws.hold = threading.Event()
-        assert (
-            Crowd(64, lambda: credentials.found(REQUEST, deadline)[0].value.password).outcomes() == ["password-1"] * 64
-        )
-        assert deadline.waits == 0
-        aws.hold.set()
-        all_refreshes_done()
-        assert aws.calls == {"mint": 2}
-        assert password(credentials) == "password-2"
-
-    def test_a_mint_that_is_late_ends_the_lookup_and_says_whose_credential_it_was(self, aws):
-        credentials = keeper(aws)
+class TestDeadline:
+    def test_a_late_mint_ends_the_lookup_with_the_name_of_the_credential(self, aws):
+        credentials = make_credentials(aws)
         aws.hold = threading.Event()
         with pytest.raises(
             DeadlineError, match=r"the credential of user etl on cluster prod \(123456789012, eu-west-1\)"
         ):
-            credentials.found(REQUEST, spent())
+            credentials.get(REQUEST, lookup(past_deadline()))
         aws.hold.set()
         all_refreshes_done()
         assert password(credentials) == "password-1"
 
 
-class TestWhoShares:
-    def test_every_field_of_a_request_is_tried_here(self):
+class TestSharing:
+    def test_every_field_of_a_request_is_tested_here(self):
         assert set(OTHER_VALUES) == {field.name for field in fields(MintRequest)}
 
     @pytest.mark.parametrize("name", OTHER_VALUES)
     def test_every_field_of_a_request_separates_credentials(self, aws, name):
-        credentials = keeper(aws)
+        credentials = make_credentials(aws)
         other = replace(REQUEST, **{name: OTHER_VALUES[name]})
         assert password(credentials) == "password-1"
         assert password(credentials, other) == "password-2"
@@ -179,10 +158,10 @@ class TestWhoShares:
         assert aws.minted == [REQUEST, other]
 
     @pytest.mark.parametrize("warehouse", [cluster, workgroup])
-    def test_conn_ids_that_log_in_alike_share_a_credential(self, aws, warehouse):
+    def test_conn_ids_with_the_same_login_share_a_credential(self, aws, warehouse):
         tags = {"airflow:conn-id": "a b", "airflow:conn-type/b": "postgres", "airflow:extra.sslmode/b": "require"}
-        first, second = (MintRequest.of(specs.build(warehouse(tags=tags), conn_id, Settings())) for conn_id in "ab")
-        credentials = keeper(aws)
+        first, second = (MintRequest.of(build_spec(warehouse(tags=tags), conn_id, Settings())) for conn_id in "ab")
+        credentials = make_credentials(aws)
         assert password(credentials, first) == password(credentials, second)
         assert aws.calls == {"mint": 1}
 
@@ -190,97 +169,132 @@ class TestWhoShares:
         "tag", ["db-user/b = bi", "database/b = other", "db-groups/b = x", "auto-create/b = true", "duration/b = 900",
                 "auth/b = iam", "auth/b = secret", "team/b = bi"]
     )  # fmt: skip
-    def test_conn_ids_that_differ_in_how_they_log_in_do_not_share(self, aws, tag):
+    def test_conn_ids_with_different_logins_do_not_share(self, aws, tag):
         name, _, value = tag.partition(" = ")
         tags = {"airflow:conn-id": "a b", "airflow:db-user": "etl", f"airflow:{name}": value}
         warehouse = cluster(tags=tags, admin_secret_arn="arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin")
         settings = Settings(allow_admin_secret=True)
-        credentials = keeper(aws)
-        got = [password(credentials, MintRequest.of(specs.build(warehouse, conn_id, settings))) for conn_id in "ab"]
-        assert got == ["password-1", "password-2"]
+        credentials = make_credentials(aws)
+        requests = [MintRequest.of(build_spec(warehouse, conn_id, settings)) for conn_id in "ab"]
+        assert [password(credentials, request) for request in requests] == ["password-1", "password-2"]
 
 
 class TestSecrecy:
-    def test_a_password_is_told_to_on_secret_before_anyone_gets_it(self, aws):
-        told, telling, go_on = [], threading.Event(), threading.Event()
+    def test_a_password_is_masked_before_it_is_returned(self, aws):
+        masked, masking, go_on = [], threading.Event(), threading.Event()
 
-        def on_secret(secret):
-            telling.set()
-            assert go_on.wait(30)
-            told.append(secret)
+        def mask(password, _expires_at):
+            masking.set()
+            assert go_on.wait(BOUND)
+            masked.append(password)
 
-        credentials = keeper(aws, on_secret=on_secret)
-        crowd = Crowd(4, lambda: (credentials.found(REQUEST, WatchedDeadline())[0].value.password, list(told)))
-        assert telling.wait(30)
+        credentials = make_credentials(aws, mask=mask)
+        crowd = Crowd(4, lambda: (credentials.get(REQUEST, lookup()).value.password, list(masked)))
+        assert masking.wait(BOUND)
         with pytest.raises(DeadlineError):
-            credentials.found(REQUEST, spent())
+            credentials.get(REQUEST, lookup(past_deadline()))
         go_on.set()
         all_refreshes_done()
         answers = [outcome for outcome in crowd.outcomes() if not isinstance(outcome, DeadlineError)]
         assert all(outcome == ("password-1", ["password-1"]) for outcome in answers)
-        assert credentials.found(REQUEST, WatchedDeadline())[0].value.password == "password-1"
+        assert credentials.get(REQUEST, lookup()).value.password == "password-1"
 
-    def test_each_new_password_is_told_once(self, aws, clock):
-        told = []
-        credentials = keeper(aws, on_secret=told.append)
+    def test_each_new_password_is_masked_once_until_it_expires(self, aws, clock):
+        masked = []
+        credentials = make_credentials(aws, mask=lambda *arguments: masked.append(arguments))
         for _ in range(3):
             for _ in range(5):
                 password(credentials)
             clock.pass_(3600)
-        assert told == ["password-1", "password-2", "password-3"]
+        assert masked == [(f"password-{number}", EPOCH + number * 3600) for number in (1, 2, 3)]
 
-    def test_nobody_gets_a_password_that_could_not_be_told(self, aws):
-        def broken(_secret):
+    @pytest.mark.parametrize(
+        ("auth", "masked_until"), [("db-user", EPOCH + 900), ("iam", EPOCH + 900), ("secret", float("inf"))]
+    )
+    def test_an_admin_password_is_masked_for_good_also_when_it_is_read_from_a_store(
+        self, aws, clock, auth, masked_until
+    ):
+        # Secrets Manager may return the same password again, so it has no expiry of its own.
+        request, tiers = replace(REQUEST, auth=auth, duration=900), SharedTiers([Memory(clock)], clock=clock)
+
+        def masked_in_a_new_process():
+            masked = set()
+            password(make_credentials(aws, tiers=tiers, mask=lambda *arguments: masked.add(arguments)), request)
+            return masked
+
+        assert [masked_in_a_new_process() for _ in range(2)] == [{("password-1", masked_until)}] * 2
+        assert aws.calls["mint"] == 1
+
+    def test_a_password_is_masked_when_a_command_reads_it_from_a_store(self, aws, clock):
+        tiers, masked = SharedTiers([Memory(clock)], clock=clock), []
+        password(make_credentials(aws, tiers=tiers))
+        credentials = make_credentials(aws, tiers=tiers, mask=lambda *arguments: masked.append(arguments))
+        assert credentials.cached(REQUEST).value.password == "password-1"
+        assert masked == [("password-1", EPOCH + 3600)]
+
+    def test_a_password_that_cannot_be_masked_is_not_returned(self, aws):
+        def broken(_password, _expires_at):
             raise ImportError("no masker")
 
-        credentials = keeper(aws, on_secret=broken)
+        credentials = make_credentials(aws, mask=broken)
         for _ in range(2):
             with pytest.raises(ImportError, match="no masker"):
                 password(credentials)
 
     def test_no_password_is_in_a_log_or_a_repr(self, aws, clock, caplog):
         caplog.set_level("DEBUG")
-        credentials = keeper(aws)
+        credentials = make_credentials(aws)
         password(credentials)
         clock.pass_(1800)
         aws.mint_error = denied("redshift:GetClusterCredentials")
         password(credentials)
         assert "minted a credential" in caplog.text
-        assert "could not be renewed" in caplog.text
+        assert "could not be refreshed" in caplog.text
         assert "password-1" not in caplog.text
-        assert "password-1" not in repr(credentials.found(REQUEST, WatchedDeadline())[0].value)
+        assert "password-1" not in repr(credentials.get(REQUEST, lookup()).value)
 
 
-class TestProcessesWhoseAskersKeepAnswers:
-    """Airflow's DAG processor keeps what it was answered, its tasks do not; both share a host."""
+class TestBytes:
+    CREDENTIAL = Credential("IAM:etl", "hunter2", 1.0, 2.0, "arn:aws:iam::1:role/x")
+
+    def test_a_credential_survives_the_way_through_a_store(self):
+        assert credential_from_bytes(credential_to_bytes(self.CREDENTIAL)) == self.CREDENTIAL
+
+    @pytest.mark.parametrize("content", [b"", b"\xff", b"null", b"[]", b"{}", b'{"user": "x"}', b'{"unknown": 1}'])
+    def test_other_bytes_are_no_credential(self, content):
+        assert credential_from_bytes(content) is None
+
+
+class TestAirflowCacheTtl:
+    """Airflow's DAG processor caches connections, its tasks do not; both share a host."""
 
     @pytest.fixture
     def tiers(self, clock):
         return SharedTiers([Memory(clock)], clock=clock)
 
-    def test_what_another_process_minted_is_passed_over_when_it_dies_too_soon(self, aws, clock, tiers):
-        assert password(keeper(aws, tiers=tiers)) == "password-1"
+    def test_a_credential_of_another_process_that_expires_too_soon_is_not_used(self, aws, clock, tiers):
+        assert password(make_credentials(aws, tiers=tiers)) == "password-1"
         clock.pass_(2400)
-        keeps = keeper(aws, tiers=tiers, airflow_cache_ttl_seconds=1200)
-        assert password(keeps) == "password-2"
-        assert password(keeper(aws, tiers=tiers)) == "password-2"
+        caching = make_credentials(aws, tiers=tiers, airflow_cache_ttl_seconds=1200)
+        assert password(caching) == "password-2"
+        assert password(make_credentials(aws, tiers=tiers)) == "password-2"
         assert aws.calls["mint"] == 2
 
-    def test_what_lives_long_enough_is_taken(self, aws, clock, tiers):
-        password(keeper(aws, tiers=tiers))
+    def test_a_credential_of_another_process_that_is_valid_for_long_enough_is_used(self, aws, clock, tiers):
+        password(make_credentials(aws, tiers=tiers))
         clock.pass_(1799)
-        assert password(keeper(aws, tiers=tiers, airflow_cache_ttl_seconds=1200)) == "password-1"
+        assert password(make_credentials(aws, tiers=tiers, airflow_cache_ttl_seconds=1200)) == "password-1"
 
-    def test_the_others_go_by_their_own_ages(self, aws, clock, tiers):
-        assert password(keeper(aws, tiers=tiers, airflow_cache_ttl_seconds=3590)) == "password-1"
+    def test_processes_that_do_not_cache_use_it_as_long_as_before(self, aws, clock, tiers):
+        assert password(make_credentials(aws, tiers=tiers, airflow_cache_ttl_seconds=3590)) == "password-1"
         clock.pass_(1799)
-        assert password(keeper(aws, tiers=tiers)) == "password-1"
+        assert password(make_credentials(aws, tiers=tiers)) == "password-1"
         assert aws.calls["mint"] == 1
 
-    def test_more_than_a_life_is_half_of_it(self, aws, clock, tiers):
-        keeps = keeper(aws, tiers=tiers, airflow_cache_ttl_seconds=4000)
-        assert password(keeps) == "password-1"
+    def test_a_ttl_above_the_validity_counts_as_half_of_the_validity(self, aws, clock, tiers):
+        caching = make_credentials(aws, tiers=tiers, airflow_cache_ttl_seconds=4000)
+        assert password(caching) == "password-1"
         clock.pass_(1799)
-        assert password(keeps) == "password-1"
+        assert password(caching) == "password-1"
         clock.pass_(1)
-        assert password(keeps) == "password-2"
+        assert password(caching) == "password-2"
