@@ -120,24 +120,30 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """The broker that answers the lookups, created at the first one."""
         if self._broker is not None:  # nearly always, and without a lock
             return self._broker
-        # A fork waits: a child must not find the modules that this imports half loaded.
-        with forks.no_fork_here, self._lock:
+        with self._lock:
             if self._broker is None:
                 key = wiring.broker_key(self.settings)
                 self._broker = wiring.get_or_create_broker(key, functools.partial(self._create_broker, key))
             return self._broker
 
     def _create_broker(self, key: str) -> Broker:
-        # Once the environment names another caller, this broker is no longer shared with new backends.
-        aws = wiring.LazyAwsClient(self.settings, changed=functools.partial(wiring.forget_broker, key))
-        return wiring.create_broker(
-            self.settings,
-            wiring.create_stores(self.settings, aws, airflow_keys=configuration.fernet_keys()),
-            mask=mask_password,
-            aws=aws,
-            airflow_cache_ttl_seconds=configuration.airflow_cache_ttl_seconds(),
-            metrics=metrics(),
-        )
+        # Forks wait for imports, which a child must not find half done. They do not wait for an option whose value comes
+        # from a command or another backend.
+        with forks.no_fork_here:
+            configuration.conf()
+        airflow_keys = configuration.fernet_keys()
+        airflow_cache_ttl_seconds = configuration.airflow_cache_ttl_seconds()
+        with forks.no_fork_here:
+            # Once the environment names another caller, this broker is no longer shared with new backends.
+            aws = wiring.LazyAwsClient(self.settings, changed=functools.partial(wiring.forget_broker, key))
+            return wiring.create_broker(
+                self.settings,
+                wiring.create_stores(self.settings, aws, airflow_keys=airflow_keys),
+                mask=mask_password,
+                aws=aws,
+                airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
+                metrics=metrics(),
+            )
 
     def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
         try:

@@ -17,7 +17,7 @@ def get_provider_info() -> dict[str, object]:
         "name": "redshift-secrets",
         "description": "Airflow gets its Redshift connections from cluster tags and IAM. No passwords, no typed-in connections.",
         "secrets-backends": [
-            "redshift_secrets.backend.RedshiftSecretsBackend",
-            "redshift_secrets.server_side.ServerSideBackend",
+            "redshift_secrets.RedshiftSecretsBackend",
+            "redshift_secrets.ServerSideBackend",
         ],
     }

@@ -31,7 +31,7 @@ def test_the_entry_point_gives_what_airflows_schema_takes() -> None:
 @pytest.mark.parametrize(
     ("command", "column", "value"),
     [
-        ("secrets", "secrets_backend_class_name", "redshift_secrets.backend.RedshiftSecretsBackend"),
+        ("secrets", "secrets_backend_class_name", "redshift_secrets.RedshiftSecretsBackend"),
         ("list", "version", version("redshift-secrets")),
         ("get redshift-secrets", "Version", version("redshift-secrets")),
     ],

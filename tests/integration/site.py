@@ -42,7 +42,7 @@ def resolves(**settings: Any) -> dict[str, str]:
     }
 
 
-WORKERS_ASK_THE_SERVER = {"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.server_side.ServerSideBackend"}
+WORKERS_ASK_THE_SERVER = {"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.ServerSideBackend"}
 """What a configuration for all processes has besides us where only servers have AWS rights; see docs/deploy.md."""
 
 

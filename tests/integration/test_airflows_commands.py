@@ -70,7 +70,7 @@ def test_connections_test(outcomes: Outcomes, database: str) -> None:
 
 @databases
 def test_providers_secrets(outcomes: Outcomes, database: str) -> None:
-    assert "redshift_secrets.backend.RedshiftSecretsBackend" in outcomes.printed("secrets", database).split()
+    assert "redshift_secrets.RedshiftSecretsBackend" in outcomes.printed("secrets", database).split()
 
 
 @databases

@@ -1,4 +1,4 @@
-"""The face for Airflow, with a real Airflow on the other side."""
+"""The backend that Airflow constructs, called by a real Airflow."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.airflow import compat
+from redshift_secrets.airflow import masking
 from redshift_secrets.errors import SettingsError
-from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.lookup import wiring
 from redshift_secrets.settings import values
 from tests.support import airflow_parts
 from tests.support.airflow_parts import CONNECTION_CLASSES, Connection, Refusal, ServerConnection, used
@@ -31,7 +31,7 @@ FIELDS = ("conn_id", "conn_type", "host", "port", "schema", "login", "password",
 
 
 class AwsClient(FakeAws):
-    """Mints the user and password that a test wants."""
+    """Mints the user and password of a test."""
 
     def __init__(self, *warehouses, user="IAM:etl", password=AWKWARD, clock=None):
         super().__init__(clock or Clock(time.time()), warehouses or [cluster()])
@@ -42,13 +42,13 @@ class AwsClient(FakeAws):
 
 
 def backend_of(aws, connection_class=None, **kwargs):
-    """A backend as Airflow makes one, with our stand-in behind the door to AWS."""
+    """A backend as Airflow constructs it, with a stand-in for the AWS client."""
     backend = RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs})
     if connection_class is not None:
         backend._connection_class = connection_class  # as Airflow 3.2 and newer do
     with (
-        mock.patch("redshift_secrets.backend.LazyAwsClient", return_value=aws),
-        mock.patch.dict(assembly._brokers, clear=True),
+        mock.patch("redshift_secrets.lookup.wiring.LazyAwsClient", return_value=aws),
+        mock.patch.dict(wiring._brokers, clear=True),
     ):
         assert backend.broker is not None
     return backend
@@ -61,8 +61,8 @@ def clean_maskers():
     airflow_parts.reset_maskers()
 
 
-class TestTheTaskThatAsks:
-    def test_it_is_named_in_extra_at_each_lookup_anew(self, monkeypatch):
+class TestApplicationName:
+    def test_extra_names_the_task_of_each_lookup(self, monkeypatch):
         backend = backend_of(AwsClient())
         for dag_id in ("sales", "stock"):
             monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", dag_id)
@@ -70,7 +70,7 @@ class TestTheTaskThatAsks:
             extra = backend.get_connection("analytics").extra_dejson
             assert extra == {"application_name": f"airflow/{dag_id}/load"}
 
-    def test_a_name_from_the_settings_stays(self, monkeypatch):
+    def test_a_name_from_the_settings_wins(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "sales")
         monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
         backend = backend_of(AwsClient(), extra={"application_name": "etl"})
@@ -91,14 +91,14 @@ class TestInAnEventLoop:
         monkeypatch.setattr(RedshiftSecretsBackend, "get_connection", noting)
         return threads
 
-    def test_what_needs_io_is_looked_up_off_the_loop_and_what_is_in_memory_in_it(self, asked_in):
+    def test_a_lookup_that_needs_io_runs_off_the_loop_and_one_from_memory_in_it(self, asked_in):
         backend = backend_of(AwsClient())
         first = asyncio.run(backend.aget_connection("analytics"))
         second = asyncio.run(backend.aget_connection("analytics"))
         assert first.password == second.password == AWKWARD
         assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
 
-    def test_the_loop_goes_on_while_aws_is_slow(self):
+    def test_the_loop_continues_while_aws_is_slow(self):
         aws = AwsClient()
         aws.hold = threading.Event()
 
@@ -111,7 +111,7 @@ class TestInAnEventLoop:
 
         assert asyncio.run(look_up_and_go_on()).login == "IAM:etl"
 
-    def test_what_the_pattern_rules_out_costs_no_thread(self, asked_in):
+    def test_a_conn_id_that_the_pattern_rules_out_costs_no_thread(self, asked_in):
         backend = backend_of(AwsClient(), connections_lookup_pattern="^rs_")
         assert asyncio.run(backend.aget_connection("analytics")) is None
         assert asked_in == [threading.main_thread()]
@@ -123,24 +123,24 @@ class TestInAnEventLoop:
             used(asyncio.run(backend_of(aws).aget_connection("analytics")))
 
 
-class TestOneForEachLookup:
+class TestOneBackendPerLookup:
     """From 3.0 to 3.2 Airflow constructs a backend for each lookup of a task or a trigger."""
 
     @pytest.fixture
     def aws(self):
         aws = AwsClient()
-        with mock.patch("redshift_secrets.backend.LazyAwsClient", return_value=aws):
+        with mock.patch("redshift_secrets.lookup.wiring.LazyAwsClient", return_value=aws):
             yield aws
 
     @staticmethod
     def look_up(**kwargs):
         return RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs}).get_connection("analytics")
 
-    def test_the_next_one_has_in_memory_what_the_one_before_found(self, aws):
+    def test_the_next_backend_has_the_answer_of_the_last_one_in_memory(self, aws):
         assert {self.look_up().password for _ in range(5)} == {AWKWARD}
         assert aws.calls == {"list": 2, "mint": 1}
 
-    def test_the_next_one_answers_in_the_event_loop(self, aws):
+    def test_the_next_backend_answers_in_the_event_loop(self, aws):
         threads = []
 
         class Noting(RedshiftSecretsBackend):
@@ -152,7 +152,7 @@ class TestOneForEachLookup:
             asyncio.run(Noting(cache={"host": False}).aget_connection("analytics"))
         assert [thread is threading.main_thread() for thread in threads] == [False, True]
 
-    def test_what_was_found_with_other_settings_or_as_another_identity_is_not_found(self, aws, monkeypatch, tmp_path):
+    def test_other_settings_and_other_callers_do_not_share_answers(self, aws, monkeypatch, tmp_path):
         self.look_up()
         self.look_up(db_groups="readers")
         assert aws.calls["mint"] == 2
@@ -167,17 +167,17 @@ class TestOneForEachLookup:
             self.look_up()
         assert aws.calls["mint"] == 6
 
-    def test_an_environment_that_changes_for_ever_does_not_fill_the_memory(self, aws, monkeypatch):
+    def test_an_environment_that_keeps_changing_does_not_fill_the_memory(self, aws, monkeypatch):
         for number in range(50):
             monkeypatch.setenv("AWS_SESSION_TOKEN", str(number))
             self.look_up()
-        assert len(assembly._brokers) <= 3
+        assert len(wiring._brokers) <= 3
         assert aws.calls["mint"] == 50
         self.look_up()
-        assert aws.calls["mint"] == 50  # it is the oldest that are dropped
+        assert aws.calls["mint"] == 50  # the oldest are dropped
 
-    def test_an_error_on_the_way_to_it_is_a_refusal_in_the_event_loop_too(self, aws, monkeypatch):
-        monkeypatch.setattr(assembly.asker, "caller_fingerprint", mock.Mock(side_effect=RuntimeError("broken")))
+    def test_an_error_while_the_caller_is_determined_is_a_refusal_in_the_event_loop_too(self, aws, monkeypatch):
+        monkeypatch.setattr(wiring, "caller_fingerprint", mock.Mock(side_effect=RuntimeError("broken")))
         backend = RedshiftSecretsBackend(cache={"host": False}, connections_lookup_pattern="^ana")
         with pytest.raises(Refusal, match="cannot be looked up"):
             assert not used(asyncio.run(backend.aget_connection("analytics")))
@@ -185,7 +185,7 @@ class TestOneForEachLookup:
 
 class TestConnection:
     @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
-    def test_it_is_of_the_class_that_airflow_set_with_every_field_of_the_contract(self, connection_class):
+    def test_it_has_the_class_that_airflow_set_and_every_field(self, connection_class):
         connection = backend_of(AwsClient(), connection_class, extra={"sslmode": "verify-full"}).get_connection(
             "analytics"
         )
@@ -197,7 +197,7 @@ class TestConnection:
         assert connection.description.startswith("cluster prod (account 123456789012, eu-west-1): user IAM:etl")
         assert AWKWARD not in connection.description
 
-    def test_without_a_class_it_is_that_of_airflows_models(self):
+    def test_without_a_class_it_is_the_one_of_airflow_models(self):
         assert type(backend_of(AwsClient()).get_connection("analytics")) is ServerConnection
 
     @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
@@ -217,7 +217,7 @@ class TestConnection:
         assert in_child(lambda: backend.get_connection("analytics").password) == AWKWARD
 
 
-class TestNotOurs:
+class TestNotManaged:
     def test_variables_and_configuration_are_none_and_cost_nothing(self):
         aws = AwsClient()
         backend = backend_of(aws)
@@ -226,20 +226,20 @@ class TestNotOurs:
         assert backend.get_config("analytics") is None
         assert aws.calls == {}
 
-    def test_what_nobody_claims_is_none(self):
+    def test_a_conn_id_that_no_tag_claims_is_none(self):
         backend = backend_of(AwsClient())
         assert backend.get_connection("smtp_default") is None
         assert backend.get_conn_value("smtp_default") is None
 
-    def test_an_id_the_pattern_rejects_does_not_even_make_the_broker(self):
-        with mock.patch("redshift_secrets.backend.create_broker", side_effect=AssertionError):
+    def test_a_conn_id_that_the_pattern_rules_out_does_not_create_the_broker(self):
+        with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=AssertionError):
             backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
             assert backend.get_connection("smtp_default") is None
             with pytest.raises(Refusal, match="unexpected AssertionError"):
                 used(backend.get_connection("analytics"))
 
-    def test_a_set_up_that_fails_answers_nothing_without_a_pattern_and_is_logged(self, caplog):
-        with mock.patch("redshift_secrets.backend.create_broker", side_effect=OSError("secret text")):
+    def test_without_a_pattern_a_broker_that_cannot_be_created_is_logged_and_answers_none(self, caplog):
+        with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=OSError("secret text")):
             assert RedshiftSecretsBackend().get_connection("analytics") is None
         assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
         assert "secret text" not in caplog.text
@@ -248,7 +248,7 @@ class TestNotOurs:
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://me:old-password@mail")
         assert self.asked_of_airflow(monkeypatch, AwsClient(), "smtp_default").password == "old-password"
 
-    def test_airflow_never_falls_through_to_an_old_password_for_what_is_ours(self, monkeypatch):
+    def test_airflow_never_falls_through_to_an_old_password_for_a_managed_conn_id(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_ANALYTICS", "redshift://me:old-password@dw")
         aws = AwsClient()
         aws.mint_error = denied("redshift:GetClusterCredentialsWithIAM")
@@ -258,7 +258,10 @@ class TestNotOurs:
     def asked_of_airflow(self, monkeypatch, aws, conn_id):
         backends = [backend_of(aws, ServerConnection), EnvironmentVariablesBackend()]
         backends[1]._connection_class = ServerConnection
-        for module in ("airflow.configuration", "airflow.models.connection"):  # who calls it, has it in older versions
+        for module in (
+            "airflow.configuration",
+            "airflow.models.connection",
+        ):  # older versions call their own import of it
             monkeypatch.setattr(f"{module}.ensure_secrets_loaded", lambda *_args, **_kwargs: backends, raising=False)
         return ServerConnection.get_connection_from_secrets(conn_id)
 
@@ -269,16 +272,16 @@ class TestRefusals:
         return backend_of(AwsClient(cluster(status="paused")))
 
     @pytest.mark.parametrize("method", ["get_connection", "get_conn_value"])
-    def test_what_is_ours_and_cannot_be_served_is_what_airflow_takes_for_final(self, backend, method):
+    def test_a_managed_conn_id_that_cannot_be_served_is_refused_for_good(self, backend, method):
         with pytest.raises(Refusal, match=r"cluster prod .* is paused\. Resume it"):
             used(getattr(backend, method)("analytics"))
 
-    def test_a_masker_that_is_missing_means_no_password_for_anyone(self, monkeypatch):
-        monkeypatch.setattr(compat, "_MASKERS", ())
+    def test_without_a_masker_every_lookup_is_refused(self, monkeypatch):
+        monkeypatch.setattr(masking, "_MASKERS", ())
         with pytest.raises(Refusal, match="ImportError"):
             used(backend_of(AwsClient()).get_connection("analytics"))
 
-    def test_all_mistakes_in_the_settings_are_told_by_the_constructor(self):
+    def test_the_constructor_reports_all_mistakes_in_the_settings(self):
         with pytest.raises(SettingsError) as caught:
             RedshiftSecretsBackend(duration_seconds=899, regons=["eu-west-1"], connections_lookup_pattern="(")
         assert len(caught.value.problems) == 3
@@ -302,24 +305,11 @@ class TestMasking:
 
 
 class TestUseCache:
-    @pytest.mark.parametrize(("env", "seconds"), [
-        ({}, 0),
-        ({"USE_CACHE": "False", "CACHE_TTL_SECONDS": "1200"}, 0),
-        ({"USE_CACHE": "True"}, 900),
-        ({"USE_CACHE": "True", "CACHE_TTL_SECONDS": "1200"}, 1200),
-    ])  # fmt: skip
-    def test_how_long_airflow_keeps_answers_is_read_from_its_configuration(self, monkeypatch, env, seconds):
-        for name, value in env.items():
-            monkeypatch.setenv(f"AIRFLOW__SECRETS__{name}", value)
-        assert compat.airflow_cache_ttl_seconds() == seconds
-
     @pytest.mark.parametrize(("use_cache", "mints_before_the_answer"), [("True", 2), ("False", 1)])
-    def test_no_password_dies_while_airflow_keeps_it(self, monkeypatch, use_cache, mints_before_the_answer):
+    def test_no_password_expires_while_airflow_keeps_it(self, monkeypatch, use_cache, mints_before_the_answer):
         monkeypatch.setenv("AIRFLOW__SECRETS__USE_CACHE", use_cache)
         monkeypatch.setenv("AIRFLOW__SECRETS__CACHE_TTL_SECONDS", "1200")
-        aws = AwsClient(
-            clock=Clock(time.time() - 2700)
-        )  # what it mints has 900 s to live, three quarters of its life are over
+        aws = AwsClient(clock=Clock(time.time() - 2700))  # its credentials are valid for another 900 s of 3600
         backend = backend_of(aws)
         backend.get_connection("analytics")
         assert aws.calls["mint"] == 1

@@ -1,4 +1,4 @@
-"""What becomes of a refusal: final for this Airflow, as good as final for an older one, words for a worker that asks."""
+"""Refusals: final for this Airflow, as good as final for an older one, explained to a worker that asks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from redshift_secrets.airflow import compat
+from redshift_secrets.airflow import refusals
 from redshift_secrets.errors import CannotServeError, SettingsError
 from redshift_secrets.server_side import ServerSideBackend
 from tests.support.fakes import Clock, FakeAws, cluster
@@ -39,13 +39,13 @@ def aws():
 
 @pytest.fixture
 def older_airflow(monkeypatch):
-    monkeypatch.setattr(compat, "authoritative_refusal", lambda: None)
+    monkeypatch.setattr(refusals, "authoritative_refusal", lambda: None)
 
 
 class TestInAProcessThatServesHttp:
-    """The API server, where any other exception would be a 500, asked for again and again."""
+    """The API server, where any other exception would be a 500, which tasks retry."""
 
-    def test_it_is_a_403_with_our_sentence_and_still_final(self, aws):
+    def test_it_is_a_403_with_the_reason_and_still_final(self, aws):
         app = FastAPI()
 
         @app.get("/connections/{conn_id}")
@@ -63,8 +63,8 @@ class TestInAProcessThatServesHttp:
             backend_of(aws).get_connection("analytics")
         assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [str(caught.value)]
 
-    def test_another_process_gets_what_it_knows(self):
-        final = compat.final_refusal("no")
+    def test_another_process_gets_an_exception_that_it_has(self):
+        final = refusals.final_refusal("no")
         again = pickle.loads(pickle.dumps(final))
         assert (type(again), str(again), str(final)) == (AirflowSecretsBackendAccessDenied, "no", "no")
 
@@ -77,7 +77,7 @@ class TestInAnyOtherProcess:
         else:
             monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", None, raising=False)
 
-    def test_it_is_nothing_but_final_and_logged_by_nobody_but_who_asked(self, aws, caplog):
+    def test_it_is_the_plain_final_exception_and_not_logged(self, aws, caplog):
         with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
             backend_of(aws).get_connection("analytics")
         assert type(caught.value) is AirflowSecretsBackendAccessDenied
@@ -100,12 +100,12 @@ class TestOnAnOlderAirflow:
         assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [str(caught.value)]
 
     @pytest.mark.parametrize("use", ["host", "login", "schema", "port", "extra_dejson", "get_hook", "conn_type"])
-    def test_whoever_uses_it_reads_the_refusal(self, aws, use):
+    def test_every_use_raises_the_refusal(self, aws, use):
         connection = backend_of(aws).get_connection("analytics")
         with pytest.raises(CannotServeError, match="is paused"):
             getattr(connection, use)
 
-    def test_airflow_finds_what_it_looks_at_and_nothing_to_keep_or_to_hide(self, aws):
+    def test_airflow_itself_can_read_it_and_finds_nothing_to_keep_or_to_mask(self, aws):
         connection = backend_of(aws).get_connection("analytics")
         assert (bool(connection), connection.conn_id) == (True, "analytics")
         assert (connection.password, connection.extra, connection.get_uri()) == (None, None, "")
@@ -125,7 +125,7 @@ class TestOnAnOlderAirflow:
 
 
 class Supervisor:
-    """What a task's process has in place of the API server: answers by our backend, as the Execution API passes them on."""
+    """Stands for the API server in a task's process: answers from this backend, as the Execution API passes them on."""
 
     def __init__(self, backend):
         self.backend = backend
@@ -155,19 +155,19 @@ class TestAWorkerThatAsksTheServer:
         return backend
 
     def test_it_raises_the_refusal_of_the_server_word_for_word(self, worker, supervisor, aws):
-        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"connection 'analytics' .* is paused") as told:
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"connection 'analytics' .* is paused") as explained:
             worker.get_connection("analytics")
         with pytest.raises(AirflowSecretsBackendAccessDenied) as refused:
             supervisor.backend.get_connection("analytics", team_name="bi")
-        assert str(told.value) == str(refused.value)
-        assert supervisor.asked == ["redshift-secrets.told.analytics"]
+        assert str(explained.value) == str(refused.value)
+        assert supervisor.asked == ["redshift-secrets.explain.analytics"]
 
     @pytest.mark.usefixtures("older_airflow")
-    def test_an_older_airflow_reads_it_when_the_connection_is_used(self, worker, supervisor):
+    def test_an_older_airflow_raises_it_when_the_connection_is_used(self, worker, supervisor):
         with pytest.raises(CannotServeError, match="is paused"):
             worker.get_connection("analytics").login  # noqa: B018
 
-    def test_it_returns_what_is_served_under_the_name_that_was_asked_for(self, worker, supervisor, aws):
+    def test_it_returns_the_connection_under_its_own_conn_id(self, worker, supervisor, aws):
         aws.warehouses[:] = [
             cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi", "airflow:extra.x": "y"})
         ]
@@ -177,22 +177,22 @@ class TestAWorkerThatAsksTheServer:
         assert (connection.port, connection.schema, connection.extra_dejson) == (5439, "dev", {"x": "y"})
         assert connection.password == "password-1"
 
-    def test_another_teams_is_no_more_told_than_served(self, worker, supervisor, aws):
+    def test_a_refusal_of_another_team_is_not_explained(self, worker, supervisor, aws):
         aws.warehouses[:] = [cluster(status="paused", tags={"airflow:conn-id": "analytics", "airflow:team": "etl"})]
         assert worker.get_connection("analytics") is None
 
-    def test_what_is_not_ours_is_left_to_airflow(self, worker, supervisor, monkeypatch):
-        assert worker.get_connection("nobodys") is None
+    def test_a_conn_id_that_is_not_managed_is_left_to_airflow(self, worker, supervisor, monkeypatch):
+        assert worker.get_connection("unknown") is None
         monkeypatch.setenv("AIRFLOW_CONN_MAIL", "smtp://mail.internal")
         assert worker.get_connection("mail").host == "mail.internal"
-        assert supervisor.asked == ["redshift-secrets.told.nobodys"]
+        assert supervisor.asked == ["redshift-secrets.explain.unknown"]
 
     def test_a_pattern_saves_the_call(self, supervisor):
         worker = ServerSideBackend(connections_lookup_pattern="^analytics$")
-        assert worker.get_connection("nobodys") is None
+        assert worker.get_connection("unknown") is None
         assert supervisor.asked == []
 
-    def test_a_pattern_that_is_none_stops_airflow_with_the_reason(self):
+    def test_a_malformed_pattern_stops_airflow_with_the_reason(self):
         with pytest.raises(SettingsError, match="connections_lookup_pattern must be a regular expression"):
             ServerSideBackend(connections_lookup_pattern="(")
 
@@ -201,14 +201,14 @@ class TestAWorkerThatAsksTheServer:
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
         assert worker.get_connection("analytics") is None
 
-    def test_what_carries_a_refusal_carries_nothing_to_log_in_with(self, aws):
-        carrier = backend_of(aws, CoreConnection).get_connection("redshift-secrets.told.analytics")
+    def test_a_connection_that_carries_a_refusal_has_nothing_to_log_in_with(self, aws):
+        carrier = backend_of(aws, CoreConnection).get_connection("redshift-secrets.explain.analytics")
         assert (carrier.host, carrier.login, carrier.password) == (None, None, None)
         assert "is paused" in json.loads(carrier.extra)["refusal"]
 
-    def test_the_pattern_of_the_server_holds_for_what_is_told(self, aws):
+    def test_the_pattern_of_the_server_also_applies_to_explanations(self, aws):
         backend = backend_of(aws, connections_lookup_pattern="^rs_")
-        assert backend.get_connection("redshift-secrets.told.analytics") is None
+        assert backend.get_connection("redshift-secrets.explain.analytics") is None
         assert not aws.calls
 
 
@@ -219,4 +219,4 @@ def test_the_configuration_on_the_page_is_one_that_airflow_takes():
     module, _, name = parser["workers"]["secrets_backend"].rpartition(".")
     backend = getattr(importlib.import_module(module), name)
     assert backend is ServerSideBackend
-    assert backend(**json.loads(parser["workers"]["secrets_backend_kwargs"])).get_connection("nobodys") is None
+    assert backend(**json.loads(parser["workers"]["secrets_backend_kwargs"])).get_connection("unknown") is None

@@ -1,16 +1,15 @@
-"""What `compat` finds in the Airflow that is installed, with that Airflow's own modules; `make matrix` does so in each."""
+"""What is read of the installed Airflow, with its own modules; `make matrix` does so in each version."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from unittest import mock
 
 import pytest
 from cryptography.fernet import Fernet
 
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.airflow import compat
+from redshift_secrets.airflow import configuration, connection, refusals
 from tests.support import airflow_parts
 from tests.support.airflow_parts import VERSION, Refusal, ServerConnection, from_airflow_3_0
 from tests.support.fakes import cluster
@@ -27,27 +26,12 @@ def clean_maskers():
 
 
 def test_a_refusal_is_what_this_airflow_takes_for_final_if_it_has_that():
-    refusal = compat.authoritative_refusal()
+    refusal = refusals.authoritative_refusal()
     assert refusal is (Refusal if VERSION >= (3, 2) else None)
 
 
-def test_every_masker_of_this_airflow_is_told():
-    assert set(airflow_parts.redacted(AWKWARD)) == {AWKWARD}
-    compat.mask(AWKWARD)
-    assert set(airflow_parts.redacted(AWKWARD)) == {"***"}
-    assert len(airflow_parts.MASKERS) == (2 if VERSION >= (3, 1) else 1)
-
-
-@from_airflow_3_0
-def test_masking_sends_nothing_to_the_supervisor_whose_channel_is_not_for_our_threads(monkeypatch):
-    sent = mock.Mock()
-    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", sent, raising=False)
-    compat.mask(AWKWARD)
-    assert sent.mock_calls == []
-
-
-def test_the_connection_class_is_that_of_the_server():
-    assert compat.connection_class() is ServerConnection
+def test_the_connection_class_of_the_server():
+    assert connection.server_connection_class() is ServerConnection
 
 
 def test_airflow_sets_the_class_of_its_server_where_it_sets_any(monkeypatch):
@@ -61,35 +45,35 @@ def test_airflow_sets_the_class_of_its_server_where_it_sets_any(monkeypatch):
 def test_fernet_keys(monkeypatch):
     keys = [Fernet.generate_key().decode() for _ in range(2)]
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", ",".join(keys))
-    assert compat.fernet_keys() == tuple(keys)
-    assert not compat.lacks_fernet_keys()
+    assert configuration.fernet_keys() == tuple(keys)
+    assert not configuration.lacks_fernet_keys()
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
-    assert compat.fernet_keys() is None
-    assert compat.lacks_fernet_keys()
+    assert configuration.fernet_keys() is None
+    assert configuration.lacks_fernet_keys()
 
 
-def test_without_a_backend_of_the_workers_there_is_none():
-    assert compat.backend_of_workers() is None
+def test_a_site_without_this_backend_has_only_those_of_airflow():
+    assert not [each for each in configuration.configured_backends() if isinstance(each, RedshiftSecretsBackend)]
 
 
 @from_airflow_3_0
-def test_the_backend_of_the_workers_is_made_as_airflow_makes_it(monkeypatch):
+def test_the_backend_of_the_workers_is_constructed_as_airflow_does_it(monkeypatch):
     monkeypatch.setenv("AIRFLOW__WORKERS__SECRETS_BACKEND", "redshift_secrets.RedshiftSecretsBackend")
     monkeypatch.setenv("AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS", '{"db_user": "of_workers"}')
-    assert compat.backend_of_workers().settings.db_user == "of_workers"
+    assert configuration.configured_backends()[-1].settings.db_user == "of_workers"
 
 
 @from_airflow_3_1
-def test_airflow_awaits_our_own_aget_connection(monkeypatch):
+def test_airflow_awaits_aget_connection(monkeypatch):
     backend = backend_of(AwsClient())
     awaited = []
     aget_connection = backend.aget_connection
 
-    async def noting(conn_id):
+    async def recording(conn_id):
         awaited.append(conn_id)
         return await aget_connection(conn_id)
 
-    monkeypatch.setattr(backend, "aget_connection", noting)
+    monkeypatch.setattr(backend, "aget_connection", recording)
     monkeypatch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: [backend])
     connection = asyncio.run(importlib.import_module("airflow.sdk").Connection.async_get("analytics"))
     assert connection.password == AWKWARD
@@ -97,7 +81,7 @@ def test_airflow_awaits_our_own_aget_connection(monkeypatch):
 
 
 @from_airflow_3_2
-def test_airflows_server_tells_the_team(monkeypatch):
+def test_airflows_server_passes_the_team(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
     backend = backend_of(
         AwsClient(cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi"})), ServerConnection
@@ -106,3 +90,15 @@ def test_airflows_server_tells_the_team(monkeypatch):
     assert ServerConnection.get_connection_from_secrets("analytics", team_name="bi").login == "IAM:etl"
     with pytest.raises(Exception, match="isn't defined"):
         ServerConnection.get_connection_from_secrets("analytics", team_name="etl")
+
+
+@pytest.mark.parametrize(("env", "seconds"), [
+    ({}, 0),
+    ({"USE_CACHE": "False", "CACHE_TTL_SECONDS": "1200"}, 0),
+    ({"USE_CACHE": "True"}, 900),
+    ({"USE_CACHE": "True", "CACHE_TTL_SECONDS": "1200"}, 1200),
+])  # fmt: skip
+def test_how_long_airflow_keeps_answers(monkeypatch, env, seconds):
+    for name, value in env.items():
+        monkeypatch.setenv(f"AIRFLOW__SECRETS__{name}", value)
+    assert configuration.airflow_cache_ttl_seconds() == seconds

@@ -1,0 +1,162 @@
+"""Passwords in the maskers of the installed Airflow: every form from the moment it exists, and no longer than it is valid."""
+
+from __future__ import annotations
+
+import re
+import threading
+from unittest import mock
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from redshift_secrets.airflow import masking
+from redshift_secrets.airflow.masking import PasswordMasker, mask_password
+from redshift_secrets.cache import CLOCKS_DIFFER_SECONDS
+from tests.support import airflow_parts
+from tests.support.airflow_parts import VERSION, from_airflow_3_0
+from tests.support.fakes import EPOCH, Clock
+from tests.support.helpers import in_child
+
+PASSWORD = "p/a+s s=w%o:r@d?&é"
+FORMS = {
+    PASSWORD,
+    quote(PASSWORD),
+    quote(PASSWORD, safe=""),
+    quote_plus(PASSWORD),
+    quote(PASSWORD, safe=" +"),  # as SQLAlchemy's URLs have it
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_maskers():
+    yield
+    airflow_parts.reset_maskers()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def masker(clock):
+    return PasswordMasker(clock)
+
+
+def password(number: int) -> str:
+    return f"pass/word+{number:04}="
+
+
+def test_every_form_is_masked_in_every_masker_of_this_airflow():
+    text = " | ".join(sorted(FORMS))
+    assert set(airflow_parts.redacted(text)) == {text}
+    mask_password(PASSWORD, float("inf"))
+    assert set(airflow_parts.redacted(text)) == {" | ".join("***" for _ in FORMS)}
+    assert len(masking.maskers()) == len(airflow_parts.MASKERS) == (2 if VERSION >= (3, 1) else 1)
+
+
+def test_an_expired_password_leaves_the_maskers(masker, clock):
+    masker.add(password(1), EPOCH + 100)
+    masker.add(password(2), EPOCH + 10_000)
+    clock.pass_(100 + CLOCKS_DIFFER_SECONDS)
+    masker.add(password(3), EPOCH + 10_000)
+    for each in masking.maskers():
+        assert re.escape(password(1)) not in each.patterns
+        assert {re.escape(password(2)), re.escape(password(3))} <= each.patterns
+    for redacted in airflow_parts.redacted(" ".join(map(password, (1, 2, 3)))):
+        assert redacted == f"{password(1)} *** ***"
+
+
+def test_a_password_is_masked_as_long_as_aws_may_take_it_for_valid(masker, clock):
+    masker.add(password(1), EPOCH + 100)
+    clock.pass_(100 + CLOCKS_DIFFER_SECONDS - 1)
+    masker.add(password(2), EPOCH + 10_000)
+    assert set(airflow_parts.redacted(password(1))) == {"***"}
+
+
+def test_a_password_that_is_registered_again_stays_until_its_latest_expiry(masker, clock):
+    masker.add(password(1), EPOCH + 100)
+    masker.add(password(1), EPOCH + 10_000)
+    clock.pass_(5_000)
+    masker.add(password(2), EPOCH + 10_000)
+    assert set(airflow_parts.redacted(password(1))) == {"***"}
+
+
+def test_a_registration_costs_no_more_after_a_thousand_passwords(masker, clock, monkeypatch):
+    """The work of a registration is the text that it compiles: that of the new password alone."""
+    compiled = []
+    compile_pattern = re.compile
+    monkeypatch.setattr(masking.re, "compile", lambda text: compiled.append(len(text)) or compile_pattern(text))
+    for number in range(1000):
+        clock.pass_(60)
+        masker.add(password(number), clock() + 3000 - CLOCKS_DIFFER_SECONDS)
+    assert len(compiled) == 1000
+    assert len(set(compiled)) == 1
+    unexpired = 50
+    for each in masking.maskers():
+        assert len(each.patterns) == unexpired * len(masking._Password(password(1), 0).forms)
+
+
+def test_a_secret_that_airflow_registers_itself_takes_nothing_away(masker):
+    masker.add(password(1), EPOCH + 10_000)
+    for each in masking.maskers():
+        each.add_mask("a secret of the site")
+    masker.add(password(2), EPOCH + 10_000)
+    text = f"{password(1)} a secret of the site {quote(password(2), safe='')}"
+    assert set(airflow_parts.redacted(text)) == {"*** *** ***"}
+
+
+def test_airflow_compiles_nothing_for_a_password_that_is_registered(masker):
+    masker.add(password(1), EPOCH + 10_000)
+    for each in masking.maskers():
+        before = each.replacer
+        each.add_mask(password(1))
+        each.add_mask(quote(password(1)))
+        assert each.replacer is before
+
+
+def test_maskers_that_airflow_reset_are_filled_again(masker):
+    masker.add(password(1), EPOCH + 10_000)
+    airflow_parts.reset_maskers()
+    masker.add(password(1), EPOCH + 10_000)
+    assert set(airflow_parts.redacted(password(1))) == {"***"}
+
+
+def test_threads_that_register_at_once_lose_nothing(masker):
+    together = threading.Barrier(8)
+
+    def register(first: int) -> None:
+        together.wait(30)
+        for number in range(first, first + 25):
+            masker.add(password(number), EPOCH + 10_000)
+
+    threads = [threading.Thread(target=register, args=(number * 25,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    text = " ".join(map(password, range(200)))
+    assert set(airflow_parts.redacted(text)) == {" ".join("***" for _ in range(200))}
+
+
+def test_a_child_masks_what_its_parent_registered_and_more(masker):
+    masker.add(password(1), EPOCH + 10_000)
+
+    def in_the_child() -> list[str]:
+        masker.add(password(2), EPOCH + 10_000)
+        return airflow_parts.redacted(f"{password(1)} {password(2)}")
+
+    assert set(in_child(in_the_child)) == {"*** ***"}
+
+
+def test_no_password_is_in_a_repr(masker):
+    masker.add(password(1), EPOCH + 10_000)
+    assert password(1) not in repr([masker, *masker._registered.values(), *(m.replacer for m in masking.maskers())])
+
+
+@from_airflow_3_0
+def test_nothing_is_sent_to_the_supervisor_whose_channel_belongs_to_the_thread_of_the_task(monkeypatch):
+    sent = mock.Mock()
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", sent, raising=False)
+    mask_password(PASSWORD, float("inf"))
+    assert sent.mock_calls == []
