@@ -1,4 +1,4 @@
-"""Points 5 and 6 of section 4 of the design: what is ours and cannot be served, and how it is said."""
+"""docs/contract.md, "Looking a conn_id up": managed conn_ids that cannot be served, and the messages of refusals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from redshift_secrets.errors import AwsError, CannotServeError
 from tests.support.fakes import Clock, cluster, denied, workgroup
-from tests.support.helpers import Crowd, all_refreshes_done, tagged
+from tests.support.helpers import all_refreshes_done, tagged
 
 ME = "arn:aws:iam::123456789012:role/airflow"
 
 
-class Hurried(Clock):
-    """A clock on which `step` seconds pass between two looks at it."""
+class SteppingClock(Clock):
+    """A clock on which `step` seconds pass at each reading."""
 
     step = 0
 
@@ -25,16 +25,16 @@ class Hurried(Clock):
 
 
 def refused(here):
-    """As `refusal`, where a renewal is held and will not land."""
+    """As `Site.refusal`, where a refresh is still running."""
     with pytest.raises(CannotServeError) as caught:
         here.broker.connection("analytics")
     return str(caught.value)
 
 
-class TestPoint5States:
+class TestStates:
     @pytest.mark.parametrize("status", ["paused", "pausing", "resuming", "deleting", "creating", "final-snapshot",
                                         "hardware-failure", "incompatible-network"])  # fmt: skip
-    def test_a_warehouse_that_takes_no_logins_is_refused_with_its_state(self, site, status):
+    def test_a_warehouse_that_accepts_no_logins_is_refused_with_its_state(self, site, status):
         here = site(tagged(status=status))
         message = here.refusal()
         assert f"'analytics' cannot be served: cluster prod (account 123456789012, eu-west-1) is {status}" in message
@@ -45,10 +45,10 @@ class TestPoint5States:
         assert here.aws.calls["mint"] == 0
 
     @pytest.mark.parametrize("status", ["available", "modifying", "resizing", "rebooting", "maintenance"])
-    def test_a_state_that_passes_in_seconds_is_served(self, site, status):
+    def test_a_warehouse_in_a_short_lived_state_is_served(self, site, status):
         here = site(tagged(status=status))
         assert here.ask() is not None
-        assert here.aws.calls["look"] == 0
+        assert here.aws.calls["describe"] == 0
 
     @pytest.mark.parametrize("status", ["DELETING", "CREATING"])
     def test_a_workgroup_in_such_a_state_is_refused_too(self, site, status):
@@ -58,28 +58,28 @@ class TestPoint5States:
     def test_a_warehouse_without_an_endpoint_yet_is_refused(self, site):
         assert "available, without an endpoint" in site(tagged(host=None)).refusal()
 
-    def test_a_stale_catalog_never_refuses_a_warehouse_that_is_back(self, site):
+    def test_a_warehouse_that_is_available_again_is_served_although_the_catalog_says_paused(self, site):
         here = site(tagged(status="paused"))
         here.ask("other")
         here.aws.warehouses[0] = tagged()
         assert here.ask().password == "password-1"
-        assert here.aws.calls == {"list": 2, "look": 1, "mint": 1}
+        assert here.aws.calls == {"list": 2, "describe": 1, "mint": 1}
 
-    def test_the_answer_has_the_endpoint_of_this_moment(self, site):
+    def test_the_connection_has_the_current_endpoint(self, site):
         here = site(tagged(status="resuming", host=None))
         here.ask("other")
         here.aws.warehouses[0] = tagged(host="moved.example.com")
         assert here.ask().host == "moved.example.com"
 
-    def test_a_thousand_lookups_of_a_paused_warehouse_look_once_in_5_s(self, site, clock):
+    def test_any_number_of_lookups_of_a_paused_warehouse_ask_aws_once_in_5_s(self, site, clock):
         here = site(tagged(status="paused"))
         for _ in range(2):
             for _ in range(100):
                 here.refusal()
             clock.pass_(5)
-        assert here.aws.calls["look"] == 2
+        assert here.aws.calls["describe"] == 2
 
-    def test_a_warehouse_that_is_gone_is_refused_as_it_was_seen_and_why(self, site):
+    def test_a_deleted_warehouse_is_refused_with_its_last_state_and_the_error(self, site):
         here = site(tagged(status="deleting"))
         here.ask("other")
         here.aws.warehouses.clear()
@@ -87,12 +87,12 @@ class TestPoint5States:
         assert "was last seen deleting" in message
         assert "ClusterNotFound" in message
 
-    def test_one_paused_warehouse_hurts_no_other(self, site):
+    def test_a_paused_warehouse_affects_no_other(self, site):
         assert site(tagged(status="paused"), cluster("b", {"airflow:conn-id": "fine"})).ask("fine") is not None
 
 
-class TestPoint6CannotBeServed:
-    def test_denied_says_what_happened_on_what_as_whom_and_what_to_do(self, site):
+class TestCannotBeServed:
+    def test_a_denied_mint_names_call_resource_caller_and_fix(self, site):
         here = site()
         here.aws.mint_error = AwsError(
             "redshift:GetClusterCredentialsWithIAM", "dbname:prod/dev", ME, "AccessDenied", "Not allowed.", "Grant it."
@@ -103,20 +103,18 @@ class TestPoint6CannotBeServed:
         )
 
     @pytest.mark.parametrize(
-        ("role_arn", "identity"), [(None, "the identity Airflow runs as"), (ME, ME)], ids=["own", "assumed"]
+        ("role_arn", "caller"), [(None, "the caller of this process"), (ME, ME)], ids=["own", "assumed"]
     )
-    def test_a_mint_past_the_deadline_says_so_and_the_next_lookup_does_not_wait(self, site, role_arn, identity):
-        monotonic = Hurried()
+    def test_a_late_mint_is_refused_and_the_next_lookup_does_not_wait(self, site, role_arn, caller):
+        monotonic = SteppingClock()
         here = site(cluster(role_arn=role_arn), monotonic=monotonic)
         here.ask("other")
         here.aws.hold, monotonic.step = threading.Event(), 10
         messages = [refused(here), refused(here)]
         for message in messages:
-            assert (
-                "the credential of auth iam on cluster prod (123456789012, eu-west-1) was not there after 10 s"
-                in message
-            )
-            assert f"as {identity}" in message
+            assert "Timed out after 10 s (aws_timeout_seconds)" in message
+            assert "the credential of auth iam on cluster prod (123456789012, eu-west-1)" in message
+            assert f"Requested as {caller}." in message
             assert "Try again" in message
         here.aws.hold.set()
         all_refreshes_done()
@@ -136,7 +134,7 @@ class TestPoint6CannotBeServed:
         ],
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
     )
-    def test_a_malformed_tag_names_the_resource_the_tag_and_the_fix_and_hurts_no_other(self, site, tags, names):
+    def test_a_malformed_tag_is_refused_with_resource_tag_and_fix_and_affects_no_other(self, site, tags, names):
         here = site(tagged(**tags), cluster("b", {"airflow:conn-id": "fine"}))
         message = here.refusal()
         for name in ["'analytics'", "cluster prod (account 123456789012, eu-west-1)", *names]:
@@ -144,14 +142,14 @@ class TestPoint6CannotBeServed:
         assert here.ask("fine") is not None
         assert here.aws.calls["mint"] == 1
 
-    def test_a_failed_mint_of_one_connection_hurts_no_other(self, site):
+    def test_a_failed_mint_of_one_connection_affects_no_other(self, site):
         here = site(cluster(tags={"airflow:conn-id": "analytics fine", "airflow:auth/fine": "connector",
                                   "airflow:db-user/fine": "etl"}))  # fmt: skip
         here.aws.mint_error = denied()
         here.refusal()
         assert here.ask("fine").password is None
 
-    def test_a_failed_mint_is_tried_again_after_a_pause(self, site, clock):
+    def test_a_failed_mint_is_retried_after_a_pause(self, site, clock):
         here = site()
         here.aws.mint_error = denied()
         for _ in range(5):
@@ -161,14 +159,14 @@ class TestPoint6CannotBeServed:
         clock.pass_(10)
         assert here.ask() is not None
 
-    def test_while_an_old_credential_is_usable_a_failed_mint_is_nobodys_problem(self, site, clock):
+    def test_while_the_credential_is_stale_a_failed_mint_refuses_nothing(self, site, clock):
         here = site()
         here.ask()
         here.aws.mint_error = denied()
         clock.pass_(1800)
         assert {here.ask().password for _ in range(5)} == {"password-1"}
 
-    def test_what_nobody_expected_is_refused_all_the_same_and_its_text_is_not_repeated(self, site):
+    def test_an_unexpected_error_is_refused_without_repeating_its_text(self, site):
         here = site()
         here.aws.mint_error = KeyError("hunter2")
         message = here.refusal()
@@ -178,18 +176,18 @@ class TestPoint6CannotBeServed:
 
 
 class TestServed:
-    def test_64_threads_cause_one_mint(self, site):
+    def test_lookups_of_one_conn_id_share_one_mint_and_mask_its_password_once(self, site):
         here = site()
-        assert Crowd(64, lambda: here.broker.connection("analytics").password).outcomes() == ["password-1"] * 64
+        assert {here.ask().password for _ in range(100)} == {"password-1"}
         assert here.aws.calls == {"list": 2, "mint": 1}
         assert here.secrets == ["password-1"]
 
-    @pytest.mark.parametrize(("kept", "usable_for"), [(0, 3300), (900, 2700), (100, 3300)])
-    def test_a_password_outlives_the_time_that_airflow_keeps_an_answer(self, site, clock, kept, usable_for):
-        here = site(airflow_cache_ttl_seconds=kept)
+    @pytest.mark.parametrize(("ttl", "returned_for"), [(0, 3300), (900, 2700), (100, 3300)])
+    def test_a_password_is_valid_for_as_long_as_airflow_caches_it(self, site, clock, ttl, returned_for):
+        here = site(airflow_cache_ttl_seconds=ttl)
         here.ask()
         here.aws.mint_error = denied()
-        clock.pass_(usable_for - 1)
+        clock.pass_(returned_for - 1)
         assert here.ask().password == "password-1"
         clock.pass_(11)
         here.refusal()
