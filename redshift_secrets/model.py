@@ -1,4 +1,4 @@
-"""The words of the project as data: warehouse, connection spec, credential, connection.
+"""The words of the contract as data: warehouse, connection spec, credential, connection.
 
 Structs of `msgspec`, which Airflow 3 has already loaded: each of these classes is created in 15 us. For a frozen dataclass
 Python compiles source text for half a millisecond, and every Airflow process creates all of them.
@@ -15,7 +15,7 @@ WarehouseKind = Literal["cluster", "workgroup"]
 
 
 class Private(Struct, frozen=True):
-    """A record some of whose fields no repr may show: those that the class names in `hidden`."""
+    """A record with fields that no repr may show: those that the class names in `hidden`."""
 
     hidden: ClassVar[tuple[str, ...]] = ()
 
@@ -37,8 +37,8 @@ class VpcEndpoint(Struct, frozen=True):
 class Warehouse(Struct, frozen=True):
     """One thing to connect to: a provisioned cluster or a Serverless workgroup, as AWS last described it.
 
-    `created_at` is in seconds since the epoch. `role_arn` is the role that was assumed to see it, `None` for the
-    identity Airflow runs as. `host` and `port` are `None` while AWS gives it no endpoint.
+    `created_at` is in seconds since the epoch. `role_arn` is the role that was assumed to list it, `None` for the caller
+    itself. `host` and `port` are `None` while AWS gives it no endpoint.
     """
 
     kind: WarehouseKind
@@ -65,9 +65,9 @@ class Warehouse(Struct, frozen=True):
 
     @property
     def can_serve(self) -> bool:
-        """Whether AWS says that logins can work: an endpoint, and no state that rules them out.
+        """Whether it has an endpoint and is in no state that rules logins out.
 
-        States that come and go in seconds (modifying, resizing, rebooting) do not count: the driver retries those.
+        States that last seconds (modifying, resizing, rebooting) do not count: the driver retries those.
         https://docs.aws.amazon.com/redshift/latest/APIReference/API_Cluster.html
         """
         if self.host is None or self.port is None:
@@ -85,7 +85,7 @@ class Warehouse(Struct, frozen=True):
 
 
 class Scope(Struct, frozen=True):
-    """What one listing covers: one kind of warehouse, in one region, as one identity. It fails alone."""
+    """What one listing covers: one kind of warehouse, in one region, through one role. It fails on its own."""
 
     kind: WarehouseKind
     region: str
@@ -97,7 +97,7 @@ class Scope(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """What is known of one scope. `listed_at` is `None` until it was listed once; `error` is why the last try failed."""
+    """What is known of one scope. `listed_at` is `None` until it was listed once; `error` is why the last attempt failed."""
 
     scope: Scope
     warehouses: tuple[Warehouse, ...] = ()
@@ -113,7 +113,7 @@ Auth = Literal["db-user", "iam", "secret", "connector"]
 class ConnectionSpec(Struct, frozen=True):
     """What the tags and the settings say of one conn_id.
 
-    `sources` tells for every field where its value came from. `errors` make the connection fail, `warnings` do not.
+    `sources` says for every field where its value comes from. `errors` make the connection fail, `warnings` do not.
     """
 
     conn_id: str
@@ -147,7 +147,7 @@ class ConnectionSpec(Struct, frozen=True):
 
 
 class MintRequest(Struct, frozen=True):
-    """All that decides which credential AWS gives; two connections with an equal request share one credential."""
+    """Everything that decides which credential AWS returns; connections with equal requests share one credential."""
 
     auth: Auth
     arn: str
@@ -163,11 +163,11 @@ class MintRequest(Struct, frozen=True):
     duration: int
     admin_secret_arn: str | None
     team: str | None = None
-    """AWS does not know it; it is here so that teams never share a credential."""
+    """Not sent to AWS; it is here so that teams never share a credential."""
 
     @classmethod
     def of(cls, spec: ConnectionSpec) -> MintRequest:
-        """The request for the credential of `spec`, without whatever its way of authenticating does not use."""
+        """Return the request for the credential of `spec`, without what its way of authenticating does not use."""
         warehouse = spec.warehouse
         as_db_user = spec.auth == "db-user"
         return cls(

@@ -1,7 +1,7 @@
 """Registers passwords with Airflow's secrets maskers, and takes expired ones out again.
 
-Airflow compiles one pattern of every secret that a process has ever registered, at each registration. A process that lives
-for weeks would spend seconds in that with the interpreter locked, and milliseconds on each log line. So a password is added
+At each registration Airflow compiles one pattern of every secret that the process has ever registered. A process that
+runs for weeks would spend seconds in that with the interpreter locked, and milliseconds on each log line. So a password is added
 in all its forms at once with a pattern of its own, and leaves when it has expired.
 https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/mask-sensitive-values.html
 """

@@ -1,4 +1,4 @@
-"""What leaves this process is sealed: nobody else can read it, change it, or put it in another's place."""
+"""Seals what leaves this process: nobody else can read it, change it, or move it to another place."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ KEY_FILE = "host.key"
 
 @functools.cache
 def load_algorithms() -> None:
-    """Have OpenSSL look up its algorithms, which takes it a millisecond at their first use: once for all processes that
-    are forked from this one."""
+    """Have OpenSSL load its algorithms, which takes a millisecond at their first use: once for all processes that are forked
+    from this one."""
     fernet = Fernet(base64.urlsafe_b64encode(bytes(32)))
     fernet.decrypt(fernet.encrypt(b""))
 
@@ -95,7 +95,7 @@ def _create_key(path: Path) -> None:
 
 
 def _read_key(path: Path) -> str:
-    # What is looked at is the open file, so nobody can put another in its place in between.
+    # The checks are made on the open file, so that nobody can replace it in between.
     # O_NONBLOCK: opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

@@ -1,7 +1,7 @@
 """The caller: the AWS identity of this process. What is cached for one caller and one configuration is never found by
 another.
 
-On a host the caller is told apart without asking AWS, which would cost more than the cache saves: by everything that
+On one host callers are distinguished without asking AWS, which would cost more than the cache saves: by everything that
 decides which credentials boto3's default chain finds. Across hosts that is not enough (two machines may have the same
 environment and different instance roles), so there AWS is asked; see `aws.client.AwsClient.sts_identity`.
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html

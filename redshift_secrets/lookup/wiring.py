@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from redshift_secrets.cache import SharedStore, SharedTiers, forks
 from redshift_secrets.cache.host.paths import default_cache_dir, ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.namespaced import NamespacedStore
 from redshift_secrets.cache.sealing import Seal, host_key
+from redshift_secrets.cache.store import NamespacedStore
 from redshift_secrets.errors import NO_REDIS_KEY, SettingsError
 from redshift_secrets.lookup.broker import Aws, Broker
 from redshift_secrets.lookup.caller import cache_key, caller_fingerprint, settings_fingerprint

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.namespaced import NamespacedStore
+from redshift_secrets.cache.store import NamespacedStore
 from redshift_secrets.lookup.broker import CachedConnection
 from redshift_secrets.operations.inspect import login_user
 from redshift_secrets.operations.site import site_broker, site_stores

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.masking import mask_password
-from redshift_secrets.cache.namespaced import NamespacedStore
+from redshift_secrets.cache.store import NamespacedStore
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
 from redshift_secrets.settings import Settings

@@ -43,7 +43,7 @@ _SCHEMA = (
 
 _one_at_a_time = threading.RLock()
 """Threads of a process queue here, in order, instead of in sqlite3, where of 64 some would wait too long and lose a write.
-No fork finds it taken by another thread: whoever takes it is in `forks.no_fork_here` already."""
+No fork finds it taken by another thread: it is only taken inside `forks.no_fork_here`."""
 
 
 class WrongVersionError(sqlite3.DatabaseError):

@@ -30,7 +30,7 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path: Path) -> FileLock | None:
-        """Return the lock on the file at `path`, which is made where there is none; `None` when another process or thread holds it.
+        """Return the lock on the file at `path`, which is created if it does not exist; `None` when another process or thread holds it.
 
         Raises `OSError` where files cannot be locked at all.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,10 +88,10 @@ class RedisClient:
             return command(self._connected())
 
         background = BackgroundCall("fleet store", run, lambda _call: done.set())
-        started = time.monotonic()
+        started = self._monotonic()
         background.start()
         while not done.wait(patience / _CHECKS_PER_CALL):
-            if time.monotonic() - started - sum(map(_queued_seconds, threads)) >= patience:
+            if self._monotonic() - started - sum(map(_queued_seconds, threads)) >= patience:
                 self._drop_connections().interrupt()
                 raise RedisTimeoutError(patience)
         if background.error is not None:
