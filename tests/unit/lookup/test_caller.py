@@ -1,4 +1,4 @@
-"""Bound to who asks: whatever may change whom AWS sees, or what was asked for, changes the name it is cached under."""
+"""Cache keys: anything that may change the caller, or the answer, changes the key."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import pytest
 from msgspec.structs import fields, replace
 
-from redshift_secrets.lookup import caller as asker
-from redshift_secrets.settings.settings import Cache, Settings
+from redshift_secrets.lookup import caller
+from redshift_secrets.settings import Cache, Settings
 from tests.unit.settings.test_settings import DEFAULTS, NEEDS, READ
 
 ENVIRONMENT = {"HOME": "/home/airflow", "AWS_ACCESS_KEY_ID": "AKIA1", "AWS_PROFILE": "etl", "PATH": "/bin"}
 FILES = {"/home/airflow/.aws/config": b"[profile etl]", "/home/airflow/.aws/credentials": b"[etl]"}
 
 
-def host(environ=None, files=None):
+def fingerprint(environ=None, files=None):
     contents = FILES if files is None else files
 
     def read(path):
@@ -24,12 +24,12 @@ def host(environ=None, files=None):
         except KeyError:
             raise FileNotFoundError(path) from None
 
-    return asker.caller_fingerprint({**ENVIRONMENT, **(environ or {})}, read)
+    return caller.caller_fingerprint({**ENVIRONMENT, **(environ or {})}, read)
 
 
-def test_the_same_asker_has_the_same_name():
-    assert host() == host()
-    assert host({"PATH": "/usr/bin", "AIRFLOW_HOME": "/x"}) == host()
+def test_the_same_caller_has_the_same_fingerprint():
+    assert fingerprint() == fingerprint()
+    assert fingerprint({"PATH": "/usr/bin", "AIRFLOW_HOME": "/x"}) == fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -48,28 +48,28 @@ def test_the_same_asker_has_the_same_name():
     ],
     ids=lambda environ: next(iter(environ)),
 )
-def test_who_aws_may_know_as_somebody_else_has_another_name(environ):
-    assert host(environ) != host()
+def test_an_environment_that_may_name_another_caller_has_another_fingerprint(environ):
+    assert fingerprint(environ) != fingerprint()
 
 
 @pytest.mark.parametrize("path", FILES, ids=os.path.basename)
-def test_what_the_aws_files_say_counts_and_not_when_they_were_written(path):
-    assert host(files={**FILES, path: b"[profile etl]\nrole_arn = x"}) != host()
-    assert host(files={other: content for other, content in FILES.items() if other != path}) != host()
+def test_the_content_of_the_aws_files_is_part_of_the_fingerprint(path):
+    assert fingerprint(files={**FILES, path: b"[profile etl]\nrole_arn = x"}) != fingerprint()
+    assert fingerprint(files={other: content for other, content in FILES.items() if other != path}) != fingerprint()
 
 
-def test_no_access_key_is_in_a_name():
-    assert "AKIA1" not in host()
+def test_no_access_key_is_in_a_fingerprint():
+    assert "AKIA1" not in fingerprint()
 
 
 @pytest.mark.parametrize("name", [name for name in READ if name not in ("cache", "fallback")])
-def test_every_setting_separates(name):
+def test_every_setting_changes_the_fingerprint(name):
     settings = Settings.from_kwargs({**NEEDS.get(name, {}), name: READ[name][0]})
     base = Settings.from_kwargs(NEEDS.get(name, {}))
-    assert asker.settings_fingerprint(settings) != asker.settings_fingerprint(base)
+    assert caller.settings_fingerprint(settings) != caller.settings_fingerprint(base)
 
 
-def test_where_it_is_cached_does_not_separate():
+def test_the_setting_cache_does_not_change_the_fingerprint():
     moved = replace(Settings(), cache=Cache(path="/elsewhere"))
-    assert asker.settings_fingerprint(moved) == asker.settings_fingerprint(Settings())
+    assert caller.settings_fingerprint(moved) == caller.settings_fingerprint(Settings())
     assert {field.name for field in fields(Settings)} == set(DEFAULTS)

@@ -1,4 +1,4 @@
-"""A clock that is set while everything runs: nothing lives longer for it, and nobody waits longer for it."""
+"""A wall clock that is set while processes run: no entry is valid for longer, and no retry is later."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.support.fakes import Clock, FakeAws, cluster, denied
 from tests.support.helpers import WatchedDeadline, all_refreshes_done
 from tests.support.redis_servers import RedisServer, fleet_store
 
 DAY = 86_400.0
-FRESH, USABLE = 100, 200
+FRESH, STALE = 100, 200
 SEAL = Seal([Fernet.generate_key().decode()])
 
 
 class Time:
-    """The time of day, which may be set, and the time that only runs."""
+    """The wall clock, which may be set, and the monotonic clock."""
 
     def __init__(self) -> None:
-        self.of_day = Clock()
-        self.running = Clock(1000.0)
+        self.wall = Clock()
+        self.monotonic = Clock(1000.0)
 
     def pass_(self, seconds: float) -> None:
-        self.of_day.pass_(seconds)
-        self.running.pass_(seconds)
+        self.wall.pass_(seconds)
+        self.monotonic.pass_(seconds)
 
     def set(self, seconds: float) -> None:
-        """Set the time of day, ahead or (with less than nought) back."""
-        self.of_day.pass_(seconds)
+        """Set the wall clock ahead, or back where `seconds` is negative."""
+        self.wall.pass_(seconds)
 
 
 @pytest.fixture
@@ -43,57 +43,57 @@ def time():
 
 class TestOneProcess:
     @pytest.fixture
-    def renewals(self):
+    def refreshes(self):
         return []
 
     @pytest.fixture
-    def get(self, time, renewals):
-        cache = ProcessCache(str, clock=time.of_day, monotonic=time.running)
+    def get(self, time, refreshes):
+        cache = ProcessCache(str, clock=time.wall, monotonic=time.monotonic)
         error = []
 
-        def renew():
-            renewals.append(time.of_day())
+        def refresh():
+            refreshes.append(time.wall())
             if error:
                 raise error[0]
-            return CacheEntry(len(renewals), time.of_day() + FRESH, time.of_day() + USABLE)
+            return CacheEntry(len(refreshes), time.wall() + FRESH, time.wall() + STALE)
 
         def get():
-            value = cache.get("k", renew, WatchedDeadline())
+            entry = cache.get("k", refresh, WatchedDeadline())
             all_refreshes_done()
-            return value
+            return entry.value
 
         get.error = error
         return get
 
     @pytest.mark.parametrize("jump", [-DAY, -5.0, 0.0])
-    def test_a_clock_set_back_does_not_lengthen_a_life(self, time, get, jump):
+    def test_a_clock_set_back_does_not_extend_an_entry(self, time, get, jump):
         assert get() == 1
         time.set(jump)
         time.pass_(FRESH - 1)
         assert get() == 1
         time.pass_(2)
-        assert get() == 1  # and renewed behind
+        assert get() == 1  # and refreshed behind
         assert get() == 2
         time.set(jump)
-        time.pass_(USABLE + 1)
+        time.pass_(STALE + 1)
         assert get() == 3
 
-    def test_a_clock_set_ahead_and_back_costs_renewals_and_nothing_else(self, time, get):
+    def test_a_clock_set_ahead_and_back_costs_only_refreshes(self, time, get):
         get()
         time.set(DAY)
         assert get() == 2
         time.set(-DAY)
         assert get() == 2
-        time.pass_(USABLE + 1)
+        time.pass_(STALE + 1)
         assert get() == 3
 
     @pytest.mark.parametrize("jump", [-DAY, DAY])
-    def test_a_failure_is_tried_again_after_ten_seconds_whatever_the_clock_says(self, time, get, renewals, jump):
+    def test_a_failure_is_retried_after_ten_seconds_whatever_the_clock_says(self, time, get, refreshes, jump):
         get.error.append(denied())
         for _ in range(3):
             with pytest.raises(Exception, match="Not allowed"):
                 get()
-        assert len(renewals) == 1
+        assert len(refreshes) == 1
         get.error.clear()
         time.set(jump)
         time.pass_(10)
@@ -101,11 +101,11 @@ class TestOneProcess:
 
 
 class Host:
-    """A host with a store; each lookup may be that of a new process."""
+    """A host with shared stores, on which one process keeps running; every other lookup is that of a new process."""
 
     def __init__(self, time: Time, stores) -> None:
         self.time = time
-        self.aws = FakeAws(time.of_day, [cluster()])
+        self.aws = FakeAws(time.wall, [cluster()])
         self.stores = stores
         self.running = self.process()
 
@@ -113,10 +113,10 @@ class Host:
         return Broker(
             Settings.from_kwargs({"connections_lookup_pattern": "."}),
             self.aws,
-            on_secret=lambda _secret: None,
-            tiers=SharedTiers(self.stores, clock=self.time.of_day),
-            clock=self.time.of_day,
-            monotonic=self.time.running,
+            mask=lambda _password, _expires_at: None,
+            tiers=SharedTiers(self.stores, clock=self.time.wall),
+            clock=self.time.wall,
+            monotonic=self.time.monotonic,
             rand=lambda: 0.0,
         )
 
@@ -129,21 +129,21 @@ class Host:
 @pytest.fixture(params=["host", "fleet", "none"])
 def host(request, time, tmp_path):
     if request.param == "host":
-        yield Host(time, [HostStore(tmp_path / "store", SEAL, clock=time.of_day)])
+        yield Host(time, [HostStore(tmp_path / "store", SEAL, clock=time.wall)])
     elif request.param == "none":
         yield Host(time, [])
     else:
         with RedisServer() as server:
-            yield Host(time, [fleet_store(server.url, clock=time.of_day)])
+            yield Host(time, [fleet_store(server.url, clock=time.wall)])
 
 
 class TestLookups:
-    def test_no_password_is_handed_out_past_its_life_by_a_clock_set_back(self, host, time):
+    def test_a_clock_set_back_does_not_extend_a_credential(self, host, time):
         first = host.ask(host.running)
         time.set(-DAY)
         assert host.ask(host.running) == first
         time.pass_(1801)
-        assert host.ask(host.running) == first  # and renewed behind
+        assert host.ask(host.running) == first  # and refreshed behind
         assert host.ask(host.running) != first
         time.set(-DAY)
         time.pass_(3301)
@@ -151,17 +151,17 @@ class TestLookups:
         host.ask(host.running)
         assert host.aws.calls["mint"] > before
 
-    def test_a_new_process_trusts_nothing_that_was_written_later_than_now(self, host, time, caplog):
+    def test_a_new_process_uses_nothing_that_was_written_later_than_now(self, host, time, caplog):
         first = host.ask()
         time.set(-DAY)
         second = host.ask()
         assert second != first
         time.pass_(60)
         assert (host.ask() == second) is bool(host.stores)
-        told = [message for message in caplog.messages if "clock" in message]
-        assert len(told) <= len(host.stores) * 2  # once in each process that noticed
+        logged = [message for message in caplog.messages if "clock" in message]
+        assert len(logged) <= len(host.stores) * 2  # once in each process that noticed
 
-    def test_a_clock_set_ahead_and_back_ends_in_right_answers(self, host, time):
+    def test_after_a_clock_was_set_ahead_and_back_lookups_are_right(self, host, time):
         host.ask(host.running)
         time.set(DAY)
         ahead = host.ask(host.running)
@@ -171,7 +171,7 @@ class TestLookups:
         time.pass_(3301)
         assert host.ask(host.running) != ahead
 
-    def test_a_failure_that_is_shared_is_over_after_ten_seconds(self, host, time):
+    def test_a_shared_failure_ends_after_ten_seconds(self, host, time):
         host.aws.mint_error = denied()
         for broker in (host.running, None):
             with pytest.raises(CannotServeError):
@@ -191,14 +191,14 @@ class TestLookups:
         assert host.ask(host.running, "new") is not None
         assert host.aws.calls["list"] == 4
 
-    def test_a_missing_conn_id_is_looked_for_again_after_ten_seconds(self, host, time):
+    def test_a_missing_conn_id_causes_a_listing_again_after_ten_seconds(self, host, time):
         assert host.ask(host.running, "new") is None
         host.aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         time.set(-DAY)
         time.pass_(10)
         assert host.ask(host.running, "new") is not None
 
-    def test_a_region_that_failed_is_tried_again_when_its_pause_has_passed(self, host, time):
+    def test_a_scope_that_failed_is_listed_again_after_its_pause(self, host, time):
         host.aws.failing[host.aws.scopes()[1]] = denied()
         host.ask(host.running)
         host.aws.failing.clear()
@@ -208,7 +208,7 @@ class TestLookups:
         host.ask(host.running)
         assert host.aws.listed[host.aws.scopes()[1]] == before[host.aws.scopes()[1]] + 1
 
-    def test_a_look_at_a_paused_warehouse_is_repeated_after_five_seconds(self, host, time):
+    def test_a_paused_warehouse_is_described_again_after_five_seconds(self, host, time):
         host.aws.warehouses[0] = cluster(status="paused")
         with pytest.raises(CannotServeError):
             host.ask(host.running)
