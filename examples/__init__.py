@@ -1,1 +1,1 @@
-"""What to look at and to copy. `make demo` runs it."""
+"""Examples to read and to copy. `make demo` runs them."""

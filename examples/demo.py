@@ -1,100 +1,87 @@
-"""`make demo`: a real Airflow runs real DAGs against real SQL, through connections that nobody defined.
+"""A real Airflow runs the DAGs in `dags/` against simulated AWS and real SQL. `make demo` runs this.
 
-Everything lives in a temporary folder and on free loopback ports, and is gone afterwards, also when interrupted.
+Everything is in temporary folders and on free loopback ports, and is removed at the end.
 """
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 from redshift_secrets.local.command import airflow_environment, default_warehouses
 from redshift_secrets.local.stand_in import StandIn
-from tests.support.airflow_site import AirflowSite, AirflowSiteError
+from tests.support.airflow_site import AirflowSite
 
 DAGS = Path(__file__).parent / "dags"
 PROCESSES = ("api-server", "scheduler", "dag-processor")
 
 
 class DemoFailedError(Exception):
-    """Something is not as it should be; the message says what."""
+    """The demo did not show what it should; the message says what happened instead."""
 
 
-def main() -> int:
-    """Run the demo; 0 when everything was seen that is to be seen, 1 when not, 130 when interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # sys.exit, so that everything is taken down
-    started = time.monotonic()
-    try:
-        _demo()
-    except (AirflowSiteError, DemoFailedError) as error:
-        say(f"The demo failed: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("Interrupted.")
-        return 130
-    say(f"Done in {time.monotonic() - started:.0f} s; everything is taken down and removed.")
-    return 0
-
-
-def _demo() -> None:
+def demo() -> None:
+    """Run the DAGs, show what they returned, what AWS was asked, and that no password was stored."""
+    say("Starting the stand-in: simulated AWS, and PostgreSQL behind a gateway for each warehouse")
     warehouses = default_warehouses()
-    told = airflow_environment(warehouses)
-    say("Starting the stand-in: simulated AWS, and a PostgreSQL behind a gateway for each warehouse")
     with StandIn(warehouses) as stand_in:
-        say("Making an Airflow home in a temporary folder (airflow db migrate)")
-        with AirflowSite(DAGS, {**stand_in.environment(), **told}) as airflow:
-            say("Two clusters and a Serverless workgroup exist. All that Airflow is told:")
-            for name, value in told.items():
+        say("Creating AIRFLOW_HOME in a temporary folder (airflow db migrate)")
+        settings = airflow_environment(warehouses)
+        with AirflowSite(DAGS, {**stand_in.environment(), **settings}) as airflow:
+            say("There are two clusters and a Serverless workgroup. Airflow has these settings, and no connections:")
+            for name, value in settings.items():
                 detail(f"{name}={value}")
-            say("What is found through tags (redshift-secrets list):")
+            say("The tags of the warehouses define the connections (redshift-secrets list):")
             print(airflow.run("redshift-secrets", "list", "-o", "plain"), end="")
             stand_in.aws.calls.clear()
-            _run_the_dags(airflow)
+            run_dags(airflow)
             airflow.stop()
-            report(stand_in, airflow.home)
+            report_calls(stand_in)
+            search_for_passwords(stand_in, airflow.home)
+    say(
+        "For your own warehouses: the same settings, a tag airflow:conn-id = <conn_id>, and the IAM policy in README.md"
+    )
 
 
-def _run_the_dags(airflow: AirflowSite) -> None:
+def run_dags(airflow: AirflowSite) -> None:
+    """Run both DAGs and print what their tasks returned."""
+    say("Starting Airflow: " + ", ".join(PROCESSES) + "; each task is a process of its own")
     airflow.start(*PROCESSES)
-    say("A real Airflow is starting: " + ", ".join(PROCESSES) + "; each task is a process of its own")
     runs = {}
     for dag_id in ("sales", "who_am_i"):
         runs[dag_id] = airflow.trigger(dag_id)
-        say(f"DAG {dag_id} is running ({(DAGS / dag_id).with_suffix('.py').name})")
-    ended = {dag_id: airflow.wait_for_run(dag_id, run_id) for dag_id, run_id in runs.items()}
+        say(f"DAG {dag_id} is running (examples/dags/{dag_id}.py)")
+    states = {dag_id: airflow.wait_for_run(dag_id, run_id) for dag_id, run_id in runs.items()}
     for dag_id, run_id in runs.items():
         for task, value in airflow.results(dag_id, run_id).items():
             if task.task_id not in ("create", "load"):
                 detail(f"{task.task_id:<14} {value}")
-    if set(ended.values()) != {"success"}:
-        raise DemoFailedError(f"the DAG runs ended as {ended}\n{airflow.last_lines()}")
+    if set(states.values()) != {"success"}:
+        raise DemoFailedError(f"the DAG runs ended as {states}\n{airflow.last_lines()}")
 
 
-def report(stand_in: StandIn, home: Path) -> None:
-    """Say what it cost and look for passwords."""
+def report_calls(stand_in: StandIn) -> None:
+    """Print how often AWS was called."""
     calls = stand_in.aws.calls.by_operation()
     say(f"All of that took {sum(calls.values())} calls to AWS:")
     for operation, count in sorted(calls.items()):
         detail(f"{count:4} {operation}")
-    tokens = stand_in.tokens.minted()
+
+
+def search_for_passwords(stand_in: StandIn, home: Path) -> None:
+    """Search all files of Airflow, the metadata database and the task logs included, for every password AWS returned."""
+    passwords = [token.password for token in stand_in.tokens.minted()]
     files = [path for path in home.rglob("*") if path.is_file()]
-    found = [path for path in files if holds_any(path, [token.password for token in tokens])]
+    found = [path for path in files if contains_any(path, passwords)]
     if found:
-        raise DemoFailedError(f"a password is stored in {', '.join(map(str, found))}")
-    size = sum(path.stat().st_size for path in files)
+        raise DemoFailedError(f"a password is in {', '.join(map(str, found))}")
     say(
-        f"No password is stored anywhere: looked for {len(tokens)} of them in {len(files)} files of the Airflow home"
-        f" ({size // 1024} KiB, metadata database and task logs included)"
-    )
-    say(
-        "At home: tag a cluster airflow:conn-id = <conn_id>, set [secrets] backend as above, see README.md for the IAM policy."
+        f"OK: none of the {len(passwords)} passwords appears in the {len(files)} files of AIRFLOW_HOME, metadata database and task logs included"
     )
 
 
-def holds_any(path: Path, passwords: list[str]) -> bool:
+def contains_any(path: Path, passwords: list[str]) -> bool:
+    """Whether a file contains a password, as it is or quoted as in a URL."""
     content = path.read_bytes()
     forms = {form for password in passwords for form in (password, quote(password), quote(password, safe=""))}
     return any(form.encode() in content for form in forms)
@@ -106,7 +93,3 @@ def say(text: str) -> None:
 
 def detail(text: str) -> None:
     print(f"    {text}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Load sales as one database user, read them back as another: two conn_ids on one cluster.
 
-Nobody defined the connections `analytics` and `reporting`. Two tags on the cluster did:
+Three tags on the cluster define the connections `analytics` and `reporting`:
 
     airflow:conn-id           = analytics reporting
     airflow:db-user           = airflow_etl
@@ -35,14 +35,14 @@ def sales() -> None:
 
     @task
     def owner() -> str:
-        """Who owns the table, as the user that made it sees it."""
+        """Return the user that created and filled the table."""
         hook = RedshiftSQLHook(redshift_conn_id="analytics")
         user, rows = hook.get_first("SELECT current_user, count(*) FROM sales")
         return f"{user} wrote {rows} rows"
 
     @task
     def read_back() -> str:
-        """The totals, read through the other conn_id as the other user."""
+        """Read the totals through the other conn_id, as the other user."""
         hook = RedshiftSQLHook(redshift_conn_id="reporting")
         user = hook.get_first("SELECT current_user")[0]
         totals = hook.get_records("SELECT region, sum(amount) FROM sales GROUP BY region ORDER BY region")
@@ -50,13 +50,13 @@ def sales() -> None:
 
     @task
     def may_not_write() -> str:
-        """Permissions are the database's: the reader cannot write."""
+        """Check that the reader cannot write: the database decides on permissions."""
         hook = RedshiftSQLHook(redshift_conn_id="reporting")
         try:
             hook.run("DELETE FROM sales")
         except Exception as error:
             if "permission denied" in str(error):
-                return "bi_readonly may read sales, and was refused to delete from it"
+                return "bi_readonly may read sales, but not delete from it"
             raise
         raise AssertionError("the reader could delete")
 

@@ -1,7 +1,7 @@
-"""A real Airflow on loopback for as long as it is needed: a home, a metadata database, ports and processes of its own.
+"""A temporary, real Airflow on loopback, with its own AIRFLOW_HOME, metadata database, ports and processes.
 
-The demo and the integration tests stand on it. Nothing of the machine's own Airflow, AWS profiles or credentials gets
-in, and nothing stays behind.
+The demo and the integration tests use it. It ignores the machine's own Airflow, AWS profiles and credentials, and leaves
+nothing behind.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PATIENCE_SECONDS = 240.0
 _STOP_SECONDS = 15.0
 
 Changes = Mapping[str, "str | None"]
-"""What one process has in its environment that differs from the site's; `None` takes a variable away."""
+"""Environment variables in which one process differs from the site; `None` removes a variable."""
 
 
 class AirflowSiteError(Exception):
-    """A command failed or something did not happen; the message says what, with the ends of all logs."""
+    """A command failed or something did not happen; the message says what, with the last lines of all logs."""
 
 
 class TaskKey(NamedTuple):
@@ -46,8 +46,8 @@ class TaskKey(NamedTuple):
     map_index: int = -1
 
 
-class _Kind(NamedTuple):
-    """A process of Airflow: the arguments of `airflow`, and the kind of job whose heartbeat says that it runs."""
+class _ProcessKind(NamedTuple):
+    """A process of Airflow: the arguments of `airflow`, and the job type whose heartbeat shows that it runs."""
 
     arguments: tuple[str, ...]
     job_type: str | None = None
@@ -63,17 +63,17 @@ def airflow_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def kinds_of_processes(version: tuple[int, int]) -> Mapping[str, _Kind]:
-    """Return what can be started, by the name that it has in Airflow 3. All that the versions differ in is here."""
+def process_kinds(version: tuple[int, int]) -> Mapping[str, _ProcessKind]:
+    """Return the processes that can be started, by their name in Airflow 3. All differences between versions are here."""
     kinds = {
-        "scheduler": _Kind(("scheduler",), "SchedulerJob"),
-        "triggerer": _Kind(("triggerer",), "TriggererJob"),
-        "celery-worker": _Kind(("celery", "worker")),
+        "scheduler": _ProcessKind(("scheduler",), "SchedulerJob"),
+        "triggerer": _ProcessKind(("triggerer",), "TriggererJob"),
+        "celery-worker": _ProcessKind(("celery", "worker")),
     }
     if version >= (3, 0):
         return {
-            "api-server": _Kind(("api-server",)),
-            "dag-processor": _Kind(("dag-processor",), "DagProcessorJob"),
+            "api-server": _ProcessKind(("api-server",)),
+            "dag-processor": _ProcessKind(("dag-processor",), "DagProcessorJob"),
             **kinds,
         }
     return kinds  # the scheduler reads the DAGs itself, and tasks need no server
@@ -82,8 +82,8 @@ def kinds_of_processes(version: tuple[int, int]) -> Mapping[str, _Kind]:
 class AirflowSite:
     """A real Airflow that reads the folder `dags`. A context manager, which leaves no process and no file.
 
-    `environment` is what all its processes have; `database_url` that of the metadata database, a file in the home when
-    not given. Raises `AirflowSiteError` wherever something fails or does not happen within `patience_seconds`.
+    All processes have the variables in `environment`. `database_url` is the metadata database, by default a file in
+    AIRFLOW_HOME. Raises `AirflowSiteError` if something fails or does not happen within `patience_seconds`.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class AirflowSite:
         self.home = Path(tempfile.mkdtemp(prefix="redshift-secrets-airflow-"))
         self.version = airflow_version()
         self._patience = patience_seconds
-        self._kinds = kinds_of_processes(self.version)
+        self._kinds = process_kinds(self.version)
         self._api_port = _free_port()
         url = database_url or f"sqlite:///{self.home}/airflow.db"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
             **self._settings(dags, url),
-            # Neither profiles nor credentials of the person who runs this.
+            # No profiles or credentials of the person who runs this.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -134,10 +134,10 @@ class AirflowSite:
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            # In seconds; also how late, at times, a supervisor notices that its task has ended.
+            # In seconds; a supervisor may notice only this much later that its task has ended.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            # Each process serves the logs of its tasks; two of one site may do so at once.
+            # Each process serves the logs of its tasks; two of one site may run at the same time.
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -155,7 +155,7 @@ class AirflowSite:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self.stop()
+            self.stop(patience_seconds=_STOP_SECONDS if error is None else 0.0)
         finally:
             self._remove()
 
@@ -166,10 +166,10 @@ class AirflowSite:
     # --- processes
 
     def start(self, *names: str, arguments: Sequence[str] = (), changes: Changes | None = None) -> None:
-        """Start processes by name: `api-server`, `scheduler`, `dag-processor`, `triggerer`, `celery-worker`, which may
-        be started more than once. One that this Airflow does not have is passed over. Returns at once."""
+        """Start `api-server`, `scheduler`, `dag-processor`, `triggerer` or `celery-worker`, also more than once; return at
+        once. A process that this version of Airflow does not have is skipped."""
         for name in names:
-            if name in self._kinds or name not in kinds_of_processes((3, 0)):
+            if name in self._kinds or name not in process_kinds((3, 0)):
                 self._start(name, (*self._kinds[name].arguments, *arguments), changes or {})
 
     def _start(self, name: str, arguments: Sequence[str], changes: Changes) -> None:
@@ -187,19 +187,20 @@ class AirflowSite:
         """Return the environment of a process with these changes."""
         return {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
 
-    def stop(self, *names: str) -> None:
-        """End these processes, all when none is named, with everything that they started. May be repeated."""
+    def stop(self, *names: str, patience_seconds: float = _STOP_SECONDS) -> None:
+        """Stop these processes, by default all, with everything they started; after `patience_seconds` kill what is left.
+        May be repeated."""
         ending = [process for name, process in self._processes if not names or name in names]
         self._processes = [(name, process) for name, process in self._processes if process not in ending]
         sessions = {process.pid: _session(process.pid) for process in ending}
         for process in ending:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        end = time.monotonic() + _STOP_SECONDS
+        end = time.monotonic() + patience_seconds
         for process in ending:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, end - time.monotonic()))
-        # A task's process has a group of its own and may outlive who started it; it is still of the same session.
+        # A task's process has its own process group and may outlive its parent, but stays in the same session.
         left = [each for pid, before in sessions.items() for each in {*before, *_session(pid)}]
         for each in left:
             with contextlib.suppress(psutil.Error):
@@ -209,16 +210,16 @@ class AirflowSite:
             process.wait()
 
     def wait_until_ready(self) -> None:
-        """Return when all that was started works: servers answer, the others have written their heartbeats."""
+        """Return when all started processes work: servers answer, the others have written their heartbeats."""
         for name, _ in self._processes:
             if name == "api-server":
                 self.wait_for(f"{name} to answer", self._answers)
             elif self._kinds[name].job_type is not None:
-                self.wait_for(f"{name} to run", functools.partial(self._beats, name))
+                self.wait_for(f"{name} to run", functools.partial(self._has_heartbeat, name))
 
-    def _beats(self, name: str) -> bool:
-        beats = "SELECT 1 FROM job WHERE job_type = :job AND state = 'running'"
-        return bool(self.query(beats, job=self._kinds[name].job_type))
+    def _has_heartbeat(self, name: str) -> bool:
+        heartbeat = "SELECT 1 FROM job WHERE job_type = :job AND state = 'running'"
+        return bool(self.query(heartbeat, job=self._kinds[name].job_type))
 
     def _answers(self) -> bool:
         try:
@@ -228,13 +229,13 @@ class AirflowSite:
             return False
 
     def wait_for(self, what: str, happened: Callable[[], object], *, patience_seconds: float | None = None) -> None:
-        """Return when `happened` answers something true; a process that ends before is an error too."""
+        """Return when `happened` returns something true; a process that exits before is an error, too."""
         patience = self._patience if patience_seconds is None else patience_seconds
         end = time.monotonic() + patience
         while not happened():
             ended = [name for name, process in self._processes if process.poll() is not None]
             if ended:
-                raise AirflowSiteError(f"{', '.join(ended)} ended by itself\n{self.last_lines()}")
+                raise AirflowSiteError(f"{', '.join(ended)} exited unexpectedly\n{self.last_lines()}")
             if time.monotonic() > end:
                 raise AirflowSiteError(f"waited {patience:.0f} s for {what}\n{self.last_lines()}")
             time.sleep(0.3)
@@ -242,15 +243,15 @@ class AirflowSite:
     # --- commands
 
     def airflow(self, *arguments: str, changes: Changes | None = None) -> str:
-        """Run `airflow ARGUMENTS` to its end and return what it printed; raises `AirflowSiteError` when it fails."""
+        """Run `airflow ARGUMENTS` and return its output; raises `AirflowSiteError` if it fails."""
         return self.run("airflow", *arguments, changes=changes)
 
     def run(self, command: str, *arguments: str, changes: Changes | None = None) -> str:
-        """Run a command of this virtual environment as `airflow` does."""
+        """Run a command of this virtual environment and return its output; raises `AirflowSiteError` if it fails."""
         done = self.completed(command, *arguments, changes=changes)
         if done.returncode != 0:
             raise AirflowSiteError(
-                f"{' '.join((command, *arguments))} ended with {done.returncode}:\n"
+                f"{' '.join((command, *arguments))} exited with {done.returncode}:\n"
                 f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
             )
         return done.stdout
@@ -258,7 +259,7 @@ class AirflowSite:
     def completed(
         self, command: str, *arguments: str, changes: Changes | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of this virtual environment to its end, whatever that is."""
+        """Run a command of this virtual environment, whatever its exit code."""
         return subprocess.run(
             [tool(command), *arguments],
             env=self.environment_with(changes or {}),
@@ -271,7 +272,7 @@ class AirflowSite:
     # --- runs
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Wait for the DAG to be known and begin a run of it; return its run_id."""
+        """Wait until Airflow knows the DAG and start a run; return its run_id."""
         known = "SELECT 1 FROM serialized_dag WHERE dag_id = :dag_id"
         self.wait_for(f"Airflow to read the DAG {dag_id}", lambda: self.query(known, dag_id=dag_id))
         self._runs += 1
@@ -299,7 +300,7 @@ class AirflowSite:
         return {TaskKey(row[0], row[1]): row[2] for row in self.query(sql, dag_id=dag_id, run_id=run_id)}
 
     def results(self, dag_id: str, run_id: str) -> dict[TaskKey, Any]:
-        """Return what each task of a run returned (its XCom `return_value`), in the order in which they did."""
+        """Return what each task of a run returned (its XCom `return_value`), oldest first."""
         sql = (
             "SELECT task_id, map_index, value FROM xcom WHERE dag_id = :dag_id AND run_id = :run_id"
             " AND key = 'return_value' ORDER BY timestamp"
@@ -312,7 +313,7 @@ class AirflowSite:
         if map_index >= 0:
             folder /= f"map_index={map_index}"
         path = folder / f"attempt={attempt}.log"
-        parts = [path, *sorted(folder.glob(f"{path.name}.trigger.*"))]  # a triggerer writes beside it
+        parts = [path, *sorted(folder.glob(f"{path.name}.trigger.*"))]  # a triggerer has its own file
         lines = [line for part in parts if part.is_file() for line in part.read_text(errors="replace").splitlines()]
         return "\n".join(_readable(line) for line in lines)
 
@@ -322,7 +323,7 @@ class AirflowSite:
             return list(connection.execute(sqlalchemy.text(sql), values))
 
     def last_lines(self) -> str:
-        """Return the ends of all logs, to see why something did not happen."""
+        """Return the last lines of all logs, which show why something did not happen."""
         parts = []
         for path in sorted(self.home.rglob("*.log")):
             lines = path.read_text(errors="replace").splitlines()[-25:]
@@ -346,7 +347,7 @@ def _session(leader: int) -> set[psutil.Process]:
 
 
 def _xcom(value: Any) -> Any:
-    # Airflow 2 keeps JSON as bytes; Airflow 3 keeps JSON, in which lists and dictionaries are JSON in a text.
+    # Airflow 2 stores JSON as bytes; Airflow 3 stores JSON, with lists and dictionaries as JSON inside a string.
     content = bytes(value).decode() if isinstance(value, (bytes, memoryview)) else value
     for _ in range(2):
         if isinstance(content, str) and content[:1] in ("{", "[", '"'):
@@ -355,7 +356,7 @@ def _xcom(value: Any) -> Any:
 
 
 def _readable(line: str) -> str:
-    """A line of Airflow 3's log is JSON; older ones are text already."""
+    """Return a line of Airflow 3's log, which is JSON, as text; older versions write text."""
     try:
         entry = json.loads(line)
     except ValueError:
