@@ -1,1 +1,1 @@
-"""What `make bench` runs: us and the peers, measured against a loopback AWS in one run on one machine."""
+"""`make bench`: this backend and its peers, measured against a loopback AWS in one run on one machine."""

@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from bench import loopback, machine, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread, seconds, times
-from bench.loopback import LISTINGS, MINT, OURS, Loopback
+from bench.loopback import BACKEND, LISTINGS, MINT, Loopback
 from bench.redis_server import redis_server
 
 _CONN_ID = "analytics"
@@ -24,8 +24,8 @@ _SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class _Crowd:
-    """What came of one crowd: how long the slowest took and the processor time of each process, both in seconds, how many
-    were answered, and the calls to AWS."""
+    """The result of one crowd: the time of the slowest process and the processor time of each, in seconds, the number of
+    processes that got the connection, and the calls to AWS."""
 
     slowest: float
     cpu_seconds: tuple[float, ...]
@@ -39,19 +39,19 @@ class _Crowd:
 
     @property
     def listings(self) -> tuple[int, ...]:
-        """Calls that list, for each kind of warehouse."""
+        """The number of calls that list, for each kind of warehouse."""
         return tuple(self.calls.get(call, 0) for call in LISTINGS)
 
 
 def one_host(effort: Effort) -> Sequence[Line]:
-    """A process that has loaded Airflow, with us as `[secrets] backend`, forks 200 children, as LocalExecutor does, which wait
-    at a pipe. When all have said that they are there the pipe is closed, and each constructs a backend of its own and looks
-    `analytics` up in two regions, on a host whose store does not exist yet. Times are from closing the pipe to the answer.
-    "One process alone" is the same with a single child on another cold host; the two take turns. The AWS that answers runs
-    on the same cores. What a crowd is made of is below it: the processor time of all its processes, which no order of theirs
-    makes less, shared by the cores; the same crowd once more, when its host is warm and nobody waits for anybody; and
-    200 processes that wake up and say so. Listings are counted for each kind of warehouse (clusters, workgroups), where one
-    call is one page.
+    """A process that has loaded Airflow, with this backend as `[secrets] backend`, forks 200 children, as LocalExecutor
+    does, which wait on a pipe. When all of them are ready the pipe is closed, and each child constructs its own backend
+    and looks up `analytics` in two regions, on a host whose store does not exist yet. Times are from closing the pipe
+    to the answer. "One process alone" is the same with a single child on another cold host; the two alternate. The
+    simulated AWS runs on the same cores. The lines below show the parts: the processor time of all processes, which no
+    scheduling can reduce, divided among the cores; the same crowd once more on a warm host, where no process waits for
+    another; and 200 processes that only wake up and report. Listings are counted for each kind of warehouse (clusters,
+    workgroups), where one call is one page.
     """
     with _site() as site:
         alone, together, warm, idle = [], [], [], []
@@ -66,18 +66,18 @@ def one_host(effort: Effort) -> Sequence[Line]:
         _slowest(alone, together),
         Line(
             f"- processor time of all of them on {cores} cores",
-            ours=Spread.of([sum(crowd.cpu_seconds) / cores for crowd in together]).show(seconds),
+            own=Spread.of([sum(crowd.cpu_seconds) / cores for crowd in together]).show(seconds),
             peer=Spread.of([sum(crowd.cpu_seconds) / cores for crowd in alone]).show(seconds),
         ),
         Line("- the slowest when the host is warm", _of_slowest(warm).show(seconds)),
-        Line("- the slowest when they look nothing up", _of_slowest(idle).show(seconds)),
+        Line("- the slowest when they look up nothing", _of_slowest(idle).show(seconds)),
         *_counts(f"{_PROCESSES} processes started together on a cold host", together),
     ]
 
 
 def one_fleet(effort: Effort) -> Sequence[Line]:
-    """As above, with the 200 children spread over ten hosts: each host is a runtime folder of its own, so that none sees the
-    store of another, and all share one Redis (a real server on loopback, empty at the start of each round).
+    """As above, with the 200 children spread over ten hosts: each host is a separate runtime folder, so that none sees
+    the store of another, and all of them share one Redis (a real server on loopback, empty at the start of each round).
     """
     with _site() as site:
         crowds = []
@@ -93,7 +93,7 @@ def one_fleet(effort: Effort) -> Sequence[Line]:
 @contextlib.contextmanager
 def _site() -> Iterator[Loopback]:
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
-        # So that no round pays for what only the first one finds missing: compiled modules, Airflow's configuration.
+        # Compile modules and write Airflow's configuration before the first round.
         _crowd(site, 1, [site.new_host()], {})
         yield site
 
@@ -101,13 +101,13 @@ def _site() -> Iterator[Loopback]:
 def _crowd(
     site: Loopback, size: int, hosts: Sequence[dict[str, str]], settings: Mapping[str, Any] | None = None
 ) -> _Crowd:
-    """Let a crowd look up with these settings, or with `None` not at all."""
+    """Run a crowd that looks up with these settings, or with `None` does not look up at all."""
     site.calls()
     kwargs = {"regions": _REGIONS, **(settings or {})}
-    configured = {"AIRFLOW__SECRETS__BACKEND": OURS, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs)}
+    configured = {"AIRFLOW__SECRETS__BACKEND": BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs)}
     request: dict[str, Any] = {"processes": size, "hosts": hosts}
     if settings is not None:
-        request |= {"backend": OURS, "kwargs": kwargs, "conn_id": _CONN_ID}
+        request |= {"backend": BACKEND, "kwargs": kwargs, "conn_id": _CONN_ID}
     report = processes.ask("crowd", request, site.environment(hosts[0], configured))
     if any(error.startswith("SettingsError") for error in report["errors"]):
         raise NotMeasuredError(" ".join(report["errors"][0].split()))
@@ -123,14 +123,14 @@ def _of_slowest(crowds: Sequence[_Crowd]) -> Spread:
 
 
 def _slowest(alone: Sequence[_Crowd], together: Sequence[_Crowd]) -> Line:
-    ours, peer = _of_slowest(together), _of_slowest(alone)
+    crowd, single = _of_slowest(together), _of_slowest(alone)
     return Line(
         f"{_PROCESSES} processes started together on a cold host: the slowest, against one process alone",
-        ours=ours.show(seconds),
-        peer=peer.show(seconds),
-        ratio=times(ours.median / peer.median),
+        own=crowd.show(seconds),
+        peer=single.show(seconds),
+        ratio=times(crowd.median / single.median),
         limit=f"{times(2)} + {seconds(_SLACK_SECONDS)}",
-        met=ours.median <= 2 * peer.median + _SLACK_SECONDS,
+        met=crowd.median <= 2 * single.median + _SLACK_SECONDS,
     )
 
 
@@ -148,4 +148,4 @@ def _counts(work: str, crowds: Sequence[_Crowd]) -> list[Line]:
         Line("- processes that got the connection", f"{answered}", limit=f"{_PROCESSES}", met=answered == _PROCESSES)
     )
     errors = sorted({error for crowd in crowds for error in crowd.errors})
-    return [*lines, *(Line("- an error of those that did not", " ".join(error.split())[:160]) for error in errors[:1])]
+    return [*lines, *(Line("- an error of the others", " ".join(error.split())[:160]) for error in errors[:1])]

@@ -1,4 +1,4 @@
-"""The row about a whole day: our real broker, keepers and tiers, driven through 24 hours by a clock that is set by hand."""
+"""The row about a whole day: the real broker and tiers, through 24 hours of a simulated clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.cache.shared import SharedTiers
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
+from redshift_secrets.settings.redis_url import parse
 
 _TASKS_AN_HOUR = 10_000
 _CONNECTIONS = 50
@@ -32,18 +33,18 @@ _MINUTE = 60.0
 
 _FIRST_PATIENCE_SECONDS = 0.02
 _PATIENCE_SECONDS = 2.0
-_MOST_WAITS = 50
+_MAX_WAITS = 50
 
 
 def whole_day(effort: Effort) -> Sequence[Line]:
-    """A simulation with a simulated clock and our real code: each of the 240,000 tasks is a new `Broker`, which knows
-    nothing, on the stores of its host: a `HostStore` in a folder of its own and a `RedisStore` on one real Redis. Tasks come
-    evenly, on hosts by chance; each fifty of them ask for the fifty connections in an order by chance, so that each
-    connection has been asked for within the first 18 s. AWS is an object that counts. It holds each call until the lookup
-    that set it off has been answered, and then the call was behind the lookup; where the lookup cannot be
-    answered without it, the call was on the task's critical path. What a lookup set off is done before the clock moves on.
-    Fewest mints: a credential lives for an hour and is fresh for half of it, so a connection in constant use needs one each
-    half hour, 48 a day. One round: the order is by chance, but the same in every run.
+    """A simulation with a simulated clock and the real code: each of the 240,000 tasks is a new `Broker` with nothing
+    in memory, on the stores of its host: a `HostStore` in its own folder and a `RedisStore` on one real Redis. Tasks
+    arrive at a constant rate, on random hosts; every fifty of them ask for the fifty connections in random order, so
+    that each connection has been asked for within the first 18 s. AWS is an object that counts calls. It holds each
+    call until the lookup that caused it has been answered; then the call was in the background. If the lookup cannot be
+    answered without the call, the call was on the task's critical path. The calls that a lookup caused are finished
+    before the clock moves on. Fewest mints: a credential is valid for an hour and fresh for half of it, so a connection
+    in constant use needs one each half hour, 48 a day. One round: the order is random, but the same in every run.
     """
     hours = effort.rounds(_HOURS, 6)
     with (
@@ -61,7 +62,7 @@ def whole_day(effort: Effort) -> Sequence[Line]:
     return [
         Line(
             f"{work}: mints, against the fewest that the ages allow",
-            ours=f"{mints:,}",
+            own=f"{mints:,}",
             peer=f"{fewest:,}",
             ratio=times(mints / fewest),
             limit=times(_LIMIT),
@@ -86,7 +87,7 @@ class _Call:
 
 
 class _Clock:
-    """Seconds since the epoch, set by hand. It begins now: Redis ends its rows by a clock of its own."""
+    """A simulated clock, in seconds since the epoch. It starts at the real time, since Redis expires its rows by the real clock."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -96,7 +97,7 @@ class _Clock:
 
 
 class _CountingAws:
-    """What the keepers ask of AWS, answered at once or, while a lookup is under way, as soon as that is answered."""
+    """An AWS that counts its calls, and holds each call until the lookup in progress has been answered."""
 
     def __init__(self, clock: _Clock) -> None:
         self._clock = clock
@@ -112,9 +113,9 @@ class _CountingAws:
         self._count("list")
         return self._warehouses if scope.kind == "cluster" else ()
 
-    def look(self, seen: Warehouse) -> Warehouse:
-        self._count("look")
-        return seen
+    def describe(self, warehouse: Warehouse) -> Warehouse:
+        self._count("describe")
+        return warehouse
 
     def mint(self, request: MintRequest) -> Credential:
         self._count("mint")
@@ -124,27 +125,28 @@ class _CountingAws:
         )
 
     def _count(self, operation: str) -> None:
-        # In the first minute nothing is judged, and nearly all lookups have to wait.
+        # The first minute has no limit, and nearly all of its lookups have to wait.
         first = self._clock() < self._began + _MINUTE
         behind = self.answered.wait(_FIRST_PATIENCE_SECONDS if first else _PATIENCE_SECONDS)
         self.calls.append(_Call(operation, self._clock(), not behind))
-        if not first and sum(call.waited_for for call in self.calls) > 4 * _CONNECTIONS + _MOST_WAITS:
-            raise RuntimeError("more lookups wait for AWS than it makes sense to sit through")
+        if not first and sum(call.waited_for for call in self.calls) > 4 * _CONNECTIONS + _MAX_WAITS:
+            raise RuntimeError("so many lookups wait for AWS that the simulation is stopped")
 
 
 class _Day:
-    """Twenty hosts and one Redis, with nothing in them yet."""
+    """Twenty hosts with empty stores, and one empty Redis."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
         seal = Seal([Fernet.generate_key().decode()])
         self._settings = Settings.from_kwargs({"regions": ["eu-west-1"]})
         self._chance = random.Random(20)
         self._clock = _Clock()
-        # The fleet's store counts its back-off on the same clock, else a hiccup of this machine would last for hours.
+        # The Redis store measures its backoff on the same clock; otherwise a short delay of this machine would last for hours.
+        address = parse(redis_url)
         self._stores = [
             (
                 HostStore(folder / f"host-{number}", seal, clock=self._clock),
-                RedisStore(redis_url, seal, clock=self._clock, monotonic=self._clock),
+                RedisStore(address, seal, clock=self._clock, monotonic=self._clock),
             )
             for number in range(_HOSTS)
         ]
@@ -153,7 +155,7 @@ class _Day:
         self.aws = _CountingAws(self._clock)
 
     def run_task(self, number: int) -> None:
-        """Look one connection up on some host, as a process that knows nothing yet, and let what it set off end."""
+        """Look up one connection on a random host with empty memory, and wait for the refreshes this started."""
         self._clock.now = self.started + number * 3600 / _TASKS_AN_HOUR
         broker = self._new_broker(self._chance.randrange(_HOSTS))
         self.aws.answered.clear()
@@ -177,7 +179,7 @@ class _Day:
         return Broker(
             self._settings,
             self.aws,
-            on_secret=lambda _password: None,
+            mask=lambda _password, _expires_at: None,
             tiers=SharedTiers(self._stores[host], clock=self._clock),
             clock=self._clock,
             rand=self._chance.random,

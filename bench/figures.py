@@ -1,4 +1,4 @@
-"""Figures: what a row of the table is made of."""
+"""The figures that a row of the table consists of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class NotMeasuredError(Exception):
-    """A row that cannot be measured here; the message says why."""
+    """A row cannot be measured here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Spread:
         return cls(statistics.median(ordered), ordered[0], ordered[-1])
 
     def show(self, form: Callable[[float], str]) -> str:
-        """Write it as `median (lowest to highest)`, each number by `form`."""
+        """Format as `median (lowest to highest)`, each number with `form`."""
         if self.lowest == self.highest:
             return form(self.median)
         return f"{form(self.median)} ({form(self.lowest)} to {form(self.highest)})"
@@ -34,10 +34,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table, as it is printed. `met` is `None` where nothing is asked of the figure."""
+    """One line of the table, as it is printed. `met` is `None` for a figure without a limit."""
 
     work: str
-    ours: str
+    own: str
     peer: str = "-"
     ratio: str = "-"
     limit: str = "-"
@@ -46,18 +46,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Effort:
-    """How many rounds to do: all of them, or few for a first look."""
+    """How many rounds to measure: all, or few for a first look."""
 
     quick: bool
 
     def rounds(self, full: int, few: int = 2) -> int:
-        """Return the number of rounds of a row that does `full` when there is time."""
+        """Return `few` for a first look, else `full`."""
         return few if self.quick else full
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of what must be shown. The docstring of `measure` says how the figure is made."""
+    """One row of the benchmark. The docstring of `measure` says how the figure is made."""
 
     name: str
     work: str
@@ -65,7 +65,7 @@ class Row:
 
 
 def seconds(value: float) -> str:
-    """Write a time in the unit that fits; `value` in seconds."""
+    """Format a time, given in seconds, in a suitable unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
@@ -73,35 +73,35 @@ def seconds(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """Write a ratio."""
+    """Format a ratio."""
     return f"{value:.3g} x"
 
 
 def percent(value: float) -> str:
-    """Write a share."""
+    """Format a share."""
     return f"{value * 100:.2g} %"
 
 
 def paired(
     work: str,
-    ours: Sequence[float],
+    own: Sequence[float],
     peer: Sequence[float],
     *,
     limit: float | None,
-    besides: bool = True,
+    condition: bool = True,
     note: str = "",
 ) -> Line:
-    """The line of two times in seconds that were measured in turns.
+    """Return the line of two times, in seconds, that were measured in alternating rounds.
 
-    The ratio is the median of each round's own, so that what slows a round down slows down both sides of it. `besides`
-    is what must hold besides the limit, which `note` names.
+    The ratio is the median of the ratios of all rounds, since a disturbance slows down both sides of a round. `condition`
+    must hold in addition to the limit; `note` describes it.
     """
-    ratio = Spread.of([a / b for a, b in zip(ours, peer, strict=True)])
+    ratio = Spread.of([a / b for a, b in zip(own, peer, strict=True)])
     return Line(
         work,
-        ours=Spread.of(ours).show(seconds),
+        own=Spread.of(own).show(seconds),
         peer=Spread.of(peer).show(seconds),
         ratio=ratio.show(times),
         limit="-" if limit is None else f"{times(limit)}{note}",
-        met=None if limit is None else ratio.median <= limit and besides,
+        met=None if limit is None else ratio.median <= limit and condition,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench import loopback, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread
-from bench.loopback import LISTINGS, OURS, Loopback
+from bench.loopback import BACKEND, LISTINGS, Loopback
 from bench.new_process import BIG_REGIONS, many_clusters
 
 _LIMIT_CALLS = 104
@@ -14,12 +14,12 @@ _LIMIT_MIB = 5.0
 
 
 def ten_thousand_clusters(effort: Effort) -> Sequence[Line]:
-    """10,000 clusters with a conn_id each, 2,500 in each of four regions, and for comparison one cluster in a fifth region. On a
-    cold host one new process looks one of them up; the calls that list (`DescribeClusters`, and `GetResources` for
-    workgroups) are counted, the mint is not. Then, on that host, further new processes look the same one up, each with
-    `import airflow.configuration` behind it, and read off what the system says is in RAM (`VmRSS`) after the answer; a process on a
-    host that knows one cluster does the same in turns, and the difference is the figure. The last line is that
-    difference for the processes that found the hosts cold and did the listing.
+    """10,000 clusters with one conn_id each, 2,500 in each of four regions, and for comparison one cluster in a fifth
+    region. On a cold host one new process looks up one of them; the calls that list (`DescribeClusters`, and
+    `GetResources` for workgroups) are counted, the mint is not. Then, on that host, further new processes look up the
+    same one, each after `import airflow.configuration`, and read their resident memory (`VmRSS`) after the answer;
+    processes on a host with one cluster alternate with them, and the difference is the figure. The last line is that
+    difference for the processes that started on a cold host and did the listing.
     """
     small_region = "ap-south-1"
     clusters = [*many_clusters(2_500, BIG_REGIONS), loopback.tagged("only", "only", small_region)]
@@ -64,14 +64,14 @@ def ten_thousand_clusters(effort: Effort) -> Sequence[Line]:
 
 def _resident(site: Loopback, host: dict[str, str], regions: Sequence[str], conn_id: str) -> float:
     """Look up in a new process and return its resident memory in MiB."""
-    # The AWS that serves a hundred pages shares the cores with the lister; its slowness is not what is measured.
+    # The simulated AWS shares the cores with the process that lists; its speed over a hundred pages is not measured.
     kwargs = {"regions": regions, "aws_timeout_seconds": 120}
-    request = {"backend": OURS, "kwargs": kwargs, "conn_id": conn_id}
+    request = {"backend": BACKEND, "kwargs": kwargs, "conn_id": conn_id}
     report = processes.ask("lookup", request, site.environment(host))
     if not report["answered"]:
         raise NotMeasuredError(f"the backend did not answer for {conn_id}")
     if not report["resident_kib"]:
-        raise NotMeasuredError("this system does not tell the resident memory of a process")
+        raise NotMeasuredError("this system does not report the resident memory of a process")
     return float(report["resident_kib"]) / 1024
 
 

@@ -1,4 +1,4 @@
-"""The machine a run was made on, in words that tell nothing about whose it is."""
+"""A description of the machine of a run that does not identify its owner."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PACKAGES = (
 
 
 def describe() -> Sequence[tuple[str, str]]:
-    """Return names and values: processor, cores, memory, system, Python, and the versions of what takes part."""
+    """Return names and values: processor, cores, memory, system, Python, and the versions of the packages used."""
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "") if _has_os_release() else platform.system()
     return (
-        ("processor", f"{_processor()}, {cores()} cores to use"),
+        ("processor", f"{_processor()}, {cores()} usable cores"),
         ("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"),
         ("system", f"{system}, {platform.system()} {platform.release()} on {platform.machine()}"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
@@ -41,7 +41,7 @@ def _has_os_release() -> bool:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

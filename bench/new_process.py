@@ -1,4 +1,4 @@
-"""Rows about what a new process pays: for importing us, and for its first lookup."""
+"""Rows about the costs of a new process: importing this backend, and the first lookup."""
 
 from __future__ import annotations
 
@@ -10,67 +10,70 @@ import boto3
 
 from bench import loopback, parts, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread, paired, percent, seconds
-from bench.loopback import OURS, Loopback
+from bench.loopback import BACKEND, Loopback
 
 _PEER = "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend"
 _PREFIX = "airflow/connections"
 _CONN_ID = "analytics"
-_MOST_ADDED = 0.01
+_MAX_ADDED = 0.01
 
 
 def first_lookup(effort: Effort) -> Sequence[Line]:
-    """Every time is of the first call of `get_connection` in a new interpreter, which has imported `airflow.configuration`
-    and the Connection class of tasks, and constructed the backend: Airflow does that while it is imported, and the next
-    row is about it. What the lookup imports is inside. One process before the first round has filled the host's store.
-    The peer is the Amazon provider's `SecretsManagerBackend`, whose secret is in the loopback AWS; ours and the peer's
-    processes take turns. After the answer the child looks whether boto3 is loaded. Neither side has network time in it. The
-    second line also has importing and constructing the backend in it, on both sides.
+    """Each time is that of the first call of `get_connection` in a new interpreter that has imported
+    `airflow.configuration` and the Connection class of tasks, and constructed the backend: Airflow does this while it
+    is imported, and the next row measures it. What the lookup itself imports is included. One process has filled the
+    host store before the first round. The peer is the Amazon provider's `SecretsManagerBackend`, whose secret is in the
+    loopback AWS; processes of this backend and of the peer alternate. After the answer the child checks whether boto3
+    is loaded. Neither side has any network latency. The second line also includes importing and constructing the
+    backend, on both sides.
 
-    The last lines are a profile: further processes of ours, in which the functions that make a part up have a clock around
-    them; a share is of the whole lookup. The code that is not ours is what no lookup can do without: the password must be
-    known to Airflow's maskers before it is handed out, Airflow's configuration has the key, and a store that other processes
-    share, sealed, has to be opened and read. Each of them runs for the first time in its process, which takes several times as
-    long as the next time; with these calls made as they are, a first lookup takes no less.
+    The last lines are a profile of further processes of this backend, in which the functions that make up a part are
+    timed; a share is that of the whole lookup. The code of other projects is what every lookup needs: the password must
+    be registered with Airflow's maskers before it is handed out, the key is in Airflow's configuration, and a sealed
+    store that other processes share has to be opened and read. Each of these runs for the first time in its process,
+    which takes several times as long as the second time; as long as these calls are needed, a first lookup cannot be
+    faster than their sum.
     """
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
         _put_secret(site)
-        ours = _Lookup(site, OURS, {"regions": ["eu-west-1"]})
+        own = _Lookup(site, BACKEND, {"regions": ["eu-west-1"]})
         peer = _Lookup(site, _PEER, {"connections_prefix": _PREFIX})
-        for lookup in (ours, peer):
+        for lookup in (own, peer):
             lookup.warm_up()
         for _ in range(effort.rounds(11)):
-            for lookup in (ours, peer):
+            for lookup in (own, peer):
                 lookup.time()
-        profile = ours.parts(effort.rounds(11), Spread.of(peer.seconds()))
-    no_boto3 = not any(report["boto3"] for report in ours.reports)
+        profile = own.parts(effort.rounds(11), Spread.of(peer.seconds()))
+    no_boto3 = not any(report["boto3"] for report in own.reports)
     line = paired(
         "first lookup in a new process on a warm host, against `SecretsManagerBackend`'s",
-        ours.seconds(),
+        own.seconds(),
         peer.seconds(),
         limit=0.01,
-        besides=no_boto3,
+        condition=no_boto3,
         note=", boto3 not imported",
     )
     whole = paired(
-        "- the same with importing and constructing the backend", ours.seconds(True), peer.seconds(True), limit=None
+        "- the same with importing and constructing the backend", own.seconds(True), peer.seconds(True), limit=None
     )
     loaded = Line(
         "- boto3 imported by the lookup", "no" if no_boto3 else "yes", "no" if not _any_boto3(peer) else "yes"
     )
-    return [line, whole, loaded, Line("- AWS calls of a lookup", ours.calls_each(), peer.calls_each()), *profile]
+    return [line, whole, loaded, Line("- AWS calls of a lookup", own.calls_each(), peer.calls_each()), *profile]
 
 
 def catalog_size(effort: Effort) -> Sequence[Line]:
-    """The first lookup of a new process as above, ours on both sides: on a host whose store knows 10,000 clusters with
-    a conn_id each, spread over four regions, and on one that knows 10, spread over four other regions. The processes of
-    the two hosts take turns. Where a host cannot remember its catalog, each lookup lists it again and pays for that.
+    """The first lookup of a new process as above, with this backend on both sides: on a host whose store has 10,000
+    clusters with one conn_id each, spread over four regions, and on a host whose store has 10, spread over four other
+    regions. The processes of the two hosts alternate. If a host cannot store its catalog, each lookup has to list it
+    again, and that time is included.
     """
     clusters = [*many_clusters(2_500, BIG_REGIONS), *many_clusters(3, SMALL_REGIONS)[:10]]
     with loopback.loopback(clusters) as site:
-        # Listing for the first time is not what this is about, and the AWS that answers shares the cores with it.
+        # The first listing is not measured, and the simulated AWS shares the cores with it.
         patient = {"aws_timeout_seconds": 120}
-        big = _Lookup(site, OURS, {"regions": BIG_REGIONS, **patient}, f"{BIG_REGIONS[2]}-7")
-        small = _Lookup(site, OURS, {"regions": SMALL_REGIONS, **patient}, f"{SMALL_REGIONS[2]}-1")
+        big = _Lookup(site, BACKEND, {"regions": BIG_REGIONS, **patient}, f"{BIG_REGIONS[2]}-7")
+        small = _Lookup(site, BACKEND, {"regions": SMALL_REGIONS, **patient}, f"{SMALL_REGIONS[2]}-1")
         for lookup in (big, small):
             lookup.warm_up()
         for _ in range(effort.rounds(11)):
@@ -88,43 +91,44 @@ def catalog_size(effort: Effort) -> Sequence[Line]:
 
 
 def importing(effort: Effort) -> Sequence[Line]:
-    """Every time is of a new interpreter. It imports `airflow.configuration` with no secrets backend configured, which is the
-    peer's time, and then imports our module and constructs the backend, which is ours: all that Airflow has not loaded
-    by itself is inside. Below it is what that is made of; constructing has OpenSSL look its algorithms up, which the first
-    lookup of each forked process would have to do otherwise. The further lines are whole imports of `airflow.configuration` with us as `[secrets] backend`, in
-    turns with those without, in processor time and by the clock. Their share is the median of each round's own
-    difference, and carries the noise of two whole imports.
+    """Each time is that of a new interpreter. It imports `airflow.configuration` with no secrets backend configured,
+    which is the peer's time, and then imports this backend's module and constructs the backend, which is the time of
+    this backend: everything that Airflow has not already loaded is included. The lines below show the parts;
+    constructing makes OpenSSL look up its algorithms, which otherwise the first lookup of each forked process would
+    have to do. The further lines are whole imports of `airflow.configuration` with this backend as `[secrets] backend`,
+    alternating with imports without it, in processor time and in wall-clock time. Their share is the median of the
+    difference within each round, and has the noise of two whole imports.
     """
     kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl"}
-    configured = {"AIRFLOW__SECRETS__BACKEND": OURS, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs)}
+    configured = {"AIRFLOW__SECRETS__BACKEND": BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs)}
     reports: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
     with loopback.loopback([]) as site:
-        without = {"backend": OURS, "kwargs": kwargs}, site.environment(site.new_host())
+        without = {"backend": BACKEND, "kwargs": kwargs}, site.environment(site.new_host())
         sides = {"without": without, "with": ({}, site.environment(site.new_host(), configured))}
-        for request, environment in sides.values():  # so that all is compiled, and Airflow's configuration is there
+        for request, environment in sides.values():  # compile modules and write Airflow's configuration
             processes.ask("importing", request, environment)
         for _ in range(effort.rounds(21)):
             for side, (request, environment) in sides.items():
                 reports[side].append(processes.ask("importing", request, environment))
     if not all("RedshiftSecretsBackend" in report["backends"] for report in reports["with"]):
-        raise NotMeasuredError("Airflow did not construct our backend")
-    ours, peer = ([report[time] for report in reports["without"]] for time in ("ours_seconds", "seconds"))
-    share = Spread.of([a / b for a, b in zip(ours, peer, strict=True)])
+        raise NotMeasuredError("Airflow did not construct this backend")
+    own, peer = ([report[time] for report in reports["without"]] for time in ("backend_seconds", "seconds"))
+    share = Spread.of([a / b for a, b in zip(own, peer, strict=True)])
     return [
         Line(
             "importing and constructing the backend, against `import airflow.configuration` without it",
-            ours=Spread.of(ours).show(seconds),
+            own=Spread.of(own).show(seconds),
             peer=Spread.of(peer).show(seconds),
             ratio=share.show(percent),
-            limit=percent(_MOST_ADDED),
-            met=share.median <= _MOST_ADDED,
+            limit=percent(_MAX_ADDED),
+            met=share.median <= _MAX_ADDED,
         ),
         *(
             Line(f"- {part}", Spread.of([report["parts"][part] for report in reports["without"]]).show(seconds))
             for part in reports["without"][0]["parts"]
         ),
-        _whole_imports("- whole imports with and without us, processor time", reports, "cpu_seconds"),
-        _whole_imports("- whole imports with and without us, by the clock", reports, "seconds"),
+        _whole_imports("- whole imports with and without this backend, processor time", reports, "cpu_seconds"),
+        _whole_imports("- whole imports with and without this backend, wall-clock time", reports, "seconds"),
     ]
 
 
@@ -133,12 +137,12 @@ SMALL_REGIONS = ["eu-west-2", "eu-west-3", "us-east-2", "us-west-1"]
 
 
 def many_clusters(each: int, regions: Sequence[str]) -> list[Any]:
-    """Clusters with one conn_id each, `each` in every region: `<region>-<number>`."""
+    """Return `each` clusters in every region, with the conn_id `<region>-<number>`."""
     return [loopback.tagged(f"c{n}", f"{region}-{n}", region) for n in range(each) for region in regions]
 
 
 class _Lookup:
-    """One side of a pair: what is looked up, on a host of its own, and what came of it."""
+    """One side of a pair: a lookup on a separate host, and its results."""
 
     def __init__(self, site: Loopback, backend: str, kwargs: dict[str, Any], conn_id: str = _CONN_ID) -> None:
         self._site = site
@@ -148,12 +152,12 @@ class _Lookup:
         self._calls = 0
 
     def warm_up(self) -> None:
-        """Look up once for what stays behind: stores, compiled modules, Airflow's configuration."""
+        """Look up once, to fill the stores, compile modules and write Airflow's configuration."""
         self._ask()
         self._site.calls()
 
     def time(self) -> None:
-        """Look up in a new process."""
+        """Look up in a new process and keep its report."""
         self.reports.append(self._ask())
         self._calls += sum(self._site.calls().values())
 
@@ -161,7 +165,7 @@ class _Lookup:
         return [report["lookup_seconds"] + with_import * report["import_seconds"] for report in self.reports]
 
     def parts(self, rounds: int, peer: Spread) -> Sequence[Line]:
-        """Take the lookup apart."""
+        """Return the lines of the profile."""
         return parts.lines(self._request, self._environment, rounds, peer)
 
     def calls_each(self) -> str:
@@ -172,7 +176,9 @@ class _Lookup:
         if not report["answered"]:
             raise NotMeasuredError(f"{self._request['backend']} did not answer")
         if report["boto3_before"]:
-            raise NotMeasuredError("Airflow itself has loaded boto3, so nothing can be said about us")
+            raise NotMeasuredError(
+                "Airflow itself has loaded boto3, so whether this backend loads it cannot be measured"
+            )
         return report
 
 
@@ -194,6 +200,6 @@ def _put_secret(site: Loopback) -> None:
 
 
 def _whole_imports(work: str, reports: dict[str, list[dict[str, Any]]], kind: str) -> Line:
-    ours, peer = ([report[kind] for report in reports[side]] for side in ("with", "without"))
-    share = Spread.of([(a - b) / b for a, b in zip(ours, peer, strict=True)])
-    return Line(work, Spread.of(ours).show(seconds), Spread.of(peer).show(seconds), share.show(percent))
+    own, peer = ([report[kind] for report in reports[side]] for side in ("with", "without"))
+    share = Spread.of([(a - b) / b for a, b in zip(own, peer, strict=True)])
+    return Line(work, Spread.of(own).show(seconds), Spread.of(peer).show(seconds), share.show(percent))

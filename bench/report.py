@@ -1,4 +1,4 @@
-"""What a run says: the table, the machine, and for each row how its figure is made."""
+"""The result of a run: the table, the machine, and for each row how its figure is made."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from bench.figures import Line, Row
 
-_HEAD = ("work", "ours", "peer", "ratio", "must be at most", "met")
+_HEAD = ("work", "this backend", "peer", "ratio", "must be at most", "met")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The lines of one row, or why there are none."""
+    """The lines of one row, or the reason why it was not measured."""
 
     row: Row
     lines: Sequence[Line] = ()
@@ -26,7 +26,7 @@ class Measured:
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Write the table in Markdown, its columns aligned for those who read it as it is."""
+    """Format the table in Markdown, with aligned columns so that it is readable as plain text."""
     body = [_cells(line) for each in measured for line in each.table]
     widths = [max(len(row[column]) for row in (_HEAD, *body)) for column in range(len(_HEAD))]
     rule = tuple("-" * width for width in widths)
@@ -34,12 +34,12 @@ def table(measured: Sequence[Measured]) -> str:
 
 
 def document(measured: Sequence[Measured], machine: Sequence[tuple[str, str]], date: str) -> str:
-    """Write `docs/performance.md`."""
+    """Return the text of `docs/performance.md`."""
     parts = [
         "# Performance",
         "Written by `python -m bench --write docs/performance.md`; do not edit. `make bench` prints the same table for the"
         " machine it runs on.",
-        f"Measured on {date}, everything in one run on one machine, against a simulated AWS on loopback. Figures are medians"
+        f"Measured on {date}, in one run on one machine, against a simulated AWS on loopback. Figures are medians"
         " over several rounds, with the lowest and the highest round in brackets. Lines that begin with a dash belong to"
         " the line above them.",
         table(measured),
@@ -57,7 +57,7 @@ def how(row: Row) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     met = {True: "yes", False: "**no**", None: "-"}[line.met]
-    return tuple(cell.replace("|", "\\|") for cell in (line.work, line.ours, line.peer, line.ratio, line.limit, met))
+    return tuple(cell.replace("|", "\\|") for cell in (line.work, line.own, line.peer, line.ratio, line.limit, met))
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

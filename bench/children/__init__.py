@@ -1,1 +1,1 @@
-"""What runs in processes of their own. Nothing here imports anything of Airflow or of ours before the clock starts."""
+"""The child processes. No module here imports Airflow or this package before the measurement starts."""

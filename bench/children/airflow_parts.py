@@ -7,7 +7,7 @@ from typing import Any
 
 
 def task_connection_class() -> Any:
-    """Return the Connection that tasks get: the Task SDK's, or on Airflow 2 the only one there is."""
+    """Return the Connection that tasks get: the Task SDK's, or the only one in Airflow 2."""
     try:
         return importlib.import_module("airflow.sdk.definitions.connection").Connection
     except ImportError:
@@ -29,7 +29,7 @@ def construct(path: str, kwargs: dict[str, Any], connection_class: Any) -> Any:
 
 
 def resident_kib() -> int:
-    """Return the memory of this process that is in RAM, in KiB; 0 where the system does not tell."""
+    """Return the memory of this process that is in RAM, in KiB; 0 if the system does not report it."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))

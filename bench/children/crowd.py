@@ -1,4 +1,4 @@
-"""Task processes that are forked from one that has loaded Airflow and us, and look up all at once."""
+"""Task processes that are forked from one that has loaded Airflow and this backend, and look up at the same time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from bench.children.reporting import answer
 
 
 def crowd(request: dict[str, Any]) -> dict[str, Any]:
-    """Fork `processes` children onto the hosts (each an environment), let them go together, and collect what they say.
+    """Fork `processes` children onto the hosts (each an environment), release them together, and collect their reports.
 
-    Without a `backend` in the request the children do nothing but say so.
+    Without a `backend` in the request the children only report.
     """
-    importlib.import_module(
-        "airflow.configuration"
-    )  # which constructs a backend for this process, if it is told of one
+    importlib.import_module("airflow.configuration")  # constructs the backend of this process, if one is configured
     connection_class = airflow_parts.task_connection_class()
     gc.freeze()  # as LocalExecutor does before it forks
     gate, open_gate = os.pipe()
@@ -37,9 +35,9 @@ def crowd(request: dict[str, Any]) -> dict[str, Any]:
     os.close(say)
     with os.fdopen(reports, encoding="utf-8") as lines:
         for _ in children:
-            lines.readline()  # each says once that it is ready
+            lines.readline()  # each reports once that it is ready
         released = time.monotonic()
-        os.close(open_gate)  # the end of the pipe, for all of them at once
+        os.close(open_gate)  # the end of the pipe, for all of them at the same time
         answers = [json.loads(line) for line in lines]
     for child in children:
         os.waitpid(child, 0)
@@ -52,7 +50,7 @@ def crowd(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task(request: dict[str, Any], number: int, connection_class: Any, gate: int, say: int) -> None:
-    # Lines this short are written in one piece, whoever else writes to the pipe.
+    # Lines this short are written atomically, also with other writers on the pipe.
     os.environ.update(request["hosts"][number % len(request["hosts"])])
     os.write(say, b"ready\n")
     os.read(gate, 1)
@@ -62,7 +60,7 @@ def _task(request: dict[str, Any], number: int, connection_class: Any, gate: int
             backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
             connection = backend.get_connection(request["conn_id"])
             answered = connection is not None and bool(connection.password)
-            error = "" if answered else "it was answered None, as for a conn_id that is not ours"
+            error = "" if answered else "the answer was None, as for a conn_id that is not managed"
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"[:500]
     finally:

@@ -1,4 +1,4 @@
-"""`import airflow.configuration`, in which Airflow constructs the secrets backend it was told to; and ours after it."""
+"""`import airflow.configuration`, in which Airflow constructs its configured secrets backend; then this backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.children.reporting import answer
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Time the import, and where Airflow was told of no backend, also importing and constructing ours."""
+    """Time the import and, without a configured backend, also importing and constructing this one."""
     started, cpu = perf_counter(), _cpu_seconds()
     configuration = importlib.import_module("airflow.configuration")
     seconds, cpu_seconds = perf_counter() - started, _cpu_seconds() - cpu
@@ -24,12 +24,12 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         parts["loading cachetools"] = _seconds(lambda: importlib.import_module("cachetools"))
         before = set(sys.modules)
         loading = _seconds(lambda: importlib.import_module("redshift_secrets.backend"))
-        parts[f"loading {len(set(sys.modules) - before)} modules of ours"] = loading
+        parts[f"loading {len(set(sys.modules) - before)} modules of this package"] = loading
         parts["constructing"] = _seconds(lambda: construct(request["backend"], request["kwargs"], object))
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "ours_seconds": sum(parts.values()),
+        "backend_seconds": sum(parts.values()),
         "parts": parts,
         "backends": backends,
     }

@@ -12,7 +12,7 @@ from bench.children.reporting import answer
 
 
 def look_up(request: dict[str, Any]) -> dict[str, Any]:
-    """Time importing and constructing the backend, and its first lookup, in seconds each."""
+    """Return the seconds of importing and constructing the backend, and of its first lookup."""
     importlib.import_module("airflow.configuration")
     connection_class = airflow_parts.task_connection_class()
     before = "boto3" in sys.modules

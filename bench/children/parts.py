@@ -1,4 +1,4 @@
-"""One first lookup, taken apart: how long each of its parts takes, in a process that has loaded Airflow."""
+"""The time of each part of a first lookup, in a process that has loaded Airflow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.children import airflow_parts
 from bench.children.reporting import answer
 
 
-def take_apart(request: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a lookup in each of `parts`: for each name the functions (`module:name`) that make it up, none of which
-    calls another one of them. `whole` is the lookup, the clocks included."""
+def profile(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the seconds of a lookup in each of `parts`, which maps a name to its functions (`module:name`); none of the
+    functions calls another. `whole` is the whole lookup, the timing included."""
     importlib.import_module("airflow.configuration")
     connection_class = airflow_parts.task_connection_class()
     backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
@@ -27,7 +27,7 @@ def take_apart(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clock(function: str, part: str, spent: dict[str, float]) -> None:
-    """Put a function in the place of another one that adds to `spent[part]` how long that takes."""
+    """Replace a function by one that also adds its duration to `spent[part]`."""
     module, _, path = function.partition(":")
     *owners, name = path.split(".")
     owner = functools.reduce(getattr, owners, importlib.import_module(module))
@@ -45,4 +45,4 @@ def _clock(function: str, part: str, spent: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    answer(take_apart)
+    answer(profile)

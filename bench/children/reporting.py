@@ -1,4 +1,4 @@
-"""How a child is told what to do, and how it answers: JSON on standard input, JSON over a pipe of its own."""
+"""The protocol of the children: the request is JSON on standard input, the report is JSON on a separate pipe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Do `work` on the request and report what it returns, or the error that ended it.
+    """Call `work` with the request and report its result, or its error.
 
-    The pipe is the file descriptor named by the first argument: Airflow logs to standard output.
+    The first argument is the file descriptor of the pipe; standard output is for Airflow's log.
     """
     request = json.load(sys.stdin)
     try:
