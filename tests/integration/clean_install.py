@@ -1,6 +1,6 @@
-"""`make package`: the wheel, installed with pip where there is nothing else, by who never saw our source.
+"""`make package`: the wheel, installed with pip in an empty environment, away from the source.
 
-Not collected by `make test`: pip takes a minute to install Airflow.
+`make test` does not collect this file: pip takes a minute to install Airflow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 RIGHT = """
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 
 settings: Settings = RedshiftSecretsBackend(regions=["eu-west-1"]).settings
 regions: tuple[str, ...] | None = settings.regions
@@ -33,13 +33,13 @@ RedshiftSecretsBackend().get_variable(7)
 
 @pytest.fixture(scope="module")
 def away(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder from which our source is not to be seen."""
+    """A folder outside the checkout, from which the source cannot be imported."""
     return tmp_path_factory.mktemp("away")
 
 
 @pytest.fixture(scope="module")
 def programs(away: Path) -> Path:
-    """Where the programs of a new environment are, into which nothing but our wheel was asked for."""
+    """The folder of commands of a new environment, in which only the wheel was installed."""
     build(ROOT, away / "dist")
     subprocess.run([sys.executable, "-m", "venv", away / "venv"], check=True)
     programs = away / "venv" / "bin"
@@ -53,7 +53,7 @@ def run(away: Path, *command: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=away, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_what_it_depends_on_fits_together(away: Path, programs: Path) -> None:
+def test_its_dependencies_are_compatible(away: Path, programs: Path) -> None:
     done = run(away, programs / "python", "-m", "pip", "check")
     assert done.returncode == 0, done.stdout
 
@@ -64,7 +64,7 @@ def test_the_command_starts(away: Path, programs: Path) -> None:
     assert all(name in done.stdout for name in ("list", "show", "test", "cache", "flush", "local"))
 
 
-def test_the_stand_in_has_its_file_and_says_what_is_missing(away: Path, programs: Path) -> None:
+def test_the_stand_in_has_its_data_and_names_the_missing_extra(away: Path, programs: Path) -> None:
     script = "from importlib.resources import files; print(files('redshift_secrets.local') / 'warehouses.yaml')"
     path = Path(run(away, programs / "python", "-c", script).stdout.strip())
     assert path.read_bytes() == (ROOT / "redshift_secrets" / "local" / "warehouses.yaml").read_bytes()
@@ -75,7 +75,7 @@ def test_the_stand_in_has_its_file_and_says_what_is_missing(away: Path, programs
     assert "Traceback" not in done.stderr
 
 
-def test_airflow_shows_it(away: Path, programs: Path) -> None:
+def test_airflow_lists_the_provider(away: Path, programs: Path) -> None:
     done = run(away, programs / "airflow", "providers", "list", "--output", "json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout[done.stdout.index("[{") :])
@@ -85,7 +85,7 @@ def test_airflow_shows_it(away: Path, programs: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"), [(RIGHT, "Success: no issues found"), (WRONG, 'has incompatible type "int"')]
 )
-def test_mypy_reads_its_types_from_outside(text: str, said: str, away: Path, programs: Path) -> None:
+def test_mypy_finds_its_types(text: str, said: str, away: Path, programs: Path) -> None:
     (away / "user.py").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", programs / "python", "user.py"]
     done = run(away, *map(str, command))

@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is in them. `make package` installs them where there is nothing else."""
+"""The contents of the wheel and the sdist. `make package` installs the wheel in an empty environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION = metadata.version("redshift-secrets")
 
 
 def build(source: Path, folder: Path, *what: str) -> None:
-    """Build with what is installed here, so that no test needs the network."""
+    """Build with the installed packages, so that no test needs the network."""
     command = [sys.executable, "-m", "build", "--no-isolation", *what, "--outdir", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -26,7 +26,7 @@ def build(source: Path, folder: Path, *what: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist, and the wheel that is built from it."""
+    """The folder with the sdist, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
     build(ROOT, folder)
     return folder
@@ -49,7 +49,7 @@ def files_under(*names: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in paths if path.is_file() and "__pycache__" not in path.parts}
 
 
-def test_the_wheel_has_the_package_with_its_types_and_data_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_the_package_with_its_types_and_data_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     information = {name for name in names if name.startswith(f"redshift_secrets-{VERSION}.dist-info/")}
     assert names - information == files_under("redshift_secrets")
@@ -57,7 +57,7 @@ def test_the_wheel_has_the_package_with_its_types_and_data_and_nothing_else(whee
     assert wheel.read(f"redshift_secrets-{VERSION}.dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_wheel_tells_what_it_is_and_what_changed(described: Message) -> None:
+def test_the_wheel_has_metadata_readme_and_changelog(described: Message) -> None:
     assert described["License-Expression"] == "Apache-2.0"
     assert described["Requires-Python"] == ">=3.10"
     assert set(described.get_all("Provides-Extra", [])) == {"redis", "local"}
@@ -68,14 +68,14 @@ def test_the_wheel_tells_what_it_is_and_what_changed(described: Message) -> None
     assert f"## {VERSION}" in text
 
 
-def test_the_wheel_announces_the_command_and_the_provider(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_declares_the_command_and_the_provider(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(f"redshift_secrets-{VERSION}.dist-info/entry_points.txt").decode().split() == [
         "[console_scripts]", "redshift-secrets", "=", "redshift_secrets.cli.app:main",
         "[apache_airflow_provider]", "provider_info", "=", "redshift_secrets.airflow.provider_info:get_provider_info",
     ]  # fmt: skip
 
 
-def test_the_sdist_has_all_that_the_project_needs(folder: Path) -> None:
+def test_the_sdist_contains_the_whole_project(folder: Path) -> None:
     with tarfile.open(folder / f"redshift_secrets-{VERSION}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     folders = ("redshift_secrets", "tests", "examples", "bench", "docs")
