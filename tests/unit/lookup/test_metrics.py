@@ -1,20 +1,20 @@
-"""What a site can watch, and that a site which watches nothing pays nothing."""
+"""What the broker counts: lookups by outcome and farthest tier, mints, failed mints, listings, the age of a credential."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
-from redshift_secrets.airflow import compat
 from redshift_secrets.cache import SharedTiers
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.lookup.metrics import NoMetrics
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster, denied
-from tests.support.helpers import all_refreshes_done
+from tests.support.helpers import BOUND, Crowd, WatchedDeadline, all_refreshes_done
 from tests.unit.cache.test_shared import Memory
 
 
@@ -24,17 +24,22 @@ class Recorder:
         self.ages: list[timedelta] = []
 
     def incr(self, stat, *, tags=None):
-        self.counts[
-            " ".join([stat.removeprefix("redshift_secrets."), *map("{0[0]}={0[1]}".format, (tags or {}).items())])
-        ] += 1
+        words = [stat.removeprefix("redshift_secrets."), *(tags or {}).values()]
+        self.counts[" ".join(words)] += 1
 
     def timing(self, stat, dt):
         assert stat == "redshift_secrets.age_at_use"
         self.ages.append(dt)
 
+    def lookups(self) -> dict[str, int]:
+        """Return the lookups by outcome and tier, and forget them."""
+        counted = {name.removeprefix("lookups "): n for name, n in self.counts.items() if name.startswith("lookups ")}
+        self.counts.clear()
+        return counted
+
 
 @pytest.fixture
-def seen():
+def metrics():
     return Recorder()
 
 
@@ -43,55 +48,165 @@ def aws(clock):
     return FakeAws(clock, [cluster()])
 
 
-def broker(aws, seen, stores=()):
-    return Broker(
-        Settings.from_kwargs({"db_user": "etl"}),
-        aws,
-        on_secret=lambda _: None,
-        tiers=SharedTiers(stores, clock=aws.clock),
-        metrics=seen,
-        clock=aws.clock,
-        rand=lambda: 0.0,
-    )
+@pytest.fixture
+def host(clock):
+    return Memory(clock)
 
 
-def test_lookups_by_outcome_and_tier(aws, seen, clock):
-    store = Memory(clock)
-    first = broker(aws, seen, [store])
-    first.connection("analytics")
-    clock.pass_(60)
-    first.connection("analytics")
-    first.connection("nobody")
-    broker(aws, seen, [store]).connection("analytics")
+@pytest.fixture
+def new_process(aws, metrics, host):
+    def new_process(stores=(host,), **settings):
+        return Broker(
+            Settings.from_kwargs({"db_user": "etl", **settings}),
+            aws,
+            mask=lambda _password, _expires_at: None,
+            tiers=SharedTiers(stores, clock=aws.clock),
+            metrics=metrics,
+            clock=aws.clock,
+            rand=lambda: 0.0,
+        )
+
+    return new_process
+
+
+def look_up(broker, conn_id="analytics"):
+    """Look a conn_id up, and let any refresh that this started end."""
+    with suppress(CannotServeError):
+        broker.connection(conn_id)
     all_refreshes_done()
-    assert seen.counts == {
-        "lookups outcome=found tier=aws": 1,
-        "lookups outcome=found tier=process": 1,
-        "lookups outcome=found tier=host": 1,
-        "lookups outcome=missed tier=process": 1,
-        "mints": 1,
-        "catalog_refreshes": 1,
-    }
-    assert seen.ages == [timedelta(0), timedelta(seconds=60), timedelta(seconds=60)]
 
 
-def test_refusals_and_failed_mints_with_their_code(aws, seen):
+def test_mints_listings_and_ages_are_counted(new_process, metrics, clock):
+    process = new_process()
+    look_up(process)
+    clock.pass_(60)
+    look_up(process)
+    look_up(new_process())
+    assert (metrics.counts["mints"], metrics.counts["catalog_refreshes"]) == (1, 1)
+    assert metrics.ages == [timedelta(0), timedelta(seconds=60), timedelta(seconds=60)]
+
+
+def test_failed_mints_are_counted_by_code(new_process, aws, metrics):
     aws.mint_error = denied()
-    with pytest.raises(CannotServeError):
-        broker(aws, seen).connection("analytics")
-    assert seen.counts["mint_failures code=AccessDenied"] == 1
-    assert seen.counts["lookups outcome=refused tier=aws"] == 1
-    assert "mints" not in seen.counts
+    look_up(new_process())
+    assert metrics.counts["mint_failures AccessDenied"] == 1
+    assert metrics.counts["mints"] == 0
 
 
-def test_airflow_without_metrics_has_none():
-    assert isinstance(compat.metrics(), NoMetrics)
+class TestTier:
+    def test_a_connection_is_found_in_the_farthest_tier_that_was_asked(self, new_process, metrics, clock):
+        process = new_process()
+        look_up(process)
+        assert metrics.lookups() == {"found aws": 1}
+        look_up(process)
+        assert metrics.lookups() == {"found process": 1}
+        look_up(new_process())
+        assert metrics.lookups() == {"found host": 1}
 
+    def test_a_miss_that_listed_is_aws_and_later_ones_are_process(self, new_process, metrics):
+        process = new_process()
+        look_up(process, "nobody")
+        assert metrics.lookups() == {"missed aws": 1}
+        for conn_id in ("nobody", "smtp_default"):
+            look_up(process, conn_id)
+        assert metrics.lookups() == {"missed process": 2}
 
-@pytest.mark.parametrize("switch", ["STATSD_ON", "OTEL_ON", "STATSD_DATADOG_ENABLED"])
-def test_airflow_with_metrics_has_its_own(monkeypatch, switch):
-    monkeypatch.setenv(f"AIRFLOW__METRICS__{switch}", "True")
-    metrics = compat.metrics()
-    assert not isinstance(metrics, NoMetrics)
-    metrics.incr("redshift_secrets.lookups", tags={"outcome": "found", "tier": "host"})
-    metrics.timing("redshift_secrets.age_at_use", timedelta(seconds=1))
+    def test_a_miss_that_the_host_store_answered_is_host(self, new_process, metrics):
+        look_up(new_process())
+        metrics.counts.clear()
+        look_up(new_process(), "nobody")
+        assert metrics.lookups() == {"missed host": 1}
+
+    def test_a_miss_that_listed_again_is_aws(self, new_process, metrics, clock):
+        process = new_process(connections_lookup_pattern=".*")
+        look_up(process, "new")
+        clock.pass_(9)
+        look_up(process, "other")
+        assert metrics.lookups() == {"missed aws": 1, "missed process": 1}
+        clock.pass_(1)
+        look_up(process, "new")
+        assert metrics.lookups() == {"missed aws": 1}
+
+    def test_a_claim_in_memory_with_a_credential_from_the_host_store_is_host(self, new_process, metrics):
+        process = new_process()
+        look_up(process, "nobody")
+        look_up(new_process())
+        metrics.counts.clear()
+        look_up(process)
+        assert metrics.lookups() == {"found host": 1}
+
+    def test_a_lookup_that_returns_stale_entries_waits_for_nothing_and_is_not_aws(self, new_process, metrics, clock):
+        look_up(new_process())
+        clock.pass_(1800)
+        metrics.counts.clear()
+        look_up(new_process())
+        assert metrics.counts["mints"] == 1
+        assert metrics.lookups() == {"found host": 1}
+
+    def test_a_refusal_that_asked_is_aws_and_one_from_a_remembered_failure_is_process(self, new_process, aws, metrics):
+        process = new_process()
+        aws.mint_error = denied()
+        look_up(process)
+        assert metrics.lookups() == {"refused aws": 1}
+        look_up(process)
+        assert metrics.lookups() == {"refused process": 1}
+
+    def test_a_refusal_for_what_the_tags_say_is_process(self, new_process, aws, metrics):
+        aws.warehouses[0] = cluster(tags={"airflow:conn-id": "analytics", "airflow:auth": "imm"})
+        process = new_process()
+        look_up(process, "nobody")
+        metrics.counts.clear()
+        look_up(process)
+        assert metrics.lookups() == {"refused process": 1}
+
+    def test_a_refusal_after_describing_a_paused_warehouse_is_aws_then_process_then_host(
+        self, new_process, aws, metrics
+    ):
+        aws.warehouses[0] = cluster(status="paused")
+        process = new_process()
+        look_up(process, "nobody")
+        metrics.counts.clear()
+        look_up(process)
+        assert metrics.lookups() == {"refused aws": 1}
+        look_up(process)
+        assert metrics.lookups() == {"refused process": 1}
+        look_up(new_process())
+        assert metrics.lookups() == {"refused host": 1}
+
+    @pytest.mark.parametrize("conn_id", ["analytics", "nobody"])
+    def test_where_nothing_can_be_listed_a_refusal_is_aws_once_and_then_process(
+        self, new_process, aws, metrics, conn_id
+    ):
+        aws.failing = dict.fromkeys(aws.scopes(), denied())
+        process = new_process(connections_lookup_pattern=".*")
+        look_up(process, conn_id)
+        assert metrics.lookups() == {"refused aws": 1}
+        look_up(process, conn_id)
+        assert metrics.lookups() == {"refused process": 1}
+
+    def test_lookups_that_join_a_running_refresh_are_aws(self, new_process, aws, metrics, monkeypatch):
+        process = new_process()
+        look_up(process, "nobody")
+        metrics.counts.clear()
+        aws.hold = threading.Event()
+        aws.entered.clear()
+        first = Crowd(1, lambda: process.connection("analytics"))
+        assert aws.entered.wait(BOUND)  # the mint has begun, and is held
+        deadline = WatchedDeadline()
+        monkeypatch.setattr(process, "deadline", lambda: deadline)
+        others = Crowd(3, lambda: process.connection("analytics"))
+        deadline.await_waiting(3)
+        aws.hold.set()
+        first.outcomes(), others.outcomes()
+        assert metrics.lookups() == {"found aws": 4}
+        assert aws.calls["mint"] == 1
+
+    def test_without_shared_stores_there_are_process_and_aws(self, new_process, metrics):
+        process = new_process(stores=())
+        for conn_id in ("nobody", "analytics", "analytics", "nobody"):
+            look_up(process, conn_id)
+        assert metrics.lookups() == {"missed aws": 1, "found aws": 1, "found process": 1, "missed process": 1}
+
+    def test_conn_ids_that_do_not_match_the_pattern_are_not_counted(self, new_process, metrics):
+        look_up(new_process(connections_lookup_pattern="ana"), "smtp_default")
+        assert metrics.lookups() == {}
