@@ -1,4 +1,4 @@
-"""docs/deploy.md can be copied: every block parses, and the settings in it are ones that we take."""
+"""docs/deploy.md can be copied: every block parses, and this backend accepts the settings in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 from airflow.secrets import BaseSecretsBackend
 
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.integration.site import WORKERS_ASK_THE_SERVER
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 class Compose(yaml.SafeLoader):
-    """Takes an alias whose anchor is in the file that the block is merged into for an empty mapping."""
+    """Reads an alias whose anchor is in the file that the block is merged into as an empty mapping."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
@@ -30,8 +30,8 @@ class Compose(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def settings_of(language: str, block: str) -> dict[str, str]:
-    """Return what a block sets, by the name of the environment variable that would set it too."""
+def read_settings(language: str, block: str) -> dict[str, str]:
+    """Return what a block sets, by the name of the environment variable that would set the same."""
     if language == "ini":
         parser = configparser.ConfigParser(interpolation=None)
         parser.read_string(block)
@@ -54,21 +54,21 @@ def _variables(config: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("language", "block"), BLOCKS, ids=[str(number) for number in range(len(BLOCKS))])
-def test_a_block_sets_what_airflow_and_we_take(language: str, block: str) -> None:
-    found = settings_of(language, block)
+def test_a_block_sets_what_airflow_and_this_backend_accept(language: str, block: str) -> None:
+    found = read_settings(language, block)
     assert found.pop("AIRFLOW__SECRETS__BACKEND") == "redshift_secrets.RedshiftSecretsBackend"
     assert Settings.from_kwargs(json.loads(found.pop("AIRFLOW__SECRETS__BACKEND_KWARGS"))).db_user == "airflow_etl"
     assert found in ({}, WORKERS_ASK_THE_SERVER)
 
 
-def test_what_the_workers_are_given_is_what_the_integration_tests_run_with() -> None:
+def test_the_setting_for_the_workers_is_the_one_that_the_integration_tests_run_with() -> None:
     (path,) = WORKERS_ASK_THE_SERVER.values()
     module, _, name = path.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), name), BaseSecretsBackend)
-    assert sum(WORKERS_ASK_THE_SERVER.items() <= settings_of(*each).items() for each in BLOCKS) == 3
+    assert sum(WORKERS_ASK_THE_SERVER.items() <= read_settings(*each).items() for each in BLOCKS) == 3
 
 
-def test_every_topology_has_its_section_with_a_block() -> None:
+def test_every_topology_has_a_section_with_a_block() -> None:
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
     for topology in (
         "Plain virtual machines",

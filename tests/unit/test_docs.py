@@ -1,4 +1,4 @@
-"""The README says what the code does: names of settings and tags, the policy, and the files it points to."""
+"""README and contract say what the code does: names of settings and tags, the policy, and the files they point to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import yaml
 from msgspec.structs import fields
 
 from redshift_secrets.lookup import tags
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+NOT_BUILT = "*(not built yet"
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(title: str, page: str = README) -> str:
+    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_every_setting_is_in_the_settings_table_and_nothing_else() -> None:
@@ -39,14 +41,62 @@ def test_the_defaults_of_the_settings_table_are_those_of_the_code() -> None:
             assert str(value).lower() == default, name
 
 
+def settings_in_the_contract() -> dict[str, bool]:
+    """Return the settings that the contract lists, and whether each is marked as not built yet."""
+    paragraph = next(text for text in section("Settings", CONTRACT).split("\n\n") if text.startswith("`tag_prefix`"))
+    text = re.sub(r"(?<!\*)\([^()]*\)", "", paragraph.replace("\n", " "))
+    return {name: bool(mark) for name, mark in re.findall(r"`(\w+)`( \*\(not built yet)?", text)}
+
+
+def test_the_contract_names_every_setting_and_marks_those_that_are_not_built() -> None:
+    listed = settings_in_the_contract()
+    built = {field.name for field in fields(Settings)}
+    assert built <= listed.keys()
+    assert {name for name, marked in listed.items() if marked} == listed.keys() - built
+
+
+def test_the_contract_names_every_tag_and_marks_those_that_are_not_built() -> None:
+    rows = re.findall(r"^\| `airflow:([\w.<>-]+)`(.*?) \|", section("Tags", CONTRACT), re.MULTILINE)
+    listed = {name: mark.strip().startswith(NOT_BUILT) for name, mark in rows}
+    built = {tags.MARKER, *tags.FIELDS, "extra.<key>"}
+    assert built <= listed.keys()
+    assert {name for name, marked in listed.items() if marked} == listed.keys() - built
+
+
+@pytest.mark.parametrize("folder", ["docs", "redshift_secrets", "tests"])
+def test_the_contract_is_referred_to_by_headings_and_never_by_numbers(folder: str) -> None:
+    numbered = re.compile(r"\bsections? \d|\bof the desig[n]\b", re.IGNORECASE)
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".md", ".py", ".yaml")]
+    found = {str(path.relative_to(ROOT)): numbered.findall(path.read_text(encoding="utf-8")) for path in files}
+    assert {path for path, references in found.items() if references} == set()
+
+
+def test_headings_of_the_contract_that_the_code_refers_to_exist() -> None:
+    headings = set(re.findall(r"^## (.+)$", CONTRACT, re.MULTILINE))
+    files = [path for folder in ("docs", "redshift_secrets", "tests") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        name for path in files for name in re.findall(r'docs/contract\.md, "([A-Z][^"]+)"', path.read_text("utf-8"))
+    }
+    assert named <= headings
+
+
 def test_the_policy_in_the_readme_is_the_one_in_the_examples() -> None:
     shown = README.split("<!-- policy -->\n```json\n")[1].split("```")[0]
     assert json.loads(shown) == json.loads((ROOT / "examples" / "policy.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))
-def test_links_lead_to_files(link: str) -> None:
-    assert (ROOT / link).exists()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for link, heading in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+        target = (page.parent / link) if link else page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, heading
 
 
 class CloudFormation(yaml.SafeLoader):
