@@ -1,19 +1,35 @@
-"""A stand-in with every way of authenticating, shared by the end-to-end tests; time in it passes when a test says so."""
+"""The stand-in, the Redis and the patience that the end-to-end tests share.
+
+A test module with `WAREHOUSES` has a stand-in of its own; all others share one with every way of authenticating, in which
+time passes only when a test says so.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.support.fakes import Clock
+from tests.support.redis_servers import RedisServer
+
+MINT = "redshift:GetClusterCredentials"
+MINT_WITH_IAM = "redshift:GetClusterCredentialsWithIAM"
+LIST = "redshift:DescribeClusters"
+
+PATIENCE_SECONDS = 300
+"""Seconds that AWS and Redis have to answer, and that a lease is valid: only something that hangs takes as long."""
 
 REMOTE_ROLE = "arn:aws:iam::222222222222:role/airflow-remote"
 STRICT_ROLE = "arn:aws:iam::333333333333:role/airflow-strict"
@@ -92,6 +108,7 @@ SETTINGS = {
         {"role_arn": STRICT_ROLE, "external_id": "agreed-word"},
     ],
     "allow_admin_secret": True,
+    "aws_timeout_seconds": PATIENCE_SECONDS,
 }
 
 MakeBroker = Callable[..., Broker]
@@ -103,9 +120,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="package")
-def running(clock: Clock) -> Iterator[StandIn]:
+def shared_stand_in(clock: Clock) -> Iterator[StandIn]:
     with StandIn(config.parse(WAREHOUSES), clock=clock) as stand_in:
         yield stand_in
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+    """The stand-in of the test module, or the shared one."""
+    warehouses = getattr(request.module, "WAREHOUSES", None)
+    if warehouses is None:
+        yield request.getfixturevalue("shared_stand_in")
+    else:
+        with StandIn(config.parse(warehouses)) as stand_in:
+            yield stand_in
 
 
 @pytest.fixture
@@ -118,19 +146,59 @@ def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stan
     running.aws.faults.clear()
 
 
+@pytest.fixture(scope="package")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    with redis_server.admin() as admin:
+        admin.flushall()
+    return redis_server.url
+
+
 @pytest.fixture
 def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
-    """Makes brokers with caches of their own: each is like a new process."""
+    """Create brokers with their own caches: each is like a new process."""
 
     def make(passwords: list[str] | None = None, **changes: Any) -> Broker:
         settings = Settings.from_kwargs({**SETTINGS, **changes})
-        on_secret = (passwords if passwords is not None else []).append
-        return Broker(settings, AwsClient(settings, clock=clock), on_secret=on_secret, clock=clock, rand=lambda: 0.0)
+        masked = passwords if passwords is not None else []
+        return Broker(
+            settings,
+            AwsClient(settings, clock=clock),
+            mask=lambda password, _expires_at: masked.append(password),
+            clock=clock,
+            rand=lambda: 0.0,
+        )
 
     return make
 
 
 @pytest.fixture(autouse=True)
+def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the backends of this process and of its children time to wait for Redis on a busy machine."""
+    create_stores = functools.partial(
+        wiring.create_stores, redis_patience_seconds=PATIENCE_SECONDS, redis_lease_seconds=PATIENCE_SECONDS
+    )
+    monkeypatch.setattr(wiring, "create_stores", create_stores)
+
+
+@pytest.fixture(autouse=True)
+def patience_with_sts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give STS as much time to name the caller as every other call of AWS has."""
+    create_client = Sessions._create_client
+
+    def create(self: Sessions, service: str, region: str, role_arn: str | None, _config: Config) -> Any:
+        return create_client(self, service, region, role_arn, self._config())
+
+    monkeypatch.setattr(Sessions, "_create_client", create)
+
+
+@pytest.fixture(autouse=True)
 def no_session_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 keeps one session for a process, with the keys of the stand-in that was there when it was first asked."""
+    """boto3 keeps one session for a process, with the keys of the stand-in that was there when it was first used."""
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)

@@ -1,25 +1,27 @@
-"""The commands as a person types them: real processes, real exit codes."""
+"""`redshift-secrets` as a user runs it: real processes, real exit codes."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.support.airflow_parts import from_airflow_3_0
+from tests.e2e import commands
+from tests.support.airflow_parts import backend_environment, from_airflow_3_0
 
-COMMAND = str(Path(sys.executable).parent / "redshift-secrets")
+pytestmark = pytest.mark.airflow
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 WAREHOUSES = {
     "clusters": [
@@ -30,7 +32,7 @@ WAREHOUSES = {
                 "airflow:conn-id": "analytics reporting shared broken nobody",
                 "airflow:db-user": "etl",
                 "airflow:db-user/reporting": "bi",
-                "airflow:db-user/nobody": "nobody_made_me",
+                "airflow:db-user/nobody": "never_created",
                 "airflow:duration/broken": "fast",
                 "airflow:db-usr": "typo",
             },
@@ -42,33 +44,18 @@ WAREHOUSES = {
 }
 
 
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn(config.parse(WAREHOUSES)) as running:
-        yield running
+@pytest.fixture
+def environment(stand_in: StandIn, tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, **backend_environment(), "AIRFLOW_HOME": str(tmp_path)}
 
 
 @pytest.fixture
-def environment(stand_in: StandIn, tmp_path: Path) -> Iterator[dict[str, str]]:
-    stand_in.aws.faults.clear()
-    yield {
-        **os.environ,
-        **stand_in.environment(),
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": '{"regions": ["eu-west-1"]}',
-    }
-    stand_in.aws.faults.clear()
+def run(environment: dict[str, str]) -> Run:
+    return functools.partial(commands.run, environment=environment)
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def test_list_as_json(environment: dict[str, str]) -> None:
-    done = run(environment, "list", "-o", "json")
+def test_list_as_json(run: Run) -> None:
+    done = run("list", "-o", "json")
     assert done.returncode == 0
     rows = {(row["conn_id"], row["warehouse"]): row for row in json.loads(done.stdout)}
     assert rows["analytics", "cluster prod"] == {
@@ -91,37 +78,34 @@ def test_list_as_json(environment: dict[str, str]) -> None:
     assert rows["adhoc", "workgroup adhoc"]["user"] == "(IAM identity)"
 
 
-def test_list_as_table_yaml_and_plain(environment: dict[str, str]) -> None:
-    table, plain = run(environment, "list"), run(environment, "list", "--output", "plain")
+def test_list_as_table_yaml_and_plain(run: Run) -> None:
+    table, plain = run("list"), run("list", "--output", "plain")
     for done in (table, plain):
         assert done.returncode == 0
         header = done.stdout.splitlines()[0].split()
         assert header == "conn_id warehouse account region database user auth state problems".split()
-    rows = yaml.safe_load(run(environment, "list", "-o", "yaml").stdout)
+    rows = yaml.safe_load(run("list", "-o", "yaml").stdout)
     assert {row["conn_id"] for row in rows} >= {"analytics", "adhoc"}
 
 
-def test_list_is_incomplete_where_something_cannot_be_listed(environment: dict[str, str], stand_in: StandIn) -> None:
+def test_list_is_incomplete_where_something_cannot_be_listed(run: Run, stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation="redshift-serverless:*", kind="access_denied")
     stand_in.aws.faults.add(operation="resourcegroupstaggingapi:*", kind="access_denied")
-    done = run(environment, "list", "-o", "json")
+    done = run("list", "-o", "json")
     assert done.returncode == 4
     assert "Serverless workgroups in eu-west-1 could not be listed" in done.stderr
     assert any(row["conn_id"] == "analytics" for row in json.loads(done.stdout))
 
 
-def test_list_fails_with_one_sentence_where_nothing_can_be_listed(
-    environment: dict[str, str], stand_in: StandIn
-) -> None:
+def test_list_fails_with_one_sentence_when_nothing_can_be_listed(run: Run, stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation="*", kind="access_denied")
-    done = run(environment, "list")
+    done = run("list")
     assert done.returncode == 1
     assert "no warehouse could be listed" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
-def test_show_tells_where_every_field_came_from(environment: dict[str, str]) -> None:
-    done = run(environment, "show", "reporting", "-o", "json")
+def test_show_names_the_source_of_every_field(run: Run) -> None:
+    done = run("show", "reporting", "-o", "json")
     assert done.returncode == 0
     fields = {row["field"]: (row["value"], row["source"]) for row in json.loads(done.stdout)}
     assert fields["user"] == ("bi", "tag airflow:db-user/reporting")
@@ -131,7 +115,7 @@ def test_show_tells_where_every_field_came_from(environment: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("conn_id", "code", "told"),
+    ("conn_id", "code", "reason"),
     [
         ("broken", 1, "must be a whole number"),
         ("shared", 1, "claimed by 2 warehouses"),
@@ -139,15 +123,14 @@ def test_show_tells_where_every_field_came_from(environment: dict[str, str]) -> 
         ("nowhere", 3, "no tag claims the conn_id 'nowhere'"),
     ],
 )
-def test_show_and_its_exit_codes(environment: dict[str, str], conn_id: str, code: int, told: str) -> None:
-    done = run(environment, "show", conn_id)
+def test_show_and_its_exit_codes(run: Run, conn_id: str, code: int, reason: str) -> None:
+    done = run("show", conn_id)
     assert done.returncode == code
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    assert reason in done.stderr
 
 
-def test_test_connects_and_times_each_step(environment: dict[str, str], stand_in: StandIn) -> None:
-    done = run(environment, "test", "reporting")
+def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn) -> None:
+    done = run("test", "reporting")
     assert done.returncode == 0, done.stderr
     for step in ("discovery", "mint", "TCP", "TLS", "login", "query"):
         assert re.search(rf"^{step}.* \d+\.\d ms$", done.stdout, re.MULTILINE), step
@@ -157,44 +140,42 @@ def test_test_connects_and_times_each_step(environment: dict[str, str], stand_in
 
 
 @pytest.mark.parametrize(
-    ("conn_id", "code", "told"),
+    ("conn_id", "code", "reason"),
     [
-        ("nobody", 1, "nobody_made_me"),
+        ("nobody", 1, "never_created"),
         ("sleeping", 1, "is paused"),
         ("shared", 1, "cluster rival"),
         ("nowhere", 3, "no tag claims"),
     ],
 )
-def test_test_says_why_it_does_not_connect(environment: dict[str, str], conn_id: str, code: int, told: str) -> None:
-    done = run(environment, "test", conn_id)
+def test_test_says_why_it_does_not_connect(run: Run, conn_id: str, code: int, reason: str) -> None:
+    done = run("test", conn_id)
     assert done.returncode == code
-    assert told in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert reason in done.stdout + done.stderr
 
 
-def test_all_mistakes_in_the_settings_are_told_at_once(environment: dict[str, str]) -> None:
+def test_all_mistakes_in_the_settings_are_reported_at_once(run: Run, environment: dict[str, str]) -> None:
     environment["AIRFLOW__SECRETS__BACKEND_KWARGS"] = (
         '{"region": "eu-west-1", "duration_seconds": 899, "auth": "magic"}'
     )
-    done = run(environment, "list")
+    done = run("list")
     assert done.returncode == 2
-    for told in ("region: unknown setting", "duration_seconds must be between 900 and 3600", "auth must be one of"):
-        assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    for mistake in ("region: unknown setting", "duration_seconds must be between 900 and 3600", "auth must be one of"):
+        assert mistake in done.stderr
 
 
-def test_an_airflow_that_does_not_use_us(environment: dict[str, str]) -> None:
+def test_an_airflow_without_this_backend(run: Run, environment: dict[str, str]) -> None:
     del environment["AIRFLOW__SECRETS__BACKEND"]
-    done = run(environment, "list")
+    done = run("list")
     assert done.returncode == 2
     assert "backend = redshift_secrets.RedshiftSecretsBackend" in done.stderr
 
 
 @from_airflow_3_0
-def test_the_backend_of_the_workers_is_found_too(environment: dict[str, str]) -> None:
+def test_the_backend_of_the_workers_is_found_too(run: Run, environment: dict[str, str]) -> None:
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND"] = environment.pop("AIRFLOW__SECRETS__BACKEND")
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS"] = environment.pop("AIRFLOW__SECRETS__BACKEND_KWARGS")
-    done = run(environment, "list", "-o", "json")
+    done = run("list", "-o", "json")
     assert done.returncode == 0
     assert any(row["conn_id"] == "analytics" for row in json.loads(done.stdout))
 
@@ -204,12 +185,12 @@ def test_local_up_prints_what_to_export_and_stops_cleanly(tmp_path: Path, number
     file = tmp_path / "warehouses.yaml"
     file.write_text("clusters: [{identifier: mine, tags: {airflow:conn-id: mine, airflow:db-user: me}}]\n")
     process = subprocess.Popen(
-        [COMMAND, "local", "up", "--config", str(file)],
+        [*commands.COMMAND, "local", "up", "--config", str(file)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
     )
-    watchdog = threading.Timer(90, process.kill)
+    watchdog = threading.Timer(300, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None
@@ -220,22 +201,21 @@ def test_local_up_prints_what_to_export_and_stops_cleanly(tmp_path: Path, number
                 break
         exported = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", "".join(lines), re.MULTILINE))
         home = {"AIRFLOW_HOME": str(tmp_path / "airflow")}
-        done = run({**os.environ, **exported, **home}, "list", "-o", "json")
+        done = commands.run("list", "-o", "json", environment={**os.environ, **exported, **home})
         assert [row["conn_id"] for row in json.loads(done.stdout)] == ["mine"]
         process.send_signal(number)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     finally:
         watchdog.cancel()
         process.kill()
         process.wait()
-    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(("redshift-secrets", "pg-"))]
-    assert left == []
+    remaining = [path.name for path in tmp_path.iterdir() if path.name.startswith(("redshift-secrets", "pg-"))]
+    assert remaining == []
 
 
 def test_local_up_with_a_file_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "warehouses.yaml"
     file.write_text("clusters: [{identifer: mine}]\n")
-    done = run(dict(os.environ), "local", "up", "--config", str(file))
+    done = commands.run("local", "up", "--config", str(file))
     assert done.returncode == 2
     assert "clusters[0]: unknown key 'identifer'" in done.stderr
-    assert "Traceback" not in done.stderr

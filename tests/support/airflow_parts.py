@@ -1,17 +1,24 @@
-"""What the tests take from Airflow, each version of which keeps it elsewhere. The tests tell versions apart here and
-nowhere else, but for the processes that Airflow consists of: see `tests/support/airflow_site.py`."""
+"""The parts of Airflow that tests use, which each version keeps in another place.
+
+Only this module and `tests/support/airflow_site.py`, for the processes of Airflow, know the differences between versions.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.models import Connection as ServerConnection
 
 from redshift_secrets.airflow.refusals import RefusedConnection
 from redshift_secrets.errors import CannotServeError
+from redshift_secrets.lookup import wiring
 from tests.support.airflow_site import airflow_version
 from tests.support.helpers import forget_memory
 
@@ -21,17 +28,19 @@ if VERSION >= (3, 2):
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied as Refusal
 else:
-    Connection = ServerConnection  # older ones tell no backend which class to build, and their own build this one
+    Connection = (
+        ServerConnection  # older ones do not tell a backend which class to build; their own backends build this one
+    )
     Refusal = CannotServeError
 
 from_airflow_3_0 = pytest.mark.skipif(VERSION < (3, 0), reason="Airflow 2 has no [workers] secrets_backend")
 from_airflow_3_2 = pytest.mark.skipif(
     VERSION < (3, 2), reason="Airflow 3.2 was the first to read BACKEND_KWARG__<NAME>"
 )
-refusal_is_final = pytest.mark.skipif(VERSION < (3, 2), reason="Airflow 3.2 was the first to take a refusal for final")
+refusal_is_final = pytest.mark.skipif(VERSION < (3, 2), reason="Airflow 3.2 was the first to treat a refusal as final")
 
 CONNECTION_CLASSES = list(dict.fromkeys([ServerConnection, Connection]))
-"""Those that Airflow may want a backend to build: that of its server and that of its tasks."""
+"""The classes that Airflow may ask a backend to build: that of its server and that of its tasks."""
 
 if VERSION >= (3, 1):
     MASKERS = ("airflow._shared.secrets_masker", "airflow.sdk._shared.secrets_masker")
@@ -42,8 +51,8 @@ else:
 
 
 def backend_environment(**settings: Any) -> dict[str, str]:
-    """The environment that makes us Airflow's secrets backend, as each version reads it; patient with a busy machine."""
-    kwargs = {"regions": ["eu-west-1"], "aws_timeout_seconds": 60, **settings}
+    """Return the environment that configures this backend in every version of Airflow, with time for a busy machine."""
+    kwargs = {"regions": ["eu-west-1"], "aws_timeout_seconds": 300, **settings}
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
         "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs),
@@ -51,39 +60,50 @@ def backend_environment(**settings: Any) -> dict[str, str]:
 
 
 def as_in_a_new_process() -> None:
-    """Have Airflow construct its secrets backends again at the next lookup, with nothing in memory."""
+    """Make Airflow construct its secrets backends again at the next lookup, with nothing in memory."""
     forget_memory()
     if VERSION >= (3, 3):
         importlib.import_module("airflow.sdk.configuration").clear_secrets_backends_cache()
 
 
+@contextlib.contextmanager
+def backends_with_clock(clock: Callable[[], float]) -> Iterator[None]:
+    """Make backends that are constructed meanwhile measure time with `clock`."""
+    with contextlib.ExitStack() as stack:
+        for part in (wiring.LazyAwsClient, wiring.create_broker, wiring.create_stores):
+            with_clock: Any = functools.partial(part, clock=clock)
+            stack.enter_context(mock.patch.object(wiring, part.__name__, with_clock))
+        yield
+
+
 def look_up(conn_id: str) -> Any:
-    """Look a connection up as a task's hook does."""
+    """Look up a connection as a task's hook does."""
     if VERSION >= (3, 0):
         return importlib.import_module("airflow.sdk").Connection.get(conn_id)
     return ServerConnection.get_connection_from_secrets(conn_id)
 
 
 def used(connection: Any) -> Any:
-    """Return a connection after a first use of it: where Airflow takes no exception for final, a refusal comes with that."""
+    """Return a connection after using it once, which raises the refusal in an Airflow where no exception is final."""
     if isinstance(connection, RefusedConnection):
-        raise AssertionError(f"{connection.host} of a connection that was refused")
+        raise AssertionError(f"a refused connection has the host {connection.host}")
     return connection
 
 
 def from_uri(connection_class: Any, uri: str, conn_id: str) -> Any:
-    """Build a connection from its URI as Airflow does, which in 3.2 is not the same as calling the class with it."""
+    """Build a connection from its URI as Airflow does; since 3.2 that is not the same as calling the class with it."""
     if hasattr(connection_class, "from_uri"):
         return connection_class.from_uri(uri, conn_id=conn_id)
     return connection_class(conn_id=conn_id, uri=uri)
 
 
 def redacted(text: str) -> list[str]:
-    """Return what each masker of this Airflow makes of a text."""
+    """Return a text as each masker of this Airflow masks it."""
     return [importlib.import_module(name).redact(text) for name in MASKERS]
 
 
 def reset_maskers() -> None:
+    """Remove every secret from the maskers of this Airflow."""
     for name in MASKERS:
         masker = importlib.import_module(name)._secrets_masker()
         masker.patterns.clear()

@@ -1,7 +1,7 @@
-"""Tables of the documentation that tests make: what a test found is compared with the page, or written into it.
+"""Tables in the documentation that tests generate: the result of a test is compared with the page, or written into it.
 
-A table stands in its page between two comments. `make docs` (pytest with `--write-tables`) runs the tests that make
-tables and writes what they found; every other run of them fails where a page says something else.
+A table is in its page between two comments. `make docs` (pytest with `--write-tables`) runs the tests that generate tables
+and writes their results; every other run of them fails where a page differs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _tables: list[Table] = []
 
 
 class Table:
-    """The table `name` of the page `page`; its rows are known by their first cell."""
+    """The table `name` of the page `page`; the first cell of a row identifies it."""
 
     def __init__(self, page: str, name: str, head: Sequence[str]) -> None:
         self._page = DOCS / page
@@ -26,18 +26,18 @@ class Table:
         _tables.append(self)
 
     def found(self, cells: Sequence[str]) -> None:
-        """A test found this row."""
+        """Record a row that a test found."""
         assert len(cells) == len(self._head)
         self._found[cells[0]] = tuple(cells)
 
     def shown(self) -> dict[str, tuple[str, ...]]:
-        """Return the rows of the page, by their first cell."""
+        """Return the rows in the page, by their first cell."""
         _, rows, _ = self._parts()
         cells = [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]) for row in rows.splitlines()[2:]]
         return {row[0].replace("\\|", "|"): tuple(cell.replace("\\|", "|") for cell in row) for row in cells}
 
     def write(self) -> None:
-        """Write what was found into the page. Rows keep their order there; new ones come last."""
+        """Write the recorded rows into the page. Rows keep their order there; new ones come last."""
         if self._found:
             before, _, after = self._parts()
             rows = [self._head, ("---",) * len(self._head), *{**self.shown(), **self._found}.values()]
@@ -53,6 +53,6 @@ class Table:
 
 
 def write_all() -> None:
-    """Write all that was found."""
+    """Write every table that has recorded rows."""
     for table in _tables:
         table.write()

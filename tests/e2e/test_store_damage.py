@@ -1,4 +1,4 @@
-"""What befalls the host's store while everybody uses it: right answers, no error, and a line that says what happened."""
+"""Damage to the host store while processes use it: the answers are right, nothing fails, and one log line says what happened."""
 
 from __future__ import annotations
 
@@ -15,46 +15,33 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.e2e.conftest import MINT
 from tests.e2e.processes import Process, look_up, with_log
 
 WAREHOUSES = {"clusters": [{"identifier": "prod", "tags": {"airflow:conn-id": "analytics", "airflow:db-user": "etl"}}]}
 PROCESSES, LOOKUPS = 2, 6
-PATIENTLY: dict[str, Any] = {"regions": ["eu-west-1"], "aws_timeout_seconds": 60}  # a busy machine is no failure
 KEYS = [Fernet.generate_key().decode() for _ in range(3)]
 
 Harm = Callable[[Path], None]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[StandIn]:
-    with StandIn(config.parse(WAREHOUSES)) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def stand_in(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    for name, value in running.environment().items():
-        monkeypatch.setenv(name, value)
-    running.aws.calls.clear()
-    return running
-
-
 def storm(
     stand_in: StandIn, folder: Path, harm: Harm, keys: Callable[[int], str] = lambda _number: KEYS[0]
 ) -> set[str]:
-    """Let processes look up, each time as a new task would, while harm is done to the store again and again. Return what
-    they logged, after having seen that every one of them got a password that AWS minted, every time."""
+    """Look up in several processes, each time as a new task, while `harm` is done to the store again and again.
+
+    Return what they logged, after checking that each lookup returned a password that AWS minted.
+    """
 
     def tasks() -> Any:
         found, logged = set(), set()
         for number in range(LOOKUPS):
             cache = {"path": str(folder), "key": keys(number)}
-            outcome, messages = with_log(lambda cache=cache: look_up(cache=cache, **PATIENTLY))
+            outcome, messages = with_log(lambda cache=cache: look_up(cache=cache, regions=["eu-west-1"]))
             found.add(outcome)
             logged |= set(messages)
-            assert len(messages) == len(set(messages)), messages  # nothing is said twice
+            assert len(messages) == len(set(messages)), messages  # nothing is logged twice
         return found, logged
 
     processes = [Process(tasks) for _ in range(PROCESSES)]
@@ -63,28 +50,28 @@ def storm(
     waiting = {process.pid for process in processes}
     while waiting:
         harm(folder)
-        select.select([], [], [], 0.02)  # the stand-in lives in this process and must get a turn
-        # Not reaped here: that is for `outcome` to do.
+        select.select([], [], [], 0.02)  # the stand-in runs in this process and needs the interpreter
+        # Not reaped here: `outcome` does that.
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         waiting -= {pid for pid in waiting if os.waitid(os.P_PID, pid, options) is not None}
     minted = {(token.user, token.password) for token in stand_in.tokens.minted()}
-    said: set[str] = set()
+    logged: set[str] = set()
     for process in processes:
         outcome = process.outcome()
         assert isinstance(outcome, tuple), outcome
         assert outcome[0] <= minted, outcome[0] - minted
-        said |= outcome[1]
-    return said
+        logged |= outcome[1]
+    return logged
 
 
-def test_deleted_again_and_again(stand_in: StandIn, tmp_path: Path) -> None:
+def test_deleting_the_store(stand_in: StandIn, tmp_path: Path) -> None:
     def delete(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
-    storm(stand_in, tmp_path / "store", delete)  # a store that is not there is no event
+    storm(stand_in, tmp_path / "store", delete)  # a missing store is not worth a log line
 
 
-def test_bits_flipped_in_it(stand_in: StandIn, tmp_path: Path) -> None:
+def test_flipping_bits_in_the_store(stand_in: StandIn, tmp_path: Path) -> None:
     dice = random.Random(3)
 
     def flip(folder: Path) -> None:
@@ -97,22 +84,22 @@ def test_bits_flipped_in_it(stand_in: StandIn, tmp_path: Path) -> None:
                     file.seek(-1, os.SEEK_CUR)
                     file.write(bytes([byte[0] ^ 1 << dice.randrange(8)]))
 
-    said = storm(stand_in, tmp_path / "store", flip)
-    assert any("was damaged and has been thrown away" in message for message in said)
+    logged = storm(stand_in, tmp_path / "store", flip)
+    assert any("was corrupt and has been deleted" in message for message in logged)
 
 
-def test_the_key_is_replaced(stand_in: StandIn, tmp_path: Path) -> None:
+def test_rotating_the_key(stand_in: StandIn, tmp_path: Path) -> None:
     steps = [KEYS[0], f"{KEYS[1]},{KEYS[0]}", KEYS[1], f"{KEYS[2]},{KEYS[1]}", KEYS[2]]
 
     def nothing(_folder: Path) -> None:
         pass
 
     assert storm(stand_in, tmp_path / "store", nothing, lambda number: steps[number * len(steps) // LOOKUPS]) == set()
-    # Each step that opens what is there costs no mint; the two that drop a key before anything was sealed with the next do.
-    assert stand_in.aws.calls.by_operation()["redshift:GetClusterCredentials"] <= 3
+    # A step whose keys open what is stored costs no mint. Two steps drop a key before anything was sealed with the next one.
+    assert stand_in.aws.calls.by_operation()[MINT] <= 3
 
 
-def test_given_to_somebody_else(stand_in: StandIn, tmp_path: Path) -> None:
+def test_giving_the_folder_to_another_user(stand_in: StandIn, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
 
@@ -121,12 +108,12 @@ def test_given_to_somebody_else(stand_in: StandIn, tmp_path: Path) -> None:
             os.chown(folder, 65534, -1)
 
     folder = tmp_path / "store"
-    look_up(cache={"path": str(folder), "key": KEYS[0]}, **PATIENTLY)
+    look_up(cache={"path": str(folder), "key": KEYS[0]}, regions=["eu-west-1"])
     give_away(folder)
     before = sorted(os.listdir(folder))
-    (said,) = {message for message in storm(stand_in, folder, give_away) if message.startswith("host store: ")}
-    assert f"{folder} belongs to user 65534" in said
-    assert "remove it or set cache.path" in said
+    (message,) = {message for message in storm(stand_in, folder, give_away) if message.startswith("host store: ")}
+    assert f"{folder} belongs to user 65534" in message
+    assert "remove it or set cache.path" in message
     assert sorted(os.listdir(folder)) == before
 
 
@@ -138,7 +125,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        pytest.skip("there is no mount here")
+        pytest.skip("this machine has no `mount`")
     if done.returncode != 0:
         pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
     try:
@@ -147,8 +134,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("room", ["none from the start", "sometimes"])
-def test_on_a_disk_that_is_full(stand_in: StandIn, small_disk: Path, room: str) -> None:
+@pytest.mark.parametrize("room", ["never", "sometimes"])
+def test_filling_the_disk(stand_in: StandIn, small_disk: Path, room: str) -> None:
     ballast = small_disk / "ballast"
 
     def fill(_folder: Path) -> None:
@@ -159,9 +146,9 @@ def test_on_a_disk_that_is_full(stand_in: StandIn, small_disk: Path, room: str) 
                 pass
 
     fill(small_disk)
-    said = storm(stand_in, small_disk / "store", fill)
+    logged = storm(stand_in, small_disk / "store", fill)
     if room != "sometimes":
-        assert any("No space left" in message or "disk is full" in message for message in said)
+        assert any("No space left" in message or "disk is full" in message for message in logged)
     ballast.unlink(missing_ok=True)
     cache = {"path": str(small_disk / "store"), "key": KEYS[0]}
-    assert look_up(cache=cache, **PATIENTLY)[0] == "IAM:etl"
+    assert look_up(cache=cache, regions=["eu-west-1"])[0] == "IAM:etl"
