@@ -10,7 +10,7 @@ import pytest
 from redshift_secrets.cache import Deadline
 from redshift_secrets.lookup.parallel import run_all
 from tests.support.fakes import Clock
-from tests.support.helpers import BOUND, WatchedDeadline, all_refreshes_done, package_threads, spent
+from tests.support.helpers import BOUND, WatchedDeadline, all_refreshes_done, package_threads, past_deadline
 
 
 def returning(*values):
@@ -35,7 +35,7 @@ def test_no_calls_start_no_thread_and_have_no_results():
     assert deadline.waits == 0
 
 
-def test_a_call_that_raises_leaves_the_others_alone():
+def test_a_call_that_raises_does_not_affect_the_others():
     error = ValueError("no")
     first, second, third = run_all(
         [*returning("a"), raising(error), *returning("c")], threads=2, deadline=WatchedDeadline()
@@ -76,7 +76,7 @@ def test_as_many_calls_run_at_once_as_there_are_threads():
 
 
 class TestDeadline:
-    def test_what_is_not_there_at_the_deadline_is_none_and_what_is_there_counts(self):
+    def test_results_that_are_late_are_none_and_the_others_are_returned(self):
         monotonic, held, release = Clock(0), threading.Event(), threading.Event()
 
         def slow():
@@ -91,12 +91,12 @@ class TestDeadline:
 
         results = run_all([slow, quick], threads=2, deadline=Deadline(10, monotonic))
         assert results == [None, "in time"]
-        assert {thread.daemon for thread in package_threads()} == {True}, "it would keep the process from exiting"
+        assert {thread.daemon for thread in package_threads()} == {True}, "a thread would keep the process from exiting"
         release.set()
         all_refreshes_done()
-        assert results == [None, "in time"], "who comes late must not change what was answered"
+        assert results == [None, "in time"], "a late result must not change what was returned"
 
-    def test_a_call_that_has_not_begun_at_the_deadline_is_never_begun(self):
+    def test_a_call_that_has_not_begun_at_the_deadline_never_begins(self):
         monotonic, begun = Clock(0), []
 
         def first():
@@ -110,16 +110,15 @@ class TestDeadline:
         all_refreshes_done()
         assert begun == ["first"]
 
-    def test_nothing_is_begun_after_the_deadline(self):
+    def test_no_call_begins_after_the_deadline(self):
         begun = []
-        assert run_all([lambda: begun.append(1)] * 3, threads=2, deadline=spent()) == [None] * 3
+        assert run_all([lambda: begun.append(1)] * 3, threads=2, deadline=past_deadline()) == [None] * 3
         all_refreshes_done()
         assert begun == []
 
 
-def test_with_patience_it_waits_on_while_nothing_has_returned_and_no_longer():
+def test_with_patience_it_waits_until_the_first_call_has_returned():
     first, never = threading.Event(), threading.Event()
-    over = spent()
 
     def slow():
         assert first.wait(BOUND)
@@ -130,7 +129,7 @@ def test_with_patience_it_waits_on_while_nothing_has_returned_and_no_longer():
         raise KeyError("no")
 
     try:
-        results = run_all([slow, never.wait, opens], threads=3, deadline=over, patience=Deadline(BOUND))
+        results = run_all([slow, never.wait, opens], threads=3, deadline=past_deadline(), patience=Deadline(BOUND))
     finally:
         never.set()
     assert results[0] == "late"

@@ -1,4 +1,4 @@
-"""Sections 3 and 5: tag beats setting beats default, the ways of authenticating, and what cannot work together."""
+"""docs/contract.md, "Tags" and "Ways of authenticating": tag beats setting beats default, and what cannot work."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from redshift_secrets.lookup import spec as specs
 from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings import Settings
 from tests.support.fakes import Clock, FakeAws, cluster, workgroup
 
 ROLE = "arn:aws:iam::210987654321:role/airflow"
@@ -27,7 +27,7 @@ def build(
 ) -> ConnectionSpec:
     """The spec of a warehouse with these tags (without their prefix) on a site with these settings."""
     tagged = {P + "conn-id": conn_id, **{P + name: value for name, value in (tags or {}).items()}}
-    return specs.build(KINDS[kind](tags=tagged, **warehouse), conn_id, Settings.from_kwargs(settings or {}))
+    return build_spec(KINDS[kind](tags=tagged, **warehouse), conn_id, Settings.from_kwargs(settings or {}))
 
 
 def only_error(spec: ConnectionSpec) -> str:
@@ -36,7 +36,7 @@ def only_error(spec: ConnectionSpec) -> str:
     return error
 
 
-# --- section 3: defaults, settings, tags
+# --- defaults, settings, tags
 
 
 @both_kinds
@@ -49,7 +49,7 @@ def test_without_tags_and_settings_every_field_has_the_default_of_the_contract(k
     assert all("default" in source for source in spec.sources.values())
 
 
-def test_the_database_is_the_warehouses_own_by_default():
+def test_the_default_database_is_that_of_the_warehouse():
     spec = build(database="warehouse_db")
     assert (spec.database, spec.sources["database"]) == ("warehouse_db", "default: the cluster's own database")
 
@@ -85,7 +85,7 @@ def test_a_field_without_a_setting_is_set_by_its_tag(tag: str, field: str, value
     assert (getattr(spec, field), spec.sources[field], spec.errors) == (value, f"tag {P}{tag}", ())
 
 
-def test_extra_is_put_together_key_by_key():
+def test_extra_is_merged_key_by_key():
     settings = {"extra": {"sslmode": "require", "timeout": 5}}
     spec = build({"extra.sslmode": "verify-full", "extra.tcp_keepalive": "true"}, settings)
     assert spec.extra == {"sslmode": "verify-full", "timeout": 5, "tcp_keepalive": True}
@@ -96,7 +96,7 @@ def test_extra_is_put_together_key_by_key():
     }
 
 
-def test_two_conn_ids_of_one_cluster_have_their_own_user_database_and_groups():
+def test_two_conn_ids_of_one_cluster_may_differ_in_user_database_and_groups():
     tags = {
         P + "conn-id": "analytics reporting",
         P + "db-user": "airflow_etl",
@@ -105,20 +105,20 @@ def test_two_conn_ids_of_one_cluster_have_their_own_user_database_and_groups():
         P + "db-groups/reporting": "readers",
     }
     warehouse = cluster(tags=tags)
-    built = [specs.build(warehouse, conn_id, Settings()) for conn_id in ("analytics", "reporting")]
+    built = [build_spec(warehouse, conn_id, Settings()) for conn_id in ("analytics", "reporting")]
     assert [(s.db_user, s.database, s.db_groups, s.errors) for s in built] == [
         ("airflow_etl", "dev", (), ()),
         ("bi_readonly", "bi", ("readers",), ()),
     ]
 
 
-def test_a_malformed_tag_names_the_resource_the_tag_and_the_fix():
+def test_the_error_of_a_malformed_tag_names_resource_tag_and_fix():
     error = only_error(build({"duration": "fast"}))
     assert error == f"tag {P}duration must be a whole number of seconds, not 'fast' (on {cluster()})"
     assert str(cluster()) == "cluster prod (account 123456789012, eu-west-1)"
 
 
-def test_an_unknown_tag_is_a_warning_with_the_resource_and_fails_nothing():
+def test_an_unknown_tag_is_a_warning_with_the_resource():
     spec = build({"db-usr": "etl"})
     assert spec.errors == ()
     assert spec.warnings == (
@@ -126,10 +126,20 @@ def test_an_unknown_tag_is_a_warning_with_the_resource_and_fails_nothing():
     )
 
 
+@pytest.mark.parametrize("word", ["stream", "tenant", "term", "temp", "item", "dream"])
+def test_a_connection_with_a_tag_that_resembles_team_is_served(word: str, caplog: pytest.LogCaptureFixture):
+    clock = Clock()
+    aws = FakeAws(clock, [cluster(tags={P + "conn-id": "analytics", P + word: "x"})])
+    broker = Broker(Settings(), aws, mask=lambda _password, _expires_at: None, clock=clock)
+    assert broker.connection("analytics") is not None
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert message.startswith(f"connection 'analytics': tag {P}{word}: unknown field {word!r}")
+
+
 def test_an_unknown_tag_is_logged_once_where_the_connection_is_used(caplog: pytest.LogCaptureFixture):
     clock = Clock()
     aws = FakeAws(clock, [cluster(tags={P + "conn-id": "analytics other", P + "db-usr": "etl"})])
-    broker = Broker(Settings(), aws, on_secret=lambda secret: None, clock=clock)
+    broker = Broker(Settings(), aws, mask=lambda _password, _expires_at: None, clock=clock)
     with caplog.at_level(logging.WARNING):
         answers = [broker.connection("analytics") for _ in range(3)]
     assert None not in answers
@@ -137,11 +147,11 @@ def test_an_unknown_tag_is_logged_once_where_the_connection_is_used(caplog: pyte
     assert message.startswith(f"connection 'analytics': tag {P}db-usr: unknown field")
 
 
-def test_where_a_tag_cannot_be_read_nothing_is_guessed_of_how_tags_go_together():
+def test_with_a_malformed_tag_contradictions_are_not_reported():
     assert f"tag {P}auth must be one of" in only_error(build({"auth": "dbuser", "endpoint": "vpc:missing"}))
 
 
-# --- section 5: ways of authenticating
+# --- ways of authenticating
 
 
 @pytest.mark.parametrize(
@@ -182,9 +192,9 @@ def test_the_admin_secret_is_off_unless_the_site_allows_it(kind: str):
 
 
 @both_kinds
-def test_a_warehouse_without_a_managed_admin_secret_has_none_to_use(kind: str):
+def test_without_a_managed_admin_secret_auth_secret_is_refused(kind: str):
     error = only_error(build({"auth": "secret"}, {"allow_admin_secret": True}, kind))
-    assert "AWS manages no admin password" in error
+    assert "AWS does not manage its admin password in Secrets Manager" in error
 
 
 @pytest.mark.parametrize(
@@ -192,10 +202,10 @@ def test_a_warehouse_without_a_managed_admin_secret_has_none_to_use(kind: str):
     [
         ("cluster", {}, "default: auto, no database user is known"),
         ("cluster", {"db_user": "etl"}, "default: auto, a database user is known"),
-        ("workgroup", {}, "default: auto, Serverless knows no other"),
+        ("workgroup", {}, "default: auto, Serverless has no other"),
     ],
 )
-def test_why_auto_chose_what_it_chose_is_told(kind: str, settings: dict[str, object], why: str):
+def test_the_source_of_auth_says_why_auto_chose_it(kind: str, settings: dict[str, object], why: str):
     assert build(settings=settings, kind=kind).sources["auth"] == why
 
 
@@ -207,7 +217,7 @@ def test_why_auto_chose_what_it_chose_is_told(kind: str, settings: dict[str, obj
         ("auto_create", True, "auto_create", False),
     ],
 )
-def test_settings_that_speak_of_database_users_do_not_touch_serverless(setting, value, field, expected):
+def test_settings_about_database_users_do_not_apply_to_serverless(setting, value, field, expected):
     spec = build(settings={setting: value}, kind="workgroup")
     assert (getattr(spec, field), spec.errors, spec.warnings) == (expected, (), ())
     assert spec.sources[field] == f"default (setting {setting} does not apply to Serverless)"
@@ -217,14 +227,14 @@ def test_settings_that_speak_of_database_users_do_not_touch_serverless(setting, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "tags", "settings", "said"),
+    ("kind", "tags", "settings", "message"),
     [
         ("cluster", {"auth": "db-user"}, {}, f"tag {P}auth = db-user needs a database user"),
         ("cluster", {}, {"auth": "db-user"}, "setting auth = db-user needs a database user"),
         ("cluster", {"auth": "connector"}, {}, f"tag {P}auth = connector needs a database user"),
         ("workgroup", {"auth": "db-user"}, {}, f"tag {P}auth = db-user cannot work: Serverless logs in as"),
         ("workgroup", {"db-user": "etl"}, {}, f"tag {P}db-user cannot be honoured: Serverless logs in as"),
-        ("cluster", {"endpoint": "custom-domain"}, {}, "AWS knows no custom domain"),
+        ("cluster", {"endpoint": "custom-domain"}, {}, "AWS has no custom domain"),
         ("cluster", {"endpoint": "vpc:bi"}, {}, "no Redshift-managed VPC endpoint of that name (it has: none)"),
         (
             "cluster",
@@ -234,8 +244,8 @@ def test_settings_that_speak_of_database_users_do_not_touch_serverless(setting, 
         ),
     ],
 )
-def test_what_cannot_work_together_fails_that_connection_with_the_fix(kind, tags, settings, said: str):
-    assert said in only_error(build(tags, settings, kind))
+def test_contradictory_values_fail_that_connection_with_the_fix(kind, tags, settings, message: str):
+    assert message in only_error(build(tags, settings, kind))
 
 
 @pytest.mark.parametrize(("settings", "changes"), [({}, {"role_arn": ROLE}), ({"role_arn": ROLE}, {})])
@@ -259,7 +269,7 @@ def test_a_tag_without_effect_is_a_warning(tag: str, kind: str, auth: str):
     assert spec.errors == ()
 
 
-def test_a_serverless_connection_never_names_a_database_user():
+def test_a_serverless_connection_has_no_database_user():
     assert build({"auth": "connector", "db-user": "etl"}, kind="workgroup").db_user is None
 
 
@@ -284,7 +294,7 @@ def test_the_endpoint_decides_the_address(kind: str, endpoint: str | None, addre
     assert (spec.address, spec.errors) == (address, ())
 
 
-def test_a_vpc_endpoint_that_is_not_there_is_refused_with_those_that_are():
+def test_a_missing_vpc_endpoint_is_refused_with_the_existing_ones():
     error = only_error(build({"endpoint": "vpc:reporting"}, vpc_endpoints=VPC))
     assert f"tag {P}endpoint = vpc:reporting" in error
     assert "(it has: etl, bi)" in error
@@ -298,7 +308,7 @@ def test_vpc_endpoints_that_could_not_be_read_are_refused_with_the_reason():
 def test_one_endpoint_for_one_conn_id():
     tags = {P + "conn-id": "analytics reporting", P + "endpoint/reporting": "vpc:bi"}
     warehouse = cluster(tags=tags, vpc_endpoints=VPC)
-    reporting, analytics = (specs.build(warehouse, conn_id, Settings()) for conn_id in ("reporting", "analytics"))
+    reporting, analytics = (build_spec(warehouse, conn_id, Settings()) for conn_id in ("reporting", "analytics"))
     assert (reporting.address, analytics.endpoint) == (("bi.vpce.example.com", 5441), "default")
 
 
@@ -306,11 +316,11 @@ def test_a_warehouse_without_an_endpoint_has_no_address():
     assert build(host=None, port=None).address is None
 
 
-# --- who may claim a conn_id
+# --- which warehouses may claim a conn_id
 
 
 @pytest.mark.parametrize(
-    ("settings", "warehouse", "said"),
+    ("settings", "warehouse", "expected"),
     [
         ({}, cluster(), None),
         ({"allowed_accounts": ["123456789012", "210987654321"]}, cluster(), None),
@@ -330,13 +340,13 @@ def test_a_warehouse_without_an_endpoint_has_no_address():
         ),
     ],
 )
-def test_required_tags_and_allowed_accounts_narrow_who_may_claim(
-    settings: dict[str, object], warehouse: Warehouse, said: str | None
+def test_required_tags_and_allowed_accounts_limit_which_warehouses_may_claim_a_conn_id(
+    settings: dict[str, object], warehouse: Warehouse, expected: str | None
 ):
-    reason = specs.ineligible(warehouse, Settings.from_kwargs(settings))
-    if said is None:
+    reason = ineligible(warehouse, Settings.from_kwargs(settings))
+    if expected is None:
         assert reason is None
     else:
         assert reason is not None
         assert reason.startswith(f"{warehouse} is ignored: ")
-        assert said in reason
+        assert expected in reason

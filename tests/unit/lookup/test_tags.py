@@ -1,4 +1,4 @@
-"""Section 3: every row of the table, overrides for one conn_id, and what is said of tags that are wrong."""
+"""docs/contract.md, "Tags": every row of the table, overrides for one conn_id, and the messages about wrong tags."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = {
     "extra.timeout": ("30", 30, "5", 5, None),
     "extra.tcp_keepalive": ("false", False, "true", True, None),
 }
-"""For every field: a value and what it is read as, the same for one conn_id alone, and a value that is malformed."""
+"""For every field: a value and what it is read as, the same for one conn_id alone, and a malformed value."""
 every_field = pytest.mark.parametrize("name", EXAMPLES)
 every_malformed = pytest.mark.parametrize(
     "name", [name for name, example in EXAMPLES.items() if example[4] is not None]
@@ -37,41 +37,41 @@ def read(more: dict[str, str], conn_id: str = "analytics") -> tags.TaggedConnect
     return tags.read({**BOTH, **more}, conn_id, P)
 
 
-def value_of(tagged: tags.TaggedConnection, name: str) -> tags.TagValue | None:
+def get_value(tagged: tags.TaggedConnection, name: str) -> tags.TagValue | None:
     return (tagged.extra if name.startswith("extra.") else tagged.fields).get(name.removeprefix("extra."))
 
 
-def test_the_examples_hold_every_field_of_the_grammar():
+def test_there_is_an_example_of_every_field():
     assert {name for name in EXAMPLES if not name.startswith("extra.")} == set(tags.FIELDS)
 
 
 @every_field
-def test_a_field_is_read_and_remembers_its_tag(name: str):
+def test_a_field_is_read_with_the_key_of_its_tag(name: str):
     text, value, *_ = EXAMPLES[name]
     for conn_id in ("analytics", "reporting"):
         tagged = read({P + name: text}, conn_id)
-        assert value_of(tagged, name) == tags.TagValue(value, P + name)
+        assert get_value(tagged, name) == tags.TagValue(value, P + name)
         assert (tagged.conn_id, tagged.errors, tagged.warnings) == (conn_id, (), ())
 
 
 @every_field
-def test_a_field_for_one_conn_id_beats_the_field_for_all_and_touches_no_other(name: str):
+def test_a_field_for_one_conn_id_beats_the_field_for_all_and_affects_no_other(name: str):
     text, value, own_text, own_value, _ = EXAMPLES[name]
     both = {P + name: text, f"{P}{name}/reporting": own_text}
-    assert value_of(read(both, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
-    assert value_of(read(both, "analytics"), name) == tags.TagValue(value, P + name)
+    assert get_value(read(both, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
+    assert get_value(read(both, "analytics"), name) == tags.TagValue(value, P + name)
 
 
 @every_field
-def test_a_field_for_one_conn_id_alone_leaves_the_others_without(name: str):
+def test_a_field_for_one_conn_id_alone_is_not_set_for_the_others(name: str):
     own_text, own_value = EXAMPLES[name][2:4]
     alone = {f"{P}{name}/reporting": own_text}
-    assert value_of(read(alone, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
-    assert value_of(read(alone, "analytics"), name) is None
+    assert get_value(read(alone, "reporting"), name) == tags.TagValue(own_value, f"{P}{name}/reporting")
+    assert get_value(read(alone, "analytics"), name) is None
 
 
 @every_malformed
-def test_a_malformed_value_fails_every_connection_and_the_message_names_the_tag_and_the_value(name: str):
+def test_a_malformed_value_fails_every_connection_with_the_tag_and_the_value(name: str):
     bad = EXAMPLES[name][4]
     for conn_id in ("analytics", "reporting"):
         (error,) = read({P + name: bad}, conn_id).errors
@@ -80,20 +80,20 @@ def test_a_malformed_value_fails_every_connection_and_the_message_names_the_tag_
 
 
 @every_malformed
-def test_a_malformed_value_for_one_conn_id_leaves_the_others_alone(name: str):
+def test_a_malformed_value_for_one_conn_id_affects_no_other(name: str):
     text, value, _, _, bad = EXAMPLES[name]
     more = {P + name: text, f"{P}{name}/reporting": bad}
     assert [error.split()[1] for error in read(more, "reporting").errors] == [f"{P}{name}/reporting"]
     analytics = read(more, "analytics")
-    assert (value_of(analytics, name), analytics.errors) == (tags.TagValue(value, P + name), ())
+    assert (get_value(analytics, name), analytics.errors) == (tags.TagValue(value, P + name), ())
 
 
 @every_malformed
-def test_a_good_value_for_one_conn_id_heals_a_malformed_one_for_all(name: str):
+def test_a_valid_value_for_one_conn_id_overrides_a_malformed_one_for_all(name: str):
     _, _, own_text, own_value, bad = EXAMPLES[name]
     more = {P + name: bad, f"{P}{name}/reporting": own_text}
     reporting = read(more, "reporting")
-    assert (value_of(reporting, name), reporting.errors) == (tags.TagValue(own_value, f"{P}{name}/reporting"), ())
+    assert (get_value(reporting, name), reporting.errors) == (tags.TagValue(own_value, f"{P}{name}/reporting"), ())
     assert len(read(more, "analytics").errors) == 1
 
 
@@ -104,15 +104,15 @@ def test_all_malformed_values_are_listed_at_once():
 
 @pytest.mark.parametrize("key", ["host", "Password", "user", "iam"])
 @pytest.mark.parametrize("target", ["", "/analytics"])
-def test_extra_may_not_send_the_password_elsewhere(key: str, target: str):
+def test_extra_cannot_change_where_the_password_is_sent(key: str, target: str):
     tag = f"{P}extra.{key}{target}"
     (error,) = read({tag: "evil.example.com"}).errors
     assert error.startswith(f"tag {tag} must not contain {key!r}")
 
 
-def test_groups_can_be_taken_away_from_one_conn_id():
+def test_an_empty_tag_removes_the_groups_of_one_conn_id():
     more = {P + "db-groups": "loaders", P + "db-groups/reporting": ""}
-    assert value_of(read(more, "reporting"), "db-groups") == tags.TagValue((), P + "db-groups/reporting")
+    assert get_value(read(more, "reporting"), "db-groups") == tags.TagValue((), P + "db-groups/reporting")
 
 
 def test_an_override_may_be_for_a_conn_id_with_a_slash():
@@ -132,18 +132,18 @@ def test_the_marker_claims_one_or_more_conn_ids(text: str, expected: tuple[str, 
     assert tags.claimed({P + "conn-id": text}, P) == (expected, ())
 
 
-def test_a_resource_without_the_marker_is_not_ours():
+def test_a_resource_without_the_marker_claims_nothing():
     assert tags.claimed({P + "db-user": "etl", "conn-id": "a", "other:conn-id": "b"}, P) == ((), ())
 
 
 @pytest.mark.parametrize("text", ["", "  "])
-def test_an_empty_marker_claims_nothing_and_says_so(text: str):
+def test_an_empty_marker_claims_nothing_and_is_reported(text: str):
     conn_ids, (problem,) = tags.claimed({P + "conn-id": text}, P)
     assert conn_ids == ()
     assert problem.startswith("tag airflow:conn-id is empty: give it one or more conn_ids")
 
 
-def test_a_malformed_conn_id_hurts_no_other():
+def test_a_malformed_conn_id_affects_no_other():
     conn_ids, (problem,) = tags.claimed({P + "conn-id": "good b@d fine"}, P)
     assert conn_ids == ("good", "fine")
     assert problem.startswith("tag airflow:conn-id: must be a conn_id")
@@ -151,16 +151,16 @@ def test_a_malformed_conn_id_hurts_no_other():
 
 
 def test_the_prefix_is_a_setting():
-    both = {"dwh/conn-id": "analytics", "dwh/db-user": "ours", P + "conn-id": "other", P + "db-user": "theirs"}
+    both = {"dwh/conn-id": "analytics", "dwh/db-user": "etl", P + "conn-id": "other", P + "db-user": "bi"}
     assert tags.claimed(both, "dwh/") == (("analytics",), ())
-    assert tags.read(both, "analytics", "dwh/").fields == {"db-user": tags.TagValue("ours", "dwh/db-user")}
+    assert tags.read(both, "analytics", "dwh/").fields == {"db-user": tags.TagValue("etl", "dwh/db-user")}
 
 
 # --- unknown tags
 
 
 def typos(name: str) -> list[str]:
-    """Every way to leave a letter out, to double one, to swap two, and the name in the style of the settings."""
+    """Return every way to leave a letter out, to double one, to swap two, and the name in the style of the settings."""
     left_out = [name[:i] + name[i + 1 :] for i in range(len(name))]
     doubled = [name[:i] + name[i] + name[i:] for i in range(len(name))]
     swapped = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
@@ -168,7 +168,7 @@ def typos(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("known", sorted({*tags.FIELDS, "conn-id"} - {"team"}))
-def test_a_misspelt_field_is_reported_with_the_nearest_known_name(known: str):
+def test_a_misspelled_field_is_reported_with_the_nearest_known_name(known: str):
     for typo in typos(known):
         tagged = read({P + typo: "x"})
         assert tagged.warnings == (
@@ -177,12 +177,61 @@ def test_a_misspelt_field_is_reported_with_the_nearest_known_name(known: str):
         assert (tagged.fields, tagged.errors) == ({}, ())
 
 
-@pytest.mark.parametrize("typo", [*typos("team"), "teams", "team-name", "Team"])
-def test_a_misspelt_team_leaves_nothing_open_to_every_team(typo: str):
-    tagged = read({P + typo: "finance", P + "db-user": "etl"})
+SPELLINGS_OF_TEAM = [
+    "Team", "TEAM", "tEAm", "team ", "teams", "Teams", "team-name", "Team-Name", "team_name", "TEAM_NAME", "team.name",
+    "teamname", "team-names", "team_names", "team-id", "team_id", "teamid", "airflow-team",
+    "\u0442eam", "t\u0435am", "te\u0430m", "tea\u043c", "\u0442\u0435\u0430\u043c",  # Cyrillic letters
+    "\u0422\u0415\u0410\u041c", "team\u0455", "te\u0430m-name",
+    "\u03c4eam", "t\u03b5am", "te\u03b1m", "tea\u03bc", "tea\u00b5", "\u03c4\u03b5\u03b1\u03bc",  # Greek letters
+    "\u03a4\u0395\u0391\u039c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS_OF_TEAM)
+def test_a_spelling_of_team_fails_the_connection(spelling: str):
+    tagged = read({P + spelling: "finance", P + "db-user": "etl"})
     (error,) = tagged.errors
-    assert error.startswith(f"tag {P}{typo}: unknown field {typo!r} (did you mean 'team'?), and it may say which team")
+    assert error.startswith(f"tag {P}{spelling}: unknown field {spelling!r}")
+    assert error.endswith("; it looks like a misspelled team restriction; fix or remove the tag")
+    assert "ignored" not in error
     assert (list(tagged.fields), tagged.warnings) == (["db-user"], ())
+
+
+@pytest.mark.parametrize("prefix", ["Airflow:", "AIRFLOW:", "airFlow:"])
+@pytest.mark.parametrize("name", ["team", "Team", "teams", "team/analytics"])
+def test_a_team_under_the_prefix_in_another_case_fails_the_connection(prefix: str, name: str):
+    tagged = read({prefix + name: "finance"})
+    (error,) = tagged.errors
+    assert error == (
+        f"tag {prefix}{name}: the prefix is 'airflow:', in this spelling; it looks like a misspelled team restriction; fix"
+        " or remove the tag"
+    )
+    assert (tagged.fields, tagged.warnings) == ({}, ())
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted({*tags.FIELDS} - {"team"}), "conn-id", "extra.sslmode", "stream", "db-user/b"]
+)
+def test_any_other_field_under_the_prefix_in_another_case_is_a_warning(name: str):
+    tagged = read({f"Airflow:{name}": "finance"})
+    assert tagged.warnings == (f"tag Airflow:{name}: the prefix is 'airflow:', in this spelling; the tag is ignored",)
+    assert (tagged.fields, tagged.extra, tagged.errors) == ({}, {}, ())
+
+
+@pytest.mark.parametrize(
+    "word", ["stream", "tenant", "term", "temp", "item", "dream", *sorted({*typos("team")} - {"TEAM"})]
+)
+def test_a_word_that_only_resembles_team_is_a_warning(word: str):
+    tagged = read({P + word: "finance", f"{P}{word}/analytics": "finance", P + "team": "bi"})
+    assert get_value(tagged, "team") == tags.TagValue("bi", P + "team")
+    assert tagged.errors == ()
+    hints = {f"unknown field {word!r}{hint}" for hint in ("", " (did you mean 'team'?)")}
+    assert [
+        warning.partition(": ")[2].removesuffix("; the tag is ignored") in hints for warning in tagged.warnings
+    ] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -195,14 +244,14 @@ def test_a_misspelt_team_leaves_nothing_open_to_every_team(typo: str):
         ("team/retired", set()),
     ],
 )
-def test_a_team_for_a_misspelt_conn_id_fails_the_one_it_may_be_for(key: str, failing: set[str]):
+def test_a_team_for_a_misspelled_conn_id_fails_the_nearest_one(key: str, failing: set[str]):
     for conn_id in ("analytics", "reporting"):
         tagged = read({P + key: "finance"}, conn_id)
         assert (len(tagged.errors), len(tagged.warnings)) == ((1, 0) if conn_id in failing else (0, 1))
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ("extra", "did you mean 'extra.<key>'?"),
         ("extra.", "did you mean 'extra.<key>'?"),
@@ -216,12 +265,12 @@ def test_a_team_for_a_misspelt_conn_id_fails_the_one_it_may_be_for(key: str, fai
         ("conn-id/reporting", "lists all conn_ids itself"),
     ],
 )
-def test_a_tag_that_fits_nothing_is_reported_to_every_connection_of_the_resource(key: str, said: str):
+def test_a_tag_without_effect_is_reported_to_every_connection_of_the_resource(key: str, message: str):
     for conn_id in ("analytics", "reporting"):
         tagged = read({P + key: "bi"}, conn_id)
         (warning,) = tagged.warnings
         assert warning.startswith(f"tag {P}{key}: ")
-        assert said in warning
+        assert message in warning
         assert (tagged.fields, tagged.extra, tagged.errors) == ({}, {}, ())
 
 
@@ -233,28 +282,28 @@ names = st.from_regex(r"[a-z][a-z0-9_+.@-]{0,20}", fullmatch=True)
 conn_ids = st.lists(st.from_regex(r"[A-Za-z0-9_.:/-]{1,12}", fullmatch=True), min_size=1, max_size=4, unique=True)
 
 
-def texts_of(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[str, object]]:
+def with_text(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[str, object]]:
     return values.map(lambda value: (str(value).lower() if isinstance(value, bool) else str(value), value))
 
 
 GRAMMAR: dict[str, st.SearchStrategy[tuple[str, object]]] = {
-    "database": texts_of(names),
-    "db-user": texts_of(names.filter(lambda name: name not in RESERVED)),
+    "database": with_text(names),
+    "db-user": with_text(names.filter(lambda name: name not in RESERVED)),
     "db-groups": st.lists(names, unique=True, max_size=3).map(lambda groups: (" ".join(groups), tuple(groups))),
-    "auto-create": texts_of(st.booleans()),
-    "auth": texts_of(st.sampled_from(["auto", "db-user", "iam", "secret", "connector"])),
-    "duration": texts_of(st.integers(900, 3600)),
-    "endpoint": texts_of(st.sampled_from(["default", "custom-domain", "vpc:a-1"])),
-    "conn-type": texts_of(st.sampled_from(["redshift", "postgres", "aws_x_2"])),
-    "team": texts_of(st.from_regex(r"[A-Za-z0-9_-]{1,50}", fullmatch=True)),
-    "extra.sslmode": texts_of(st.sampled_from(["require", "verify-full"])),
-    "extra.timeout": texts_of(st.integers(-(10**17), 10**17) | st.booleans()),
+    "auto-create": with_text(st.booleans()),
+    "auth": with_text(st.sampled_from(["auto", "db-user", "iam", "secret", "connector"])),
+    "duration": with_text(st.integers(900, 3600)),
+    "endpoint": with_text(st.sampled_from(["default", "custom-domain", "vpc:a-1"])),
+    "conn-type": with_text(st.sampled_from(["redshift", "postgres", "aws_x_2"])),
+    "team": with_text(st.from_regex(r"[A-Za-z0-9_-]{1,50}", fullmatch=True)),
+    "extra.sslmode": with_text(st.sampled_from(["require", "verify-full"])),
+    "extra.timeout": with_text(st.integers(-(10**17), 10**17) | st.booleans()),
 }
 
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, dict[str, object]]]:
-    """Tags that are all well-formed, and what they say of each conn_id."""
+    """Well-formed tags, and what they say of each conn_id."""
     ids = draw(conn_ids)
     written_tags = {P + "conn-id": " ".join(ids)}
     meant: dict[str, dict[str, object]] = {conn_id: {} for conn_id in ids}
@@ -274,7 +323,7 @@ def read_values(tagged: tags.TaggedConnection) -> dict[str, object]:
 
 
 @given(written())
-def test_what_is_written_by_the_grammar_is_read_back_for_every_conn_id(example):
+def test_well_formed_tags_are_read_for_every_conn_id(example):
     written_tags, meant = example
     assert tags.claimed(written_tags, P) == (tuple(meant), ())
     for conn_id, fields in meant.items():
@@ -283,7 +332,7 @@ def test_what_is_written_by_the_grammar_is_read_back_for_every_conn_id(example):
         assert (tagged.errors, tagged.warnings) == ((), ())
 
 
-@given(written(), st.dictionaries(aws_text.filter(lambda key: not key.startswith(P)), aws_text, max_size=5))
+@given(written(), st.dictionaries(aws_text.filter(lambda key: not key.lower().startswith(P)), aws_text, max_size=5))
 def test_tags_without_the_prefix_change_nothing(example, foreign: dict[str, str]):
     written_tags, meant = example
     for conn_id in meant:
@@ -291,21 +340,21 @@ def test_tags_without_the_prefix_change_nothing(example, foreign: dict[str, str]
 
 
 @given(written(), st.sampled_from(sorted(tags.FIELDS)), st.data())
-def test_a_malformed_override_hurts_its_own_connection_only(example, name: str, data: st.DataObject):
+def test_a_malformed_override_fails_its_own_connection_only(example, name: str, data: st.DataObject):
     written_tags, meant = example
     target = data.draw(st.sampled_from(sorted(meant)))
     key = f"{P}{name}/{target}"
-    hurt = {**written_tags, key: "@ @"}
-    (error,) = tags.read(hurt, target, P).errors
+    malformed = {**written_tags, key: "@ @"}
+    (error,) = tags.read(malformed, target, P).errors
     assert error.startswith(f"tag {key} must ")
     for conn_id in set(meant) - {target}:
-        assert tags.read(hurt, conn_id, P) == tags.read(written_tags, conn_id, P)
+        assert tags.read(malformed, conn_id, P) == tags.read(written_tags, conn_id, P)
 
 
 KEYS = st.builds(
     "".join,
     st.tuples(
-        st.sampled_from([P, P, P, ""]),
+        st.sampled_from([P, P, P, "Airflow:", ""]),
         st.sampled_from([*tags.FIELDS, "conn-id", "extra.", "extra.host", "extra.x"]) | aws_text,
         st.sampled_from(["", "/a", "/b", "/zz", "/"]),
     ),
@@ -313,16 +362,16 @@ KEYS = st.builds(
 
 
 @given(st.dictionaries(KEYS, aws_text, max_size=12))
-def test_no_tag_under_the_prefix_passes_in_silence(found: dict[str, str]):
+def test_every_tag_under_the_prefix_is_used_or_reported(found: dict[str, str]):
     found = {**found, P + "conn-id": "a b"}
     for conn_id, other in (("a", "/b"), ("b", "/a")):
         tagged = tags.read(found, conn_id, P)
         used = {value.key for value in [*tagged.fields.values(), *tagged.extra.values()]}
         for key in found:
-            if not key.startswith(P) or key == P + "conn-id":
+            if not key.lower().startswith(P) or key == P + "conn-id":
                 assert key not in used
             elif key not in used and not any(
-                said.startswith(f"tag {key}: ") for said in (*tagged.warnings, *tagged.errors)
+                message.startswith(f"tag {key}: ") for message in (*tagged.warnings, *tagged.errors)
             ):
-                # What is left is for the other connection, or beaten by a tag for this one alone.
+                # It is for the other connection, or a tag for this one alone beats it.
                 assert key.endswith(other) or f"{key}/{conn_id}" in used
