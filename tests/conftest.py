@@ -1,6 +1,6 @@
-"""An Airflow and an AWS of the tests' own: nothing of the developer's machine gets in, nothing of ours gets out.
+"""Shared fixtures, and an Airflow home and AWS configuration of the tests' own, so that nothing of the developer's is used.
 
-This has to be done before anything imports Airflow, which reads its environment while it is being imported.
+The environment has to be set before anything imports Airflow, which reads it while it is being imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.lookup import wiring
 from tests.support import tables
 from tests.support.fakes import Clock
 from tests.support.helpers import Site
@@ -24,7 +24,7 @@ _HOME = Path(tempfile.mkdtemp(prefix="redshift-secrets-tests-"))
 
 
 def _remove(owner: int = os.getpid()) -> None:
-    # Not in a child of a fork that happens to run its exit handlers.
+    # Not in a forked child that runs its exit handlers.
     if os.getpid() == owner:
         shutil.rmtree(_HOME, ignore_errors=True)
 
@@ -48,7 +48,7 @@ os.environ.update(
 )
 
 
-# A busy machine is not a failure.
+# On a busy machine examples may take long.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
@@ -65,11 +65,10 @@ def site(clock):
 
 @pytest.fixture(autouse=True)
 def host_store(monkeypatch):
-    """A host and a process of each test's own: what one test left in the store of its OS user, or in memory, no other one
-    finds."""
+    """An empty host store and an empty memory for each test."""
     with tempfile.TemporaryDirectory(dir=_HOME) as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setattr(assembly, "_brokers", {})
+        monkeypatch.setattr(wiring, "_brokers", {})
         yield Path(folder) / "redshift-secrets"
 
 

@@ -130,7 +130,7 @@ def warehouses_from_bytes(content: bytes) -> tuple[Warehouse, ...] | None:
     """Decode what `warehouses_to_bytes` encoded; `None` for anything else."""
     try:
         return tuple(_warehouse(raw) for raw in json.loads(content))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -143,7 +143,7 @@ def listings_from_bytes(content: bytes) -> tuple[Listing, ...] | None:
     """Decode what `listings_to_bytes` encoded; `None` for anything else."""
     try:
         return tuple(_listing(raw) for raw in json.loads(zlib.decompress(content)))
-    except (KeyError, TypeError, ValueError, zlib.error):
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error):
         return None
 
 
