@@ -1,16 +1,14 @@
-"""Airflow as a task sees it, in this process, in front of a stand-in whose time passes when a test says so.
+"""Airflow as a task finds it, in this process.
 
-A worker that resolves itself, or one that asks an API server (the real Execution API, its HTTP carried in memory).
+The task resolves connections itself, or asks an API server (the real Execution API, whose HTTP stays in memory).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 from unittest import mock
 
 import psutil
@@ -23,25 +21,24 @@ from airflow.sdk.execution_time.supervisor import (
     set_supervisor_comms,
 )
 
-from redshift_secrets import backend
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
+from tests.support.airflow_parts import backends_with_clock
 
-OURS = "redshift_secrets.RedshiftSecretsBackend"
+BACKEND = "redshift_secrets.RedshiftSecretsBackend"
 ENVIRONMENT = "airflow.secrets.environment_variables.EnvironmentVariablesBackend"
 
 
 @contextlib.contextmanager
 def worker(stand_in: StandIn, clock: Callable[[], float] | None = None, **kwargs: str) -> Iterator[None]:
-    """A task's process that resolves connections itself."""
-    with _airflow(stand_in, clock, {"AIRFLOW__SECRETS__BACKEND": OURS}, kwargs):
+    """Be the process of a task that resolves connections itself."""
+    with _airflow(stand_in, clock, {"AIRFLOW__SECRETS__BACKEND": BACKEND}, kwargs):
         yield
 
 
 @contextlib.contextmanager
 def server(stand_in: StandIn, clock: Callable[[], float] | None = None, **kwargs: str) -> Iterator[None]:
-    """A task's process without our backend, and the Execution API of an API server that has it."""
-    sections = {"AIRFLOW__SECRETS__BACKEND": OURS, "AIRFLOW__WORKERS__SECRETS_BACKEND": ENVIRONMENT}
+    """Be the process of a task without this backend, and offer it the Execution API of an API server that has it."""
+    sections = {"AIRFLOW__SECRETS__BACKEND": BACKEND, "AIRFLOW__WORKERS__SECRETS_BACKEND": ENVIRONMENT}
     with _airflow(stand_in, clock, sections, kwargs):
         supervisor = InProcessTestSupervisor(
             id=uuid.uuid4(),
@@ -59,17 +56,15 @@ def server(stand_in: StandIn, clock: Callable[[], float] | None = None, **kwargs
 def _airflow(
     stand_in: StandIn, clock: Callable[[], float] | None, sections: dict[str, str], kwargs: dict[str, str]
 ) -> Iterator[None]:
-    settings = {"regions": "eu-west-1", **kwargs}
+    settings = {"regions": "eu-west-1", "aws_timeout_seconds": "300", **kwargs}
     named = {f"AIRFLOW__SECRETS__BACKEND_KWARG__{name.upper()}": value for name, value in settings.items()}
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, {**stand_in.environment(), **sections, **named}))
         if clock is not None:
-            for part in (LazyAwsClient, create_broker, create_stores):
-                ticking: Any = functools.partial(part, clock=clock)
-                stack.enter_context(mock.patch.object(backend, part.__name__, ticking))
+            stack.enter_context(backends_with_clock(clock))
         clear_secrets_backends_cache()
         stack.callback(clear_secrets_backends_cache)
-        # What the server asks was made when Airflow's configuration was imported.
-        made = configuration.initialize_secrets_backends()
-        stack.enter_context(mock.patch.object(configuration, "secrets_backend_list", made))
+        # Airflow constructed the server's backends when its configuration was imported.
+        backends = configuration.initialize_secrets_backends()
+        stack.enter_context(mock.patch.object(configuration, "secrets_backend_list", backends))
         yield

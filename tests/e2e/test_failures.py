@@ -1,19 +1,16 @@
-"""AWS that refuses, throttles, breaks or says nothing: what a lookup then does, and what the reader is told."""
+"""AWS that refuses, throttles, fails or does not answer: the outcome of a lookup, and its error message."""
 
 from __future__ import annotations
-
-import time
 
 import boto3
 import pytest
 
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.conftest import REMOTE_ROLE, STRICT_ROLE, MakeBroker
+from tests.e2e.conftest import LIST, MINT, REMOTE_ROLE, STRICT_ROLE, MakeBroker
 from tests.support.fakes import Clock
+from tests.support.helpers import all_refreshes_done
 
-LIST = "redshift:DescribeClusters"
-MINT = "redshift:GetClusterCredentials"
 PROD = "arn:aws:redshift:eu-west-1:123456789012:cluster:prod"
 
 
@@ -23,7 +20,7 @@ def refusal(broker: object, conn_id: str) -> str:
     return str(caught.value)
 
 
-def test_a_denied_mint_names_resource_identity_and_remedy(make_broker: MakeBroker, stand_in: StandIn) -> None:
+def test_a_denied_mint_names_resource_caller_and_remedy(make_broker: MakeBroker, stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation=MINT, kind="access_denied")
     message = refusal(make_broker(), "analytics")
     assert "connection 'analytics' cannot be served" in message
@@ -32,13 +29,13 @@ def test_a_denied_mint_names_resource_identity_and_remedy(make_broker: MakeBroke
     assert f"Grant {MINT} on arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/etl" in message
 
 
-def test_a_throttled_mint_is_tried_again_within_the_lookup(make_broker: MakeBroker, stand_in: StandIn) -> None:
+def test_a_throttled_mint_is_retried_within_the_lookup(make_broker: MakeBroker, stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation=MINT, kind="throttle", times=1)
     assert make_broker().connection("analytics") is not None
     assert stand_in.aws.calls.by_operation()[MINT] == 2
 
 
-def test_a_mint_that_stays_throttled_is_refused_and_not_asked_again_at_once(
+def test_a_mint_that_stays_throttled_is_refused_and_not_retried_at_once(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
     stand_in.aws.faults.add(operation=MINT, kind="throttle")
@@ -52,7 +49,7 @@ def test_a_mint_that_stays_throttled_is_refused_and_not_asked_again_at_once(
     assert broker.connection("analytics") is not None
 
 
-def test_a_failed_renewal_leaves_everyone_with_the_old_credential(
+def test_a_failed_refresh_returns_the_stale_credential_until_it_expires(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
     broker = make_broker()
@@ -64,35 +61,31 @@ def test_a_failed_renewal_leaves_everyone_with_the_old_credential(
         again = broker.connection("analytics")
         assert again is not None
         assert again.password == first.password
-    clock.pass_(1700)  # now it is dead, and everybody gets the error
+    clock.pass_(1700)  # it has expired
     assert "redshift:GetClusterCredentials" in refusal(broker, "analytics")
 
 
 @pytest.mark.parametrize("operation", ["*", MINT])
-def test_a_black_hole_costs_one_lookup_the_timeout_and_the_next_one_nothing(
+def test_a_lookup_ends_where_aws_does_not_answer_and_the_next_one_does_not_ask(
     make_broker: MakeBroker, stand_in: StandIn, operation: str
 ) -> None:
-    stand_in.aws.faults.add(operation=operation, kind="black_hole")
+    stand_in.aws.faults.add(operation=operation, kind="black_hole")  # until the test ends
     broker = make_broker(aws_timeout_seconds=2, connections_lookup_pattern=".*")
-    start = time.monotonic()
     refusal(broker, "analytics")
-    first = time.monotonic() - start
-    start = time.monotonic()
+    all_refreshes_done()
+    asked = stand_in.aws.calls.total()
     refusal(broker, "analytics")
-    second = time.monotonic() - start
-    # Generous bounds that a hang (an answer never comes here) cannot meet; nothing is measured.
-    assert first < 10
-    assert second < 1
+    assert stand_in.aws.calls.total() == asked
 
 
-def test_a_black_holed_region_leaves_the_others_working(make_broker: MakeBroker, stand_in: StandIn) -> None:
+def test_a_region_that_does_not_answer_leaves_the_others_working(make_broker: MakeBroker, stand_in: StandIn) -> None:
     stand_in.aws.faults.add(operation=LIST, kind="black_hole", region="us-east-1")
-    broker = make_broker(aws_timeout_seconds=4)
+    broker = make_broker(aws_timeout_seconds=30)  # the others have half of it
     assert broker.connection("analytics") is not None
     assert broker.connection("remote") is None
 
 
-def test_a_denied_account_leaves_the_others_working_and_keeps_what_was_known_of_it(
+def test_a_denied_account_leaves_the_others_working_and_keeps_its_known_connections(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
     broker = make_broker()
@@ -106,7 +99,9 @@ def test_a_denied_account_leaves_the_others_working_and_keeps_what_was_known_of_
     assert broker.connection("analytics") is not None
 
 
-def test_a_pattern_makes_a_failing_account_refuse_what_may_be_in_it(make_broker: MakeBroker, stand_in: StandIn) -> None:
+def test_a_conn_id_that_the_pattern_matches_is_refused_while_its_account_fails(
+    make_broker: MakeBroker, stand_in: StandIn
+) -> None:
     stand_in.aws.faults.add(operation=LIST, kind="access_denied", account="222222222222")
     broker = make_broker(connections_lookup_pattern="^(remote|analytics)")
     assert broker.connection("analytics") is not None
@@ -116,7 +111,9 @@ def test_a_pattern_makes_a_failing_account_refuse_what_may_be_in_it(make_broker:
     assert make_broker().connection("remote") is None
 
 
-def test_no_catalog_at_all(make_broker: MakeBroker, stand_in: StandIn, clock: Clock) -> None:
+def test_without_a_catalog_only_a_conn_id_that_the_pattern_matches_is_refused(
+    make_broker: MakeBroker, stand_in: StandIn, clock: Clock
+) -> None:
     stand_in.aws.faults.add(operation="*", kind="access_denied")
     without_pattern, with_pattern = make_broker(), make_broker(connections_lookup_pattern="^ana")
     assert without_pattern.connection("analytics") is None
@@ -166,13 +163,6 @@ def test_a_profile_that_does_not_exist(make_broker: MakeBroker) -> None:
     assert "nobody" in message
 
 
-def test_a_config_that_botocore_does_not_take(make_broker: MakeBroker) -> None:
-    broker = make_broker(accounts=None, config={"conect_timeout": 3}, connections_lookup_pattern=".*")
-    message = refusal(broker, "analytics")
-    assert "config" in message
-    assert "conect_timeout" in message
-
-
 def test_a_paused_cluster_is_refused_until_it_is_back(make_broker: MakeBroker, stand_in: StandIn, clock: Clock) -> None:
     client = boto3.client("redshift", region_name="eu-west-1")
     client.pause_cluster(ClusterIdentifier="prod")
@@ -190,7 +180,7 @@ def test_a_paused_cluster_is_refused_until_it_is_back(make_broker: MakeBroker, s
     assert stand_in.aws.calls.by_operation()[LIST] == listed + 1
 
 
-def test_a_cluster_tagged_a_moment_ago_is_found_where_the_pattern_asks_for_it(
+def test_a_cluster_tagged_a_moment_ago_is_found_for_a_conn_id_that_the_pattern_matches(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
     broker = make_broker(connections_lookup_pattern="^(analytics|brand-new)$")

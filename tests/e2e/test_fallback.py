@@ -1,4 +1,4 @@
-"""The Amazon provider's own backends behind us, in front of the stand-in, found through Airflow's own lookup."""
+"""The backends of the Amazon provider as fallbacks, used through Airflow's own lookup."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import boto3
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.e2e.conftest import MINT
+from tests.support.airflow_parts import backend_environment
+
+pytestmark = pytest.mark.airflow
 
 WAREHOUSES = {
     "clusters": [
@@ -24,7 +27,7 @@ WAREHOUSES = {
     ]
 }
 
-LOOK_UP = """
+SCRIPT = """
 import json
 from airflow.configuration import conf
 from airflow.models import Variable as ServerVariable
@@ -34,7 +37,7 @@ def host(conn_id):
     return ServerConnection.get_connection_from_secrets(conn_id).host
 
 print(json.dumps({
-    "ours": ServerConnection.get_connection_from_secrets("analytics").login,
+    "managed": ServerConnection.get_connection_from_secrets("analytics").login,
     "from Secrets Manager": host("orders"),
     "from Parameter Store": host("mail"),
     "variable": ServerVariable.get("bucket"),
@@ -43,30 +46,26 @@ print(json.dumps({
 """
 FALLBACKS = [
     {
-        "class": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
-        "kwargs": {"connections_prefix": "airflow/connections", "variables_prefix": None, "config_prefix": None},
+        "backend": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+        "backend_kwargs": {
+            "connections_prefix": "airflow/connections",
+            "variables_prefix": None,
+            "config_prefix": None,
+        },
     },
     {
-        "class": "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
-        "kwargs": {"connections_prefix": "/airflow/connections", "variables_prefix": "/airflow/variables"},
+        "backend": "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
+        "backend_kwargs": {"connections_prefix": "/airflow/connections", "variables_prefix": "/airflow/variables"},
     },
 ]
 
 
-def test_connections_variables_and_configuration_of_the_amazon_providers_backends(
-    monkeypatch: pytest.MonkeyPatch,
+def test_connections_variables_and_configuration_come_from_the_backends_of_the_amazon_provider(
+    stand_in: StandIn,
 ) -> None:
-    with StandIn(config.parse(WAREHOUSES)) as stand_in:
-        for name, value in stand_in.environment().items():
-            monkeypatch.setenv(name, value)
-        look_up_in_every_backend(stand_in)
-
-
-def look_up_in_every_backend(stand_in: StandIn) -> None:
-    # boto3's default session remembers the keys of whichever stand-in this process met first.
     session = boto3.Session()
     secrets_manager, parameters = session.client("secretsmanager"), session.client("ssm")
-    # The warehouse's conn_id has an old password there, which must not be used.
+    # An old password of the managed conn_id is there, which must not be used.
     for name, host in (("orders", "orders.internal"), ("analytics", "old.internal")):
         secret = json.dumps({"conn_type": "postgres", "host": host})
         secrets_manager.create_secret(Name=f"airflow/connections/{name}", SecretString=secret)
@@ -76,27 +75,26 @@ def look_up_in_every_backend(stand_in: StandIn) -> None:
     parameters.put_parameter(Name="/airflow/config/fernet", Value=fernet_key, Type="SecureString")
 
     done = subprocess.run(
-        [sys.executable, "-c", LOOK_UP],
+        [sys.executable, "-c", SCRIPT],
         env={
             **os.environ,
-            "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": ["eu-west-1"], "fallback": FALLBACKS}),
+            **backend_environment(fallback=FALLBACKS),
             "AIRFLOW__CORE__FERNET_KEY_SECRET": "fernet",
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "ours": "IAM:etl",
+        "managed": "IAM:etl",
         "from Secrets Manager": "orders.internal",
         "from Parameter Store": "mail.internal",
         "variable": "s3://orders",
         "configuration": fernet_key,
     }
     calls = stand_in.aws.calls.by_operation()
-    # `orders`, and `mail` which is not there; never `analytics`, which is ours.
+    # `orders`, and `mail` which is not there; never `analytics`, which is managed.
     assert calls["secretsmanager:GetSecretValue"] == 2
-    assert calls["redshift:GetClusterCredentials"] == 1
+    assert calls[MINT] == 1

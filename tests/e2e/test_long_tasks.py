@@ -1,4 +1,4 @@
-"""A task of two hours that keeps its hook and connects every few minutes, at a gateway that refuses dead tokens."""
+"""A task of two hours that keeps its hook and logs in every few minutes, at a gateway that refuses expired tokens."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from redshift_secrets import renewing
 from redshift_secrets.airflow.renewing_connection import without_renewal
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e import airflow_sites
+from tests.e2e.conftest import MINT
 from tests.support.fakes import Clock
 
 MINUTES = [*range(0, 121, 7), 120]
-ASK = "SELECT current_user"
-MINT = "redshift:GetClusterCredentials"
-MOST_MINTS = 5
-"""In two hours a credential of one hour is renewed at half of its life, or a little before."""
+QUERY = "SELECT current_user"
+MAX_MINTS = 5
+"""In two hours, a credential of one hour is refreshed halfway through its validity or a little before."""
 
 
 @pytest.fixture
-def log_ins(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """User and password of each log-in that the gateway let in."""
+def logins(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """User and password of each login that the gateway accepted."""
     seen: list[tuple[str, str]] = []
     check = stand_in.tokens.check
 
-    def noting(**given: str) -> Any:
+    def recording(**given: str) -> Any:
         token = check(**given)  # type: ignore[arg-type]
         seen.append((given["user"], given["password"]))
         return token
 
-    monkeypatch.setattr(stand_in.tokens, "check", noting)
-    # RedshiftSQLHook tries five times with growing pauses, and time in these tests does not pass by itself.
+    monkeypatch.setattr(stand_in.tokens, "check", recording)
+    # RedshiftSQLHook retries five times with growing pauses.
     monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda _seconds: None)  # type: ignore[attr-defined]
     return seen
 
 
 @pytest.fixture(params=["worker", "server"])
 def side(request: pytest.FixtureRequest, stand_in: StandIn, clock: Clock) -> Iterator[str]:
-    """Where connections are resolved."""
+    """Where connections are resolved: on the worker or by the API server."""
     with getattr(airflow_sites, request.param)(stand_in, clock):
         yield request.param
 
@@ -79,116 +79,118 @@ def postgres() -> tuple[PostgresHook, type[Exception]]:
 hooks = pytest.mark.parametrize("make", [redshift, postgres])
 
 
-def test_only_where_the_worker_resolves_can_the_connection_itself_renew(side: str) -> None:
-    # What comes through the Execution API is made by Airflow, from what it was at that moment.
+def test_a_connection_renews_itself_only_where_the_worker_resolves(side: str) -> None:
+    # Airflow builds a Connection that comes through the Execution API from plain values.
     assert ("_renewal" in vars(Connection.get("analytics"))) is (side == "worker")
 
 
 @hooks
-@pytest.mark.usefixtures("log_ins")
-def test_a_connection_that_stays_as_it_is_presents_a_dead_token(make: Any, side: str, clock: Clock) -> None:
+@pytest.mark.usefixtures("logins")
+def test_without_renewal_a_hook_logs_in_with_an_expired_token(make: Any, side: str, clock: Clock) -> None:
     hook, refused = make()
     if isinstance(hook, RedshiftSQLHook):
         without_renewal(hook.conn)
     else:
         without_renewal(hook.connection)
-    assert hook.get_first(ASK)[0] == "etl"
+    assert hook.get_first(QUERY)[0] == "etl"
     clock.pass_(61 * 60)
     with pytest.raises(refused, match="password authentication failed"):
-        hook.get_first(ASK)
+        hook.get_first(QUERY)
 
 
 @hooks
 @pytest.mark.usefixtures("on_the_worker")
-def test_on_a_worker_that_resolves_itself_the_hook_as_it_is_stays_alive(
-    make: Any, stand_in: StandIn, clock: Clock, log_ins: list[tuple[str, str]]
+def test_on_a_worker_that_resolves_itself_any_hook_works_for_two_hours(
+    make: Any, stand_in: StandIn, clock: Clock, logins: list[tuple[str, str]]
 ) -> None:
     hook, _ = make()
-    assert set(two_hours(clock, lambda: hook.get_first(ASK)[0])) == {"etl"}
-    assert len(log_ins) == len(MINUTES)
-    assert {user for user, _ in log_ins} == {"IAM:etl"}
-    assert 3 <= len(set(log_ins)) <= MOST_MINTS
-    assert stand_in.aws.calls.by_operation()[MINT] <= MOST_MINTS
+    assert set(two_hours(clock, lambda: hook.get_first(QUERY)[0])) == {"etl"}
+    assert len(logins) == len(MINUTES)
+    assert {user for user, _ in logins} == {"IAM:etl"}
+    assert 3 <= len(set(logins)) <= MAX_MINTS
+    assert stand_in.aws.calls.by_operation()[MINT] <= MAX_MINTS
 
 
 @hooks
-def test_a_renewing_hook_stays_alive_on_both_sides(
-    make: Any, side: str, stand_in: StandIn, clock: Clock, log_ins: list[tuple[str, str]]
+def test_a_renewing_hook_works_for_two_hours_on_both_sides(
+    make: Any, side: str, stand_in: StandIn, clock: Clock, logins: list[tuple[str, str]]
 ) -> None:
     hook, _ = make()
     assert renewing(hook) is hook
-    assert set(two_hours(clock, lambda: hook.get_first(ASK)[0])) == {"etl"}
-    assert len(log_ins) == len(MINUTES)
-    assert stand_in.aws.calls.by_operation()[MINT] <= MOST_MINTS
+    assert set(two_hours(clock, lambda: hook.get_first(QUERY)[0])) == {"etl"}
+    assert len(logins) == len(MINUTES)
+    assert stand_in.aws.calls.by_operation()[MINT] <= MAX_MINTS
 
 
 @pytest.mark.usefixtures("side")
-def test_a_new_hook_for_each_connect_is_alive_on_both_sides(clock: Clock, log_ins: list[tuple[str, str]]) -> None:
+def test_a_new_hook_for_each_login_works_on_both_sides(clock: Clock, logins: list[tuple[str, str]]) -> None:
     for _ in range(3):
-        assert RedshiftSQLHook("analytics").get_first(ASK)[0] == "etl"
+        assert RedshiftSQLHook("analytics").get_first(QUERY)[0] == "etl"
         clock.pass_(61 * 60)
-    assert len(set(log_ins)) == 3
+    assert len(set(logins)) == 3
 
 
-def test_the_operators_hook_stays_alive(side: str, clock: Clock, log_ins: list[tuple[str, str]]) -> None:
-    operator = SQLExecuteQueryOperator(task_id="ask", conn_id="analytics", sql=ASK, do_xcom_push=True)
+def test_the_hook_of_an_operator_works_for_two_hours(side: str, clock: Clock, logins: list[tuple[str, str]]) -> None:
+    operator = SQLExecuteQueryOperator(task_id="ask", conn_id="analytics", sql=QUERY, do_xcom_push=True)
     if side == "server":
         renewing(operator.get_db_hook())
     assert two_hours(clock, lambda: operator.execute({})[0][0]) == ["etl"] * len(MINUTES)  # type: ignore[typeddict-item]
-    assert len(log_ins) == len(MINUTES)
+    assert len(logins) == len(MINUTES)
 
 
 @hooks
-@pytest.mark.usefixtures("log_ins")
-def test_an_engine_presents_a_dead_token_unless_its_hook_is_renewing(make: Any, side: str, clock: Clock) -> None:
-    def ask(engine: Any) -> Any:
-        engine.dispose()  # as when the pool finds its connection gone
+@pytest.mark.usefixtures("logins")
+def test_an_engine_logs_in_with_an_expired_token_unless_its_hook_is_renewing(
+    make: Any, side: str, clock: Clock
+) -> None:
+    def query(engine: Any) -> Any:
+        engine.dispose()  # as when the pool finds its connection closed
         with engine.connect() as connection:
-            return connection.execute(text(ASK)).scalar_one()
+            return connection.execute(text(QUERY)).scalar_one()
 
     engine = make()[0].get_sqlalchemy_engine()
     with contextlib.closing(engine.raw_connection()):
         clock.pass_(61 * 60)
     with pytest.raises(OperationalError, match="password authentication failed"):
-        ask(engine)
-    living = renewing(make()[0]).get_sqlalchemy_engine()
-    assert set(two_hours(clock, lambda: ask(living))) == {"etl"}
+        query(engine)
+    renewed = renewing(make()[0]).get_sqlalchemy_engine()
+    assert set(two_hours(clock, lambda: query(renewed))) == {"etl"}
 
 
 @pytest.mark.usefixtures("on_the_worker")
-def test_user_and_password_are_of_one_credential_however_late_the_first_is_read(
+def test_user_and_password_belong_to_one_credential_however_late_the_second_is_read(
     stand_in: StandIn, clock: Clock
 ) -> None:
     connection = Connection.get("by-iam")
-    minted: set[tuple[str, str]] = set()
+    read: set[tuple[str, str]] = set()
     for _ in range(24):
         user = connection.login
         clock.pass_(59)  # a client that takes its time between the two
-        minted.add((user, connection.password))
+        read.add((user, connection.password))
         clock.pass_(5 * 60 - 59)
-    assert minted <= {(token.user, token.password) for token in stand_in.tokens.minted()}
-    assert 3 <= len(minted) <= MOST_MINTS
+    assert read <= {(token.user, token.password) for token in stand_in.tokens.minted()}
+    assert 3 <= len(read) <= MAX_MINTS
 
 
 @pytest.mark.usefixtures("on_the_worker")
-def test_a_connection_whose_credential_is_good_asks_nobody(stand_in: StandIn, clock: Clock) -> None:
+def test_a_connection_with_a_valid_credential_makes_no_call(stand_in: StandIn, clock: Clock) -> None:
     connection = Connection.get("analytics")
     stand_in.aws.calls.clear()
-    held = connection.password
+    password = connection.password
     for _ in range(50):
         clock.pass_(60)
-        assert (connection.login, connection.password) == ("IAM:etl", held)
+        assert (connection.login, connection.password) == ("IAM:etl", password)
     assert stand_in.aws.calls.total() == 0
 
 
 @pytest.mark.usefixtures("on_the_worker")
-def test_a_renewal_that_is_refused_says_why_and_no_dead_token_is_presented(
-    stand_in: StandIn, clock: Clock, log_ins: list[tuple[str, str]]
+def test_a_refused_renewal_says_why_and_does_not_log_in_with_the_expired_token(
+    stand_in: StandIn, clock: Clock, logins: list[tuple[str, str]]
 ) -> None:
     hook = RedshiftSQLHook("analytics")
-    hook.get_first(ASK)
+    hook.get_first(QUERY)
     clock.pass_(61 * 60)
     stand_in.aws.faults.add(operation=MINT, kind="access_denied")
     with pytest.raises(PermissionError, match=r"connection 'analytics' cannot be served: .*not authorized"):
-        hook.get_first(ASK)
-    assert len(log_ins) == 1
+        hook.get_first(QUERY)
+    assert len(logins) == 1

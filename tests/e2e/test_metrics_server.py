@@ -1,4 +1,4 @@
-"""What arrives where a site watches: a server that speaks StatsD, and one that speaks OpenTelemetry's protocol."""
+"""The metrics that a StatsD server and an OpenTelemetry collector receive."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
+from tests.e2e.conftest import MINT_WITH_IAM
+
+pytestmark = pytest.mark.airflow
 
 WAREHOUSES = {
     "clusters": [
@@ -27,7 +29,7 @@ WAREHOUSES = {
     ]
 }
 
-# What the task's process and the API server's each do before they run anything; each has a Stats of its own.
+# What the process of a task and that of the API server import at their start; each has its own Stats.
 STARTS = {
     "task": ("airflow.sdk._shared.observability.metrics", "airflow.sdk.observability.metrics"),
     "server": ("airflow._shared.observability.metrics", "airflow.observability.metrics"),
@@ -36,7 +38,7 @@ PROCESS = """
 import importlib, sys
 from airflow.configuration import conf
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.lookup import wiring as assembly
+from redshift_secrets.lookup import wiring
 
 shared, own = {start!r}
 try:
@@ -47,11 +49,11 @@ try:
     else:  # Airflow 3.2
         stats.Stats.initialize(factory=utils.get_stats_factory(stats.Stats))
 except ImportError:
-    pass  # an older Airflow starts them itself
+    pass  # older ones initialise Stats themselves
 
 for _ in range(2):
-    assembly._brokers.clear()  # as in a new process
-    backend = RedshiftSecretsBackend(regions="eu-west-1")
+    wiring._brokers.clear()  # as in a new process
+    backend = RedshiftSecretsBackend(regions="eu-west-1", aws_timeout_seconds=300)
     for conn_id in ("analytics", "analytics", "nobody"):
         backend.get_connection(conn_id)
 try:
@@ -66,7 +68,8 @@ COUNTS = {
     "lookups.found.aws": 1,
     "lookups.found.host": 1,
     "lookups.found.process": 2,
-    "lookups.missed.process": 2,
+    "lookups.missed.host": 1,
+    "lookups.missed.process": 1,
     "lookups.refused.aws": 1,
     "mints": 1,
     "mint_failures.AccessDenied": 1,
@@ -74,18 +77,16 @@ COUNTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[StandIn]:
-    with StandIn(config.parse(WAREHOUSES)) as stand_in:
-        stand_in.aws.faults.add(operation="redshift:GetClusterCredentialsWithIAM", kind="access_denied")
-        yield stand_in
+@pytest.fixture(autouse=True)
+def denied_mint(stand_in: StandIn) -> None:
+    stand_in.aws.faults.add(operation=MINT_WITH_IAM, kind="access_denied")
 
 
 @pytest.fixture
-def process(running: StandIn):
+def process(stand_in: StandIn):
     def run(start: str, *, flush: bool = False, **metrics: str) -> None:
         settings = {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in metrics.items()}
-        environment = {**os.environ, **running.environment(), **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
         script = PROCESS.format(start=STARTS[start], flush=flush)
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -103,8 +104,8 @@ def statsd() -> Iterator[socket.socket]:
         yield server
 
 
-def heard(server: socket.socket) -> list[tuple[str, str, str]]:
-    """What has arrived of ours: name, value and kind. Loopback delivers before the sender goes on."""
+def received(server: socket.socket) -> list[tuple[str, str, str]]:
+    """Return name, value and kind of each metric of this package. Loopback delivers before `send` returns."""
     lines = []
     while True:
         try:
@@ -125,29 +126,29 @@ def counted(lines: list[tuple[str, str, str]]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_statsd_server_hears_everything(process, statsd, start) -> None:
+def test_statsd_receives_every_metric(process, statsd, start) -> None:
     process(start, statsd_on="True", statsd_host="127.0.0.1", statsd_port=str(statsd.getsockname()[1]))
-    lines = heard(statsd)
+    lines = received(statsd)
     assert counted(lines) == COUNTS
     ages = [float(value) for name, value, kind in lines if (name, kind) == ("age_at_use", "ms")]
     assert len(ages) == 4
     assert all(0 <= age < 300_000 for age in ages)
 
 
-def test_statsd_with_tags_has_them_as_tags(process, statsd) -> None:
+def test_statsd_with_tags_receives_them_as_tags(process, statsd) -> None:
     port = str(statsd.getsockname()[1])
     process("task", statsd_on="True", statsd_host="127.0.0.1", statsd_port=port, statsd_influxdb_enabled="True")
-    counts = counted(heard(statsd))
+    counts = counted(received(statsd))
     assert counts["lookups,outcome=found,tier=process"] == 2
     assert counts["mint_failures,code=AccessDenied"] == 1
 
 
 def test_without_metrics_nothing_is_sent(process, statsd) -> None:
     process("task", statsd_host="127.0.0.1", statsd_port=str(statsd.getsockname()[1]))
-    assert heard(statsd) == []
+    assert received(statsd) == []
 
 
-def test_opentelemetry_gets_names_and_tags(process, tmp_path: Path) -> None:
+def test_opentelemetry_receives_names_and_tags(process, tmp_path: Path) -> None:
     bodies = []
 
     class Collector(http.server.BaseHTTPRequestHandler):

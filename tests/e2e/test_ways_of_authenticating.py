@@ -1,4 +1,4 @@
-"""Each way of authenticating logs in over TLS with the host name checked, as the user it should be."""
+"""Each way of authenticating logs in over TLS with host name verification, as the right user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redshift_connector
 
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.model import ConnectionFields
-from tests.e2e.conftest import MakeBroker
+from tests.e2e.conftest import MINT, MakeBroker
 from tests.support.fakes import Clock
 
 
@@ -23,11 +23,11 @@ def log_in(fields: ConnectionFields) -> redshift_connector.Connection:
         password=fields.password,
         database=fields.schema,
         sslmode="verify-full",
-        timeout=20,
+        timeout=300,
     )
 
 
-def ask(fields: ConnectionFields, sql: str = "SELECT current_user, current_database()") -> list[Any]:
+def query(fields: ConnectionFields, sql: str = "SELECT current_user, current_database()") -> list[Any]:
     with closing(log_in(fields)) as connection:
         cursor = connection.cursor()
         cursor.execute(sql)
@@ -59,7 +59,7 @@ def test_logs_in_over_tls_as(
     fields = make_broker().connection(conn_id)
     assert fields is not None
     assert fields.login == login
-    assert ask(fields) == [current_user, database]
+    assert query(fields) == [current_user, database]
 
 
 def test_endpoints_are_three_different_addresses(make_broker: MakeBroker) -> None:
@@ -73,7 +73,7 @@ def test_endpoints_are_three_different_addresses(make_broker: MakeBroker) -> Non
 @pytest.mark.parametrize(
     ("conn_id", "current_user", "mint"),
     [
-        ("by-connector", "etl", "redshift:GetClusterCredentials"),
+        ("by-connector", "etl", MINT),
         ("serverless-connector", "IAM:airflow", "redshift-serverless:GetCredentials"),
     ],
 )
@@ -85,7 +85,7 @@ def test_connector_lets_the_driver_mint_for_itself(
     assert fields.password is None
     stand_in.aws.calls.clear()
     connection = redshift_connector.connect(
-        host=fields.host, port=fields.port, database=fields.schema, sslmode="verify-full", timeout=20,
+        host=fields.host, port=fields.port, database=fields.schema, sslmode="verify-full", timeout=300,
         iam_disable_cache=True, **{k: v for k, v in fields.extra.items() if k != "database"},
     )  # fmt: skip
     with closing(connection):
@@ -95,30 +95,30 @@ def test_connector_lets_the_driver_mint_for_itself(
     assert stand_in.aws.calls.by_operation()[mint] >= 1
 
 
-def test_db_groups_give_their_permissions_to_that_session(make_broker: MakeBroker) -> None:
+def test_db_groups_grant_their_permissions_to_the_session(make_broker: MakeBroker) -> None:
     broker = make_broker()
     newcomer, etl = broker.connection("newcomer"), broker.connection("analytics")
     assert newcomer is not None
     assert etl is not None
-    assert ask(newcomer, "SELECT count(*) FROM secrets_of_loaders") == [0]
+    assert query(newcomer, "SELECT count(*) FROM secrets_of_loaders") == [0]
     with pytest.raises(redshift_connector.ProgrammingError, match="permission denied"):
-        ask(etl, "SELECT count(*) FROM secrets_of_loaders")
+        query(etl, "SELECT count(*) FROM secrets_of_loaders")
 
 
-def test_an_expired_token_is_refused_and_the_next_lookup_brings_a_fresh_one(
+def test_an_expired_token_is_refused_and_the_next_lookup_returns_a_new_one(
     make_broker: MakeBroker, clock: Clock
 ) -> None:
     broker = make_broker()
     old = broker.connection("analytics")
     assert old is not None
-    assert ask(old)[0] == "etl"
+    assert query(old)[0] == "etl"
     clock.pass_(3601)
     with pytest.raises(redshift_connector.InterfaceError, match="password authentication failed"):
-        ask(old)
+        query(old)
     new = broker.connection("analytics")
     assert new is not None
     assert new.password != old.password
-    assert ask(new)[0] == "etl"
+    assert query(new)[0] == "etl"
 
 
 def test_a_token_opens_only_the_warehouse_it_was_minted_for(make_broker: MakeBroker) -> None:
@@ -128,7 +128,7 @@ def test_a_token_opens_only_the_warehouse_it_was_minted_for(make_broker: MakeBro
     assert there is not None
     with pytest.raises(redshift_connector.InterfaceError, match="password authentication failed"):
         redshift_connector.connect(
-            host=there.host, port=there.port, user=here.login, password=here.password, database="dwh", timeout=20
+            host=there.host, port=there.port, user=here.login, password=here.password, database="dwh", timeout=300
         )
 
 
@@ -142,9 +142,9 @@ def test_libpq_logs_in_with_the_same_fields(make_broker: MakeBroker, stand_in: S
         assert connection.execute("SELECT current_user").fetchone() == ("etl",)
 
 
-def test_the_description_says_where_it_came_from(make_broker: MakeBroker) -> None:
+def test_the_description_names_warehouse_caller_user_and_expiry(make_broker: MakeBroker) -> None:
     fields = make_broker().connection("remote")
     assert fields is not None
-    for word in ("cluster remote", "222222222222", "us-east-1", "IAM:etl", "role/airflow-remote", "dies at 20"):
+    for word in ("cluster remote", "222222222222", "us-east-1", "IAM:etl", "role/airflow-remote", "expires at 20"):
         assert word in fields.description
     assert str(fields.password) not in fields.description

@@ -70,9 +70,9 @@ def as_in_a_new_process() -> None:
 def backends_with_clock(clock: Callable[[], float]) -> Iterator[None]:
     """Make backends that are constructed meanwhile measure time with `clock`."""
     with contextlib.ExitStack() as stack:
-        for part in (wiring.LazyAwsClient, wiring.create_broker, wiring.create_stores):
-            with_clock: Any = functools.partial(part, clock=clock)
-            stack.enter_context(mock.patch.object(wiring, part.__name__, with_clock))
+        for name in ("LazyAwsClient", "create_broker", "create_stores"):
+            with_clock = functools.partial(getattr(wiring, name), clock=clock)
+            stack.enter_context(mock.patch.object(wiring, name, with_clock))
         yield
 
 

@@ -1,17 +1,15 @@
-"""The warehouses that all clients are tried on, and an Airflow in front of them."""
+"""The warehouse that all clients are tested with, and an Airflow in front of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from airflow.sdk.configuration import clear_secrets_backends_cache
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.clients.rows import TABLE, TASK, Row
-
-COPY_ROLE = "arn:aws:iam::123456789012:role/redshift-copy"
+from tests.support.airflow_parts import as_in_a_new_process, backend_environment
 
 WAREHOUSES = {
     "clusters": [
@@ -20,7 +18,7 @@ WAREHOUSES = {
             "database": {
                 "name": "dwh",
                 "users": ["etl"],
-                # What dbt asks Redshift's catalog for and PostgreSQL's has not.
+                # dbt reads it in Redshift's catalog; PostgreSQL's does not have it.
                 "sql": "CREATE SCHEMA marts AUTHORIZATION etl; CREATE VIEW public.stv_mv_info AS"
                 " SELECT NULL::text AS db_name, NULL::text AS schema, NULL::text AS name WHERE false;",
             },
@@ -45,28 +43,22 @@ def running() -> Iterator[StandIn]:
 
 
 @pytest.fixture(autouse=True)
-def airflow(running: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An Airflow that is configured to use us, in front of the stand-in, while a task runs."""
-    environment = {
-        **running.environment(),
-        **TASK,
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARG__REGIONS": "eu-west-1",
-    }
-    for name, value in environment.items():
+def airflow(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An Airflow with this backend, while a task runs."""
+    for name, value in {**TASK, **backend_environment()}.items():
         monkeypatch.setenv(name, value)
-    clear_secrets_backends_cache()
+    as_in_a_new_process()
     yield
-    clear_secrets_backends_cache()
+    as_in_a_new_process()
 
 
 @pytest.fixture
 def row(request: pytest.FixtureRequest) -> Iterator[Row]:
-    """The row of the client that a test is marked with; it has to be the one of the page."""
+    """The row of the client that a test is marked with; it must be the same as in the page."""
     marker = request.node.get_closest_marker("client")
     row = Row(marker.args[0])
     yield row
     if request.config.getoption("--write-tables"):
         TABLE.found(row.cells())
     else:
-        assert TABLE.shown().get(marker.args[0]) == row.cells(), "docs/clients.md says something else: make docs"
+        assert TABLE.shown().get(marker.args[0]) == row.cells(), "docs/clients.md differs: run `make docs`"

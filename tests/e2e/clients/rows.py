@@ -1,4 +1,4 @@
-"""What the tests of clients share: a row of `docs/clients.md` for each, made of what the test found."""
+"""A row of `docs/clients.md` for each client, generated from what its test found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from airflow.sdk.definitions.connection import Connection
 
 from tests.support.tables import Table
 
@@ -28,12 +29,12 @@ TASK_NAME = "airflow/sales/load"
 
 
 def client(name: str) -> pytest.MarkDecorator:
-    """A test of this client, which makes its row."""
+    """Mark a test of this client, which generates its row."""
     return pytest.mark.client(name)
 
 
 class Row:
-    """What a test finds about its client."""
+    """The findings of a test about its client."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,24 +45,29 @@ class Row:
         self._limits = "-"
 
     def ran(self, what: str) -> None:
-        """This was run, and came out as it should."""
+        """Record what was run with the right result."""
         self._ran.append(what)
 
     def extra(self, connection: Any, because: str = "") -> None:
-        """The client works with the `extra` of this connection."""
+        """Record that the client works with the `extra` of this connection."""
         keys = sorted(set(connection.extra_dejson) - {"application_name"})
         self._extra = (", ".join(f"`{key}`" for key in keys) + because) if keys else "nothing"
 
     def who(self, found: Sequence[Any]) -> None:
-        """What the warehouse answered the client to `WHO`."""
+        """Record the result of the query `WHO`."""
         user, application = found
         self._user = f"`{user}`"
         self._named = f"`{application}`" if application == TASK_NAME else "no"
 
+    def hook(self, hook: Any, because: str = "") -> None:
+        """Record the user and the `extra` with which the client logs in through this hook."""
+        self.who(hook.get_first(WHO))
+        self.extra(Connection.get(hook.get_conn_id()), because)
+
     def cannot(self, limits: str) -> None:
-        """What real Redshift has and PostgreSQL behind the gateway has not, as far as this client uses it."""
+        """Record what this client uses of Redshift that the PostgreSQL behind the gateway does not have."""
         self._limits = limits
 
     def cells(self) -> tuple[str, ...]:
-        """The row."""
+        """Return the row."""
         return (self._name, "; ".join(self._ran), self._extra, self._user, self._named, self._limits)

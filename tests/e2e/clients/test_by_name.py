@@ -1,7 +1,7 @@
-"""Clients that take names out of the Connection and open no session with it.
+"""Clients that read names from the Connection and open no session with it.
 
-They go by what the host is called in AWS, which no host of this machine is: so here the simulated AWS stands alone, and its
-warehouses have addresses like real ones.
+They need the host names of AWS, which no host of this machine has. So the simulated AWS runs alone here, and its warehouses
+have addresses like real ones.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Addresses:
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch, airflow: None) -> Iterator[SimulatedAws]:
-    clock = time.time  # the credentials are never used, but have to be alive
-    aws = SimulatedAws(config.parse(WAREHOUSES), TokenRegistry(clock), endpoints=Addresses(), clock=clock, port=0)
+    aws = SimulatedAws(
+        config.parse(WAREHOUSES), TokenRegistry(time.time), endpoints=Addresses(), clock=time.time, port=0
+    )
     aws.start()
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)

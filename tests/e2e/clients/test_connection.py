@@ -1,4 +1,4 @@
-"""The Connection as such, found through Airflow's own lookup; and the page about its clients."""
+"""The Connection itself, found through Airflow's own lookup, and the page about its clients."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_no_password_in_any_log_at_debug_level(running: StandIn) -> None:
 
 
 def marked() -> Iterator[str]:
-    """The clients that tests are marked with."""
+    """Return the clients that tests are marked with."""
     for module in pkgutil.iter_modules(clients.__path__):
         if module.name.startswith("test_"):
             for each in vars(importlib.import_module(f"{clients.__name__}.{module.name}")).values():
                 yield from (mark.args[0] for mark in getattr(each, "pytestmark", ()) if mark.name == "client")
 
 
-def test_each_client_of_the_page_has_a_test_and_each_test_a_row() -> None:
+def test_every_client_in_the_page_has_a_test_and_every_test_a_row() -> None:
     assert sorted(TABLE.shown()) == sorted(marked())

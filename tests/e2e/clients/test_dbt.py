@@ -1,4 +1,4 @@
-"""dbt, as Cosmos sets it up from the Connection and as it runs: an environment of its own, as its driver is another one."""
+"""dbt as Cosmos sets it up from the Connection, and as it runs: in another environment, since it needs another driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROFILE_ARGS = {"schema": "marts", "threads": 2}
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with a table, a view on it and a test, as small as one can be."""
+    """A minimal project with a table, a view on it and a test."""
     files = {
         "dbt_project.yml": "name: sales\nprofile: warehouse\nmodel-paths: [models]\n",
         "models/orders.sql": "{{ config(materialized='table') }} SELECT 1 AS id, 10 AS amount UNION ALL SELECT 2, 20\n",
@@ -42,7 +42,7 @@ def dbt(project: Path, command: str, environment: dict[str, str]) -> str:
         env={**os.environ, **environment, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Airflow's hooks, and the drivers and engines below them."""
+"""Airflow's hooks, with the drivers and engines that they use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from sqlalchemy.exc import DBAPIError
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.clients.rows import TASK_NAME, WHO, Row, client
+from tests.e2e.conftest import MINT
 
 
 @client("`RedshiftSQLHook`")
 def test_redshift_sql_hook(row: Row) -> None:
     hook = RedshiftSQLHook(redshift_conn_id="analytics")
-    row.who(hook.get_first(WHO))
+    row.hook(hook)
     hook.run(["CREATE TABLE IF NOT EXISTS hooked (n int)", "DELETE FROM hooked", "INSERT INTO hooked VALUES (1), (2)"])
     row.ran("`run` of several statements")
     assert hook.get_first("SELECT sum(n) FROM hooked WHERE n < %s", (5,))[0] == 3
@@ -32,44 +33,35 @@ def test_redshift_sql_hook(row: Row) -> None:
     row.ran("`test_connection`")
     assert hook.get_uri().startswith("postgresql://IAM%3Aetl:")
     row.ran("`get_uri`")
-    row.extra(hook.conn)
 
 
 @client("`RedshiftSQLHook`, host name checked")
 def test_redshift_sql_hook_with_the_host_name_checked(row: Row) -> None:
-    hook = RedshiftSQLHook(redshift_conn_id="strict-tls")
-    row.who(hook.get_first(WHO))
+    row.hook(RedshiftSQLHook(redshift_conn_id="strict-tls"))
     row.ran("`get_first` over TLS with `verify-full`")
-    row.extra(hook.conn)
 
 
 @client("`RedshiftSQLHook`, the hook mints (`auth = connector`)")
-def test_redshift_sql_hook_that_mints_for_itself(row: Row, running: StandIn) -> None:
-    running.aws.calls.clear()
-    hook = RedshiftSQLHook(redshift_conn_id="by-connector")
-    row.who(hook.get_first(WHO))
-    assert running.aws.calls.by_operation()["redshift:GetClusterCredentials"] >= 2
+def test_redshift_sql_hook_that_mints_for_itself(row: Row, stand_in: StandIn) -> None:
+    row.hook(RedshiftSQLHook(redshift_conn_id="by-connector"), " (this backend sets them)")
+    assert stand_in.aws.calls.by_operation()[MINT] >= 2
     row.ran("`get_first`; the worker needs the right to mint, and the hook and the driver each ask AWS for themselves")
-    row.extra(hook.conn, " (we set them)")
 
 
 @client("`PostgresHook`")
 def test_postgres_hook(row: Row) -> None:
     hook = PostgresHook(postgres_conn_id="analytics")
-    row.who(hook.get_first(WHO))
+    row.hook(hook)
     assert hook.get_first("SELECT %s::int + 1", (2,)) == (3,)
     row.ran("`get_first` with parameters")
     hook.run(["CREATE TABLE IF NOT EXISTS posted (n int)", "INSERT INTO posted VALUES (1)"])
     row.ran("`run` of several statements")
-    row.extra(hook.connection)
 
 
 @client("`PostgresHook` with keep-alives")
-def test_postgres_hook_with_a_key_of_its_own(row: Row) -> None:
-    hook = PostgresHook(postgres_conn_id="keep-alive")
-    row.who(hook.get_first(WHO))
+def test_postgres_hook_with_an_extra_that_the_redshift_driver_rejects(row: Row) -> None:
+    row.hook(PostgresHook(postgres_conn_id="keep-alive"))
     row.ran("`get_first`")
-    row.extra(hook.connection)
     with pytest.raises(TypeError, match="keepalives_idle"):
         RedshiftSQLHook(redshift_conn_id="keep-alive").get_conn()
     row.ran("the driver of `RedshiftSQLHook` refuses such a connection")
@@ -136,10 +128,10 @@ def test_sqlalchemy_redshift(row: Row) -> None:
     row.cannot("its inspector reads system tables that only Redshift has")
 
 
-def test_a_name_that_a_tag_gives_is_the_one_the_warehouse_sees() -> None:
+def test_the_warehouse_sees_the_application_name_of_a_tag() -> None:
     for hook in (RedshiftSQLHook(redshift_conn_id="named"), PostgresHook(postgres_conn_id="named")):
         assert list(hook.get_first(WHO)) == ["etl", "nightly"]
 
 
-def test_the_name_of_the_task_reaches_the_driver_that_mints_for_itself() -> None:
+def test_the_driver_that_mints_for_itself_sends_the_name_of_the_task() -> None:
     assert RedshiftSQLHook(redshift_conn_id="by-connector").get_first(WHO)[1] == TASK_NAME

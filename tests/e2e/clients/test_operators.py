@@ -46,43 +46,42 @@ def test_sql_execute_query_operator(row: Row) -> None:
 @client("`SQLColumnCheckOperator`")
 def test_sql_column_check_operator(row: Row) -> None:
     RedshiftSQLHook("analytics").run(["DROP TABLE IF EXISTS checked", "CREATE TABLE checked AS SELECT 1 AS n"])
-    mapping = {"n": {"null_check": {"equal_to": 0}, "max": {"leq_to": 1}}}
-    SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping).execute(
-        CONTEXT
-    )
+
+    def check(maximum: int) -> SQLColumnCheckOperator:
+        mapping = {"n": {"null_check": {"equal_to": 0}, "max": {"leq_to": maximum}}}
+        return SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping)
+
+    check(1).execute(CONTEXT)
     row.ran("checks that hold")
-    mapping["n"]["max"] = {"leq_to": 0}
-    failing = SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping)
+    failing = check(0)
     with pytest.raises(AirflowException, match="have failed"):
         failing.execute(CONTEXT)
     row.ran("one that fails")
-    row.who(failing.get_db_hook().get_first(WHO))
-    row.extra(Connection.get("analytics"))
+    row.hook(failing.get_db_hook())
 
 
 @client("`SqlSensor`")
 def test_sql_sensor(row: Row) -> None:
-    def pokes(sql: str) -> bool:
-        return bool(SqlSensor(task_id="wait", conn_id="analytics", sql=sql).poke(CONTEXT))
+    def sensor(sql: str) -> SqlSensor:
+        return SqlSensor(task_id="wait", conn_id="analytics", sql=sql)
 
-    assert pokes("SELECT 1")
-    assert not pokes("SELECT 0")
+    assert sensor("SELECT 1").poke(CONTEXT)
+    assert not sensor("SELECT 0").poke(CONTEXT)
     row.ran("`poke`, which looks the connection up each time")
-    row.who(SqlSensor(task_id="wait", conn_id="analytics", sql="SELECT 1")._get_hook().get_first(WHO))
-    row.extra(Connection.get("analytics"))
+    row.hook(sensor("SELECT 1")._get_hook())
 
 
-def statement_of(operator: Any) -> str:
-    """The SQL that an operator sends, which PostgreSQL refuses as it knows no S3."""
+def statement(operator: Any) -> str:
+    """Return the SQL that an operator sends; PostgreSQL rejects it, since it does not know S3."""
     sent: list[str] = []
     execute = redshift_connector.Cursor.execute
 
-    def noting(cursor: Any, sql: str, *rest: Any) -> Any:
+    def recording(cursor: Any, sql: str, *rest: Any) -> Any:
         sent.append(" ".join(sql.split()))
         return execute(cursor, sql, *rest)
 
     with (
-        mock.patch.object(redshift_connector.Cursor, "execute", noting),
+        mock.patch.object(redshift_connector.Cursor, "execute", recording),
         pytest.raises(redshift_connector.ProgrammingError, match="syntax error"),
     ):
         operator.execute(CONTEXT)
@@ -90,49 +89,43 @@ def statement_of(operator: Any) -> str:
 
 
 @pytest.fixture
-def aws_conn(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The AWS connection that names the role Redshift itself reads and writes S3 as."""
+def transfer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments of a transfer; its AWS connection has the role that Redshift itself reads and writes S3 as."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_COPY_ROLE", '{"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/copy"}}'
     )
-    return "copy_role"
+    return {"redshift_conn_id": "analytics", "aws_conn_id": "copy_role", "s3_bucket": "lake"}
 
 
 @client("`S3ToRedshiftOperator`")
-def test_s3_to_redshift(row: Row, aws_conn: str) -> None:
+def test_s3_to_redshift(row: Row, transfer: dict[str, Any]) -> None:
     operator = S3ToRedshiftOperator(
         task_id="load",
-        redshift_conn_id="analytics",
-        aws_conn_id=aws_conn,
+        **transfer,
         schema="public",
         table="sales",
-        s3_bucket="lake",
         s3_key="sales.csv",
         copy_options=["csv"],
     )
-    assert statement_of(operator) == (
+    assert statement(operator) == (
         "COPY public.sales FROM 's3://lake/sales.csv' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' csv;"
     )
     row.ran("logs in and sends its `COPY`; S3 is read as the role of `aws_conn_id`")
-    row.who(RedshiftSQLHook("analytics").get_first(WHO))
-    row.extra(Connection.get("analytics"))
+    row.hook(RedshiftSQLHook("analytics"))
     row.cannot("`COPY` from S3: PostgreSQL refuses its syntax")
 
 
 @client("`RedshiftToS3Operator`")
-def test_redshift_to_s3(row: Row, aws_conn: str) -> None:
+def test_redshift_to_s3(row: Row, transfer: dict[str, Any]) -> None:
     operator = RedshiftToS3Operator(
         task_id="unload",
-        redshift_conn_id="analytics",
-        aws_conn_id=aws_conn,
+        **transfer,
         select_query="SELECT 1",
-        s3_bucket="lake",
         s3_key="sales",
     )
-    assert statement_of(operator) == (
+    assert statement(operator) == (
         "UNLOAD ($$SELECT 1$$) TO 's3://lake/sales' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' ;"
     )
     row.ran("logs in and sends its `UNLOAD`; S3 is written as the role of `aws_conn_id`")
-    row.who(RedshiftSQLHook("analytics").get_first(WHO))
-    row.extra(Connection.get("analytics"))
+    row.hook(RedshiftSQLHook("analytics"))
     row.cannot("`UNLOAD` to S3: PostgreSQL refuses its syntax")
