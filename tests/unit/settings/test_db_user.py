@@ -9,7 +9,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from redshift_secrets.airflow.task_context import task_context
 from redshift_secrets.model import TaskContext
 from redshift_secrets.settings import db_user as db_users
 from redshift_secrets.settings import values
@@ -112,15 +111,3 @@ class TestRendering:
         user = login_user("etl_{dag_id}", TaskContext(dag_id or None))
         if user is not None:
             assert values.db_user(user) == user == f"etl_{dag_id}" == user.lower()
-
-
-class TestTaskContext:
-    def test_the_environment_of_a_task_names_dag_and_team(self):
-        environ = {"AIRFLOW_CTX_DAG_ID": "sales", "AIRFLOW_CTX_TEAM_NAME": "finance"}
-        assert task_context(environ, None) == TaskContext("sales", "finance")
-
-    def test_the_team_of_the_lookup_beats_the_environment(self):
-        assert task_context({"AIRFLOW_CTX_TEAM_NAME": "finance"}, "stock") == TaskContext(None, "stock")
-
-    def test_nothing_is_known_where_no_task_runs(self):
-        assert task_context({"AIRFLOW_CTX_DAG_ID": ""}, None) == TaskContext()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import string
 
 import pytest
+from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -248,3 +250,26 @@ def test_extra_accepts_options_of_a_driver():
 )
 def test_the_nearest_known_name_is_found_whatever_its_case(name: str, known: list[str], expected: str):
     assert values.nearest(name, known) == expected
+
+
+KEY = Fernet.generate_key().decode()
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=3))
+def test_fernet_keys_are_read_as_airflow_writes_them(secrets: list[bytes]):
+    keys = tuple(base64.urlsafe_b64encode(secret).decode() for secret in secrets)
+    assert values.fernet_keys(" , ".join(keys)) == keys
+    assert all(Fernet(key) for key in keys)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["", " ", KEY[:-1], KEY + "=", f"{KEY},", f"{KEY} {KEY}", f"{KEY},hunter2", "é" * 44, "!" * 44, [KEY], 7, None],
+)
+def test_anything_but_fernet_keys_is_refused_without_being_repeated(raw: object):
+    with pytest.raises(
+        ValueError, match=r"^must be one or more Fernet keys separated by commas; make one with"
+    ) as refused:
+        values.fernet_keys(raw)
+    assert KEY not in str(refused.value)
+    assert "hunter2" not in str(refused.value)
