@@ -68,7 +68,7 @@ def as_in_a_new_process() -> None:
 
 @contextlib.contextmanager
 def backends_with_clock(clock: Callable[[], float]) -> Iterator[None]:
-    """Make backends that are constructed meanwhile measure time with `clock`."""
+    """Give `clock` to the brokers that backends create meanwhile."""
     with contextlib.ExitStack() as stack:
         for name in ("LazyAwsClient", "create_broker", "create_stores"):
             with_clock = functools.partial(getattr(wiring, name), clock=clock)

@@ -23,7 +23,7 @@ TABLE = Table(
     ),
 )
 
-WHO = "SELECT current_user, current_setting('application_name')"
+QUERY = "SELECT current_user, current_setting('application_name')"
 TASK = {"AIRFLOW_CTX_DAG_ID": "sales", "AIRFLOW_CTX_TASK_ID": "load"}
 TASK_NAME = "airflow/sales/load"
 
@@ -53,15 +53,15 @@ class Row:
         keys = sorted(set(connection.extra_dejson) - {"application_name"})
         self._extra = (", ".join(f"`{key}`" for key in keys) + because) if keys else "nothing"
 
-    def who(self, found: Sequence[Any]) -> None:
-        """Record the result of the query `WHO`."""
+    def user(self, found: Sequence[Any]) -> None:
+        """Record the result of the query `QUERY`."""
         user, application = found
         self._user = f"`{user}`"
         self._named = f"`{application}`" if application == TASK_NAME else "no"
 
     def hook(self, hook: Any, because: str = "") -> None:
         """Record the user and the `extra` with which the client logs in through this hook."""
-        self.who(hook.get_first(WHO))
+        self.user(hook.get_first(QUERY))
         self.extra(Connection.get(hook.get_conn_id()), because)
 
     def cannot(self, limits: str) -> None:

@@ -68,7 +68,7 @@ def test_openlineage(row: Row) -> None:
 
 def data_operator(**names: str) -> RedshiftDataOperator:
     operator = RedshiftDataOperator(
-        task_id="ask", sql="SELECT 1", aws_conn_id=None, wait_for_completion=False, region_name="eu-west-1", **names
+        task_id="query", sql="SELECT 1", aws_conn_id=None, wait_for_completion=False, region_name="eu-west-1", **names
     )
     operator.render_template_fields({"conn": ConnectionAccessor()})  # type: ignore[typeddict-unknown-key]
     return operator

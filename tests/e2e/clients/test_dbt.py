@@ -13,7 +13,7 @@ from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from cosmos.profiles import RedshiftUserPasswordProfileMapping, get_automatic_profile_mapping
 
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.clients.rows import WHO, Row, client
+from tests.e2e.clients.rows import QUERY, Row, client
 
 DBT = Path(sys.prefix) / "dbt" / "bin" / "dbt"
 PROFILE_ARGS = {"schema": "marts", "threads": 2}
@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Path:
         "dbt_project.yml": "name: sales\nprofile: warehouse\nmodel-paths: [models]\n",
         "models/orders.sql": "{{ config(materialized='table') }} SELECT 1 AS id, 10 AS amount UNION ALL SELECT 2, 20\n",
         "models/totals.sql": "{{ config(materialized='view') }} SELECT sum(amount) AS total FROM {{ ref('orders') }}\n",
-        "models/who.sql": f"{{{{ config(materialized='table') }}}} {WHO}\n",
+        "models/login.sql": f"{{{{ config(materialized='table') }}}} {QUERY}\n",
         "models/schema.yml": "models:\n  - name: orders\n    columns:\n      - name: id\n        data_tests: [unique]\n",
     }
     for name, content in files.items():
@@ -81,6 +81,6 @@ def test_dbt(row: Row, project: Path) -> None:
     row.ran("`dbt build` of tables, a view and a test")
     hook = RedshiftSQLHook("analytics")
     assert hook.get_first("SELECT total FROM marts.totals")[0] == 30
-    row.who(hook.get_first("SELECT * FROM marts.who"))
+    row.user(hook.get_first("SELECT * FROM marts.login"))
     row.extra(mapping.conn)
     row.cannot("`stv_mv_info`, for which an empty view stands; materialized views")

@@ -6,7 +6,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from tests.e2e.clients.rows import WHO, Row, client
+from tests.e2e.clients.rows import QUERY, Row, client
 
 NUMBERS = "SELECT n, n * 2 AS twice FROM generate_series(1, 3) AS n"
 
@@ -20,7 +20,7 @@ def test_pandas(row: Row) -> None:
         assert list(frame.columns) == ["n", "twice"]
         assert frame["twice"].tolist() == [2, 4, 6]
     row.ran('`get_df(..., df_type="pandas")`')
-    row.who(hook.get_df(WHO, df_type="pandas").iloc[0].tolist())
+    row.user(hook.get_df(QUERY, df_type="pandas").iloc[0].tolist())
     row.extra(hook.conn)
 
 
@@ -32,5 +32,5 @@ def test_polars(row: Row) -> None:
         assert frame.columns == ["n", "twice"]
         assert frame["twice"].to_list() == [2, 4, 6]
     row.ran('`get_df(..., df_type="polars")`')
-    row.who(hook.get_df(WHO, df_type="polars").row(0))
+    row.user(hook.get_df(QUERY, df_type="polars").row(0))
     row.extra(hook.conn)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.clients.rows import TASK_NAME, WHO, Row, client
+from tests.e2e.clients.rows import QUERY, TASK_NAME, Row, client
 from tests.e2e.conftest import MINT
 
 
@@ -81,9 +81,9 @@ def test_psycopg(row: Row) -> None:
             **connection.extra_dejson,
         )
     ) as session:
-        found = session.execute(WHO).fetchone()
+        found = session.execute(QUERY).fetchone()
         assert found is not None
-        row.who(found)
+        row.user(found)
     row.ran("`connect` over TLS with `verify-full`")
     row.extra(connection)
 
@@ -92,7 +92,7 @@ def test_psycopg(row: Row) -> None:
 def test_engine_of_the_redshift_hook(row: Row) -> None:
     hook = RedshiftSQLHook(redshift_conn_id="analytics")
     with hook.get_sqlalchemy_engine().connect() as connection:
-        row.who(connection.execute(text(WHO)).one())
+        row.user(connection.execute(text(QUERY)).one())
         assert connection.execute(text("SELECT :n + 1"), {"n": 2}).scalar_one() == 3
     row.ran("queries with parameters, through psycopg")
     row.extra(hook.conn)
@@ -102,7 +102,7 @@ def test_engine_of_the_redshift_hook(row: Row) -> None:
 def test_engine_of_the_postgres_hook(row: Row) -> None:
     hook = PostgresHook(postgres_conn_id="analytics")
     with hook.get_sqlalchemy_engine().connect() as connection:
-        row.who(connection.execute(text(WHO)).one())
+        row.user(connection.execute(text(QUERY)).one())
     row.ran("queries; the hook does not give `extra` to its engine")
     row.extra(hook.connection)
 
@@ -120,7 +120,7 @@ def test_sqlalchemy_redshift(row: Row) -> None:
     )
     engine = create_engine(url, connect_args={"sslmode": "verify-ca", **connection.extra_dejson})
     with engine.connect() as session:
-        row.who(session.execute(text(WHO)).one())
+        row.user(session.execute(text(QUERY)).one())
     row.ran("queries")
     row.extra(connection)
     with pytest.raises(DBAPIError, match="does not exist"):
@@ -130,8 +130,8 @@ def test_sqlalchemy_redshift(row: Row) -> None:
 
 def test_the_warehouse_sees_the_application_name_of_a_tag() -> None:
     for hook in (RedshiftSQLHook(redshift_conn_id="named"), PostgresHook(postgres_conn_id="named")):
-        assert list(hook.get_first(WHO)) == ["etl", "nightly"]
+        assert list(hook.get_first(QUERY)) == ["etl", "nightly"]
 
 
 def test_the_driver_that_mints_for_itself_sends_the_name_of_the_task() -> None:
-    assert RedshiftSQLHook(redshift_conn_id="by-connector").get_first(WHO)[1] == TASK_NAME
+    assert RedshiftSQLHook(redshift_conn_id="by-connector").get_first(QUERY)[1] == TASK_NAME

@@ -15,21 +15,21 @@ from airflow.providers.common.sql.sensors.sql import SqlSensor
 from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.exceptions import AirflowException
 
-from tests.e2e.clients.rows import WHO, Row, client
+from tests.e2e.clients.rows import QUERY, Row, client
 
 CONTEXT: Any = {}
 
 
 @pytest.mark.parametrize("conn_id", ["analytics", "as-postgres"])
 def test_sql_execute_query_operator_takes_either_connection_type(conn_id: str) -> None:
-    operator = SQLExecuteQueryOperator(task_id="ask", conn_id=conn_id, sql=WHO, do_xcom_push=True)
+    operator = SQLExecuteQueryOperator(task_id="query", conn_id=conn_id, sql=QUERY, do_xcom_push=True)
     assert [row[0] for row in operator.execute(CONTEXT)] == ["etl"]
 
 
 @client("`SQLExecuteQueryOperator`")
 def test_sql_execute_query_operator(row: Row) -> None:
-    ask = SQLExecuteQueryOperator(task_id="ask", conn_id="analytics", sql=WHO, do_xcom_push=True)
-    row.who(ask.execute(CONTEXT)[0])
+    query = SQLExecuteQueryOperator(task_id="query", conn_id="analytics", sql=QUERY, do_xcom_push=True)
+    row.user(query.execute(CONTEXT)[0])
     row.ran("a query")
     several = SQLExecuteQueryOperator(
         task_id="several",
