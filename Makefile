@@ -10,7 +10,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo "make demo         a real Airflow runs real DAGs against a laptop stand-in for AWS and Redshift (about two minutes)"
-	@echo "make test         the test suite; the unit tests alone: $(BIN)/python -m pytest tests/unit"
+	@echo "make test         the test suite; the unit tests alone: $(BIN)/python -m pytest tests/unit -m 'not airflow'"
 	@echo "make integration  a real Airflow in each topology, including tests that take minutes"
 	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" selects some"
 	@echo "make package      builds the wheel and the sdist, and tries the wheel in an environment of its own"

@@ -27,10 +27,10 @@ class SettingsError(RedshiftSecretsError):
         return f"Invalid backend_kwargs for redshift-secrets:\n{lines}"
 
 
+MAKE_A_KEY = "make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 NO_REDIS_KEY = (
-    "cache.redis_url needs a key, since nothing leaves a host unsealed: set cache.key, or [core] fernet_key of Airflow, to"
-    " the same value on every host. Make one with: python -c 'from cryptography.fernet import Fernet;"
-    " print(Fernet.generate_key().decode())'"
+    "cache.redis_url needs a key, since nothing leaves a host unsealed: set cache.key, or [core] fernet_key of Airflow, to the"
+    f" same value on every host; {MAKE_A_KEY}"
 )
 
 

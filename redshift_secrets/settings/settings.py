@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.model import Private
-from redshift_secrets.settings import botocore_config, db_user, redis_url, values
-from redshift_secrets.settings.redis_url import RedisAddress
+from redshift_secrets.settings import db_user, values
+
+if TYPE_CHECKING:
+    from redshift_secrets.settings.redis_url import RedisAddress
 
 _PREFIX = r"[\w+\-=._:/@][\w+\-=._:/@ ]{0,63}"
 
@@ -44,6 +46,19 @@ def _endpoint_url(raw: object) -> str:
     if not host or values.has_control_characters(url):
         raise ValueError("must be a URL that begins with http:// or https:// and a host")
     return url
+
+
+# Few sites set these two, so their modules are not loaded in every Airflow process.
+def _redis_url(raw: object) -> RedisAddress:
+    from redshift_secrets.settings import redis_url
+
+    return redis_url.parse(raw)
+
+
+def _config(raw: object) -> Mapping[str, Any]:
+    from redshift_secrets.settings import botocore_config
+
+    return botocore_config.parse(raw)
 
 
 def _required_tags(raw: object) -> dict[str, str]:
@@ -140,7 +155,7 @@ def _path(raw: object) -> str:
 _CACHE_KEYS: Mapping[str, Callable[[object], Any]] = {
     "host": values.boolean,
     "path": _path,
-    "redis_url": redis_url.parse,
+    "redis_url": _redis_url,
     "key": values.fernet_keys,
 }
 
@@ -287,7 +302,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "role_arn": values.role_arn,
     "external_id": _external_id,
     "endpoint_url": _endpoint_url,
-    "config": botocore_config.parse,
+    "config": _config,
     "connections_lookup_pattern": values.pattern,
     "required_tags": _required_tags,
     "allowed_accounts": values.listed(values.account),

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+from redshift_secrets.errors import MAKE_A_KEY
+
 T = TypeVar("T")
 
 AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
@@ -285,10 +287,7 @@ def fernet_keys(raw: object) -> tuple[str, ...]:
     except ValueError:
         good = False
     if not good:
-        raise ValueError(
-            "must be one or more Fernet keys separated by commas; make one with: python -c"
-            " 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
-        )
+        raise ValueError(f"must be one or more Fernet keys separated by commas; {MAKE_A_KEY}")
     return keys
 
 

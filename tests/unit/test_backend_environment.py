@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.airflow_parts import VERSION, from_airflow_3_0, from_airflow_3_2
 
+pytestmark = pytest.mark.airflow
+
 SHOW = """
 import json
 from airflow.configuration import get_custom_secret_backend

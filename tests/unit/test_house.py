@@ -10,7 +10,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 import redshift_secrets
+
+pytestmark = pytest.mark.airflow
 
 ROOT = Path(redshift_secrets.__file__).parent
 

@@ -29,6 +29,7 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def clean_maskers():
+    airflow_parts.reset_maskers()
     yield
     airflow_parts.reset_maskers()
 
