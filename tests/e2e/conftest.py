@@ -6,30 +6,24 @@ time passes only when a test says so.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
 
 from redshift_secrets.aws.client import AwsClient
-from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.settings import Settings
+from tests.e2e.patience import PATIENCE_SECONDS, be_patient
 from tests.support.fakes import Clock
 from tests.support.redis_servers import RedisServer
 
 MINT = "redshift:GetClusterCredentials"
 MINT_WITH_IAM = "redshift:GetClusterCredentialsWithIAM"
 LIST = "redshift:DescribeClusters"
-
-PATIENCE_SECONDS = 300
-"""Seconds that AWS and Redis have to answer, and that a lease is valid: only something that hangs takes as long."""
 
 REMOTE_ROLE = "arn:aws:iam::222222222222:role/airflow-remote"
 STRICT_ROLE = "arn:aws:iam::333333333333:role/airflow-strict"
@@ -164,38 +158,17 @@ def redis(redis_server: RedisServer) -> str:
 def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
     """Create brokers with their own caches: each is like a new process."""
 
-    def make(passwords: list[str] | None = None, **changes: Any) -> Broker:
+    def make(**changes: Any) -> Broker:
         settings = Settings.from_kwargs({**SETTINGS, **changes})
-        masked = passwords if passwords is not None else []
-        return Broker(
-            settings,
-            AwsClient(settings, clock=clock),
-            mask=lambda password, _expires_at: masked.append(password),
-            clock=clock,
-            rand=lambda: 0.0,
-        )
+        aws = AwsClient(settings, clock=clock)
+        return Broker(settings, aws, mask=lambda _password, _expires_at: None, clock=clock, rand=lambda: 0.0)
 
     return make
 
 
 @pytest.fixture(autouse=True)
-def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the backends of this process and of its children time to wait for Redis on a busy machine."""
-    create_stores = functools.partial(
-        wiring.create_stores, redis_patience_seconds=PATIENCE_SECONDS, redis_lease_seconds=PATIENCE_SECONDS
-    )
-    monkeypatch.setattr(wiring, "create_stores", create_stores)
-
-
-@pytest.fixture(autouse=True)
-def patience_with_sts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give STS as much time to name the caller as every other call of AWS has."""
-    create_client = Sessions._create_client
-
-    def create(self: Sessions, service: str, region: str, role_arn: str | None, _config: Config) -> Any:
-        return create_client(self, service, region, role_arn, self._config())
-
-    monkeypatch.setattr(Sessions, "_create_client", create)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch.setattr)
 
 
 @pytest.fixture(autouse=True)

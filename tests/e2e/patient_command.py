@@ -1,16 +1,10 @@
-"""`redshift-secrets` with more patience with Redis than the product has, for machines that are busy."""
+"""`redshift-secrets` with more patience than the product has, for machines that are busy."""
 
 from __future__ import annotations
 
-import functools
-
 from redshift_secrets.cli.app import main
-from redshift_secrets.lookup import wiring
-
-_SECONDS = 300
+from tests.e2e.patience import be_patient
 
 if __name__ == "__main__":
-    wiring.create_stores = functools.partial(
-        wiring.create_stores, redis_patience_seconds=_SECONDS, redis_lease_seconds=_SECONDS
-    )
+    be_patient()
     main()

@@ -15,7 +15,8 @@ from typing import Any
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow.connection import server_connection_class
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.conftest import MINT, PATIENCE_SECONDS
+from tests.e2e.conftest import MINT
+from tests.e2e.patience import PATIENCE_SECONDS
 from tests.support.helpers import forget_memory
 from tests.support.redis_servers import KEY
 

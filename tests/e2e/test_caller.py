@@ -11,7 +11,7 @@ import pytest
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.conftest import PATIENCE_SECONDS
+from tests.e2e.patience import PATIENCE_SECONDS
 from tests.e2e.processes import Process, access_key, all_at_once, fleet, host
 from tests.support.helpers import forget_memory
 

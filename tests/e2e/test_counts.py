@@ -9,7 +9,8 @@ from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.settings import Settings
-from tests.e2e.conftest import LIST, MINT, PATIENCE_SECONDS, MakeBroker
+from tests.e2e.conftest import LIST, MINT, MakeBroker
+from tests.e2e.patience import PATIENCE_SECONDS
 from tests.support.fakes import Clock
 from tests.support.helpers import Crowd, all_refreshes_done
 

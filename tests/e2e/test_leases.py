@@ -18,7 +18,8 @@ from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.caller import cache_key, settings_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient
 from redshift_secrets.settings import Settings
-from tests.e2e.conftest import LIST, MINT, PATIENCE_SECONDS
+from tests.e2e.conftest import LIST, MINT
+from tests.e2e.patience import PATIENCE_SECONDS
 from tests.e2e.processes import BOUND, Process, all_at_once, fleet, wait_for_mint, with_log
 from tests.support.helpers import all_refreshes_done
 from tests.support.redis_servers import KEY
@@ -63,6 +64,7 @@ def test_halfway_through_its_validity_one_process_of_the_fleet_refreshes_and_non
     (old,) = {password(new_broker(cache)) for cache in hosts}
     stand_in.aws.calls.clear()
     stand_in.aws.faults.add(operation=MINT, kind="black_hole", times=1)
+    all_processes = multiprocessing.Barrier(2 * len(hosts), timeout=BOUND)
     processes_and_test = multiprocessing.Barrier(2 * len(hosts) + 1, timeout=BOUND)
 
     def task(cache: dict[str, Any]) -> Any:
@@ -70,12 +72,11 @@ def test_halfway_through_its_validity_one_process_of_the_fleet_refreshes_and_non
         broker = new_broker(cache, clock=lambda: time.time() + passed)
         first = password(broker)
         processes_and_test.wait()
-        all_refreshes_done()
-        processes_and_test.wait()
-        for _ in range(2):  # from the fleet to the host, and from there into memory
+        for _ in range(3):  # from AWS to the fleet, from there to the other hosts, and into the memory of each process
+            all_refreshes_done()
+            all_processes.wait()
             passed += 1.1  # a process that found a refresh in progress does not look again for a second
             last = password(broker)
-            all_refreshes_done()
         return first, last
 
     processes = [Process(lambda cache=cache: task(cache)) for cache in hosts * 2]
@@ -84,7 +85,6 @@ def test_halfway_through_its_validity_one_process_of_the_fleet_refreshes_and_non
     processes_and_test.wait()  # all have an answer
     wait_for_mint(stand_in)
     stand_in.aws.faults.clear()  # only now AWS mints
-    processes_and_test.wait()
     outcomes = [process.outcome() for process in processes]
     assert {first for first, _ in outcomes} == {old}
     (new,) = {last for _, last in outcomes}

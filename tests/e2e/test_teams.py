@@ -8,7 +8,8 @@ import pytest
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.conftest import MINT, PATIENCE_SECONDS
+from tests.e2e.conftest import MINT
+from tests.e2e.patience import PATIENCE_SECONDS
 from tests.e2e.processes import fleet
 from tests.support.helpers import forget_memory
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
