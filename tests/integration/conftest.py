@@ -1,4 +1,4 @@
-"""The warehouses of the integration tests, and one stand-in for each module."""
+"""The warehouses of the integration tests, and a stand-in for each module."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ WAREHOUSES = {
 
 
 @pytest.fixture(scope="module")
-def stand_in() -> Iterator[StandIn]:
-    with StandIn(config.parse(WAREHOUSES)) as running:
+def stand_in(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+    """The stand-in with the warehouses of the test module, or with those above."""
+    with StandIn(config.parse(getattr(request.module, "WAREHOUSES", WAREHOUSES))) as running:
         yield running

@@ -1,18 +1,17 @@
-"""A real Airflow in front of the stand-in, whose metadata database is a real PostgreSQL; who has which AWS rights.
+"""A real Airflow in front of the stand-in, with a real PostgreSQL as its metadata database, and AWS rights for its processes.
 
     with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in) as airflow:
-        airflow.start("api-server", changes={**resolves(), **rights_of(stand_in, "server")})
+        airflow.start("api-server", changes={**backend_environment(), **aws_rights(stand_in, "server")})
         airflow.start("scheduler", "dag-processor")
         run_id = airflow.trigger("some_dag")
         assert airflow.wait_for_run("some_dag", run_id) == "success"
 
-What is started without `resolves` does not know us, and without `rights_of` it has no AWS credentials at all.
+A process without `backend_environment` does not have this backend, and one without `aws_rights` has no AWS credentials.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,29 +23,25 @@ import pytest
 from redshift_secrets.local.config import DEFAULT_ACCOUNT, Database
 from redshift_secrets.local.postgres import PostgresServer
 from redshift_secrets.local.stand_in import StandIn
-from tests.support.airflow_site import AirflowSite, airflow_version
+from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"
 MINT = "redshift:GetClusterCredentials"
 MINT_WITH_IAM = "redshift:GetClusterCredentialsWithIAM"
+LIST = "redshift:DescribeClusters"
+
+PATIENCE_SECONDS = 900.0
+"""How long a test waits for Airflow before it fails."""
 
 from_airflow_3 = pytest.mark.skipif(airflow_version() < (3, 0), reason="Airflow 2 has no Execution API")
 
 
-def resolves(**settings: Any) -> dict[str, str]:
-    """Return the environment of a process in which we are the secrets backend, with these settings."""
-    return {
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"regions": ["eu-west-1"], **settings}),
-    }
-
-
 WORKERS_ASK_THE_SERVER = {"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.ServerSideBackend"}
-"""What a configuration for all processes has besides us where only servers have AWS rights; see docs/deploy.md."""
+"""The rest of the configuration where only servers have AWS rights; see docs/deploy.md."""
 
 
-def rights_of(stand_in: StandIn, role: str) -> dict[str, str]:
+def aws_rights(stand_in: StandIn, role: str) -> dict[str, str]:
     """Return the environment of a process that calls AWS as this role, `IAMR:<role>` in a database with `auth = iam`."""
     arn = f"arn:aws:sts::{DEFAULT_ACCOUNT}:assumed-role/{role}/airflow"
     key_id, secret, token = stand_in.aws.add_access_key(arn)
@@ -56,28 +51,45 @@ def rights_of(stand_in: StandIn, role: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def airflow_site(stand_in: StandIn, dags: Path = DAGS, /, **environment: str) -> Iterator[AirflowSite]:
-    """Make an Airflow of which nothing runs yet. None of its processes has AWS credentials or us, unless `environment`
-    or `start` says so."""
+    """Set up an Airflow, of which nothing runs yet. Its processes have neither AWS credentials nor this backend, unless
+    `environment` or `start` gives them."""
     shared = {name: value for name, value in stand_in.environment().items() if "_KEY" not in name}
-    shared["PYTHONPATH"] = str(ROOT)  # for the triggerer, which does not look into the folder of DAGs
+    shared["PYTHONPATH"] = str(ROOT)  # for the triggerer, which does not read the folder of DAGs
     with tempfile.TemporaryDirectory(prefix="redshift-secrets-metadata-") as folder:
         server = PostgresServer("the metadata database", Database("airflow"), "airflow", Path(folder))
         try:
             server.start()
             assert server.socket is not None
             url = f"postgresql+psycopg2://airflow@/airflow?host={server.socket.parent}"
-            with AirflowSite(dags, {**shared, **environment}, database_url=url) as airflow:
+            with AirflowSite(
+                dags, {**shared, **environment}, database_url=url, patience_seconds=PATIENCE_SECONDS
+            ) as airflow:
                 yield airflow
         finally:
             server.stop()
 
 
 def forget(airflow: AirflowSite) -> None:
-    """Take away what is kept on the site's host, as if it had just been started."""
+    """Remove the host store, as if the host had just been started."""
     shutil.rmtree(airflow.home / "run" / "redshift-secrets", ignore_errors=True)
 
 
 def run(airflow: AirflowSite, dag_id: str, **conf: Any) -> tuple[str, str]:
-    """Run a DAG to its end; return the run_id and the state it ended in."""
+    """Run a DAG to its end; return the run_id and the final state."""
     run_id = airflow.trigger(dag_id, conf)
     return run_id, airflow.wait_for_run(dag_id, run_id)
+
+
+def check_every_kind_of_lookup(airflow: AirflowSite, stand_in: StandIn, role: str) -> list[str]:
+    """Run the DAG `lookups`, whose connections a process with the AWS rights of `role` resolves; return the tasks' logs."""
+    stand_in.aws.calls.clear()
+    run_id, state = run(airflow, "lookups")
+    assert state == "success", airflow.last_lines()
+    results = airflow.results("lookups", run_id)
+    assert results[TaskKey("hook")] == "etl"
+    assert results[TaskKey("by_iam")] == f"IAMR:{role}"
+    assert results[TaskKey("template")] == "IAM:etl dwh redshift localhost"
+    calls = stand_in.aws.calls.by_operation()
+    assert (calls[MINT], calls[MINT_WITH_IAM]) == (1, 1)
+    assert (calls[LIST], calls["resourcegroupstaggingapi:GetResources"]) == (1, 1)
+    return [airflow.log("lookups", run_id, task.task_id) for task in results]

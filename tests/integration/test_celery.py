@@ -1,4 +1,4 @@
-"""Celery workers behind a real Redis: one with AWS rights, which asks AWS itself, and two without, which ask the server."""
+"""Celery workers behind a real Redis: one with AWS rights, which calls AWS itself, and two without, which ask the API server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import MINT_WITH_IAM, airflow_site, from_airflow_3, resolves, rights_of, run
+from tests.integration.site import MINT_WITH_IAM, airflow_site, aws_rights, from_airflow_3, run
+from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import AirflowSite, TaskKey
 from tests.support.redis_servers import RedisServer, free_port
+
+pytestmark = pytest.mark.airflow
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +25,10 @@ def airflow(stand_in: StandIn) -> Iterator[AirflowSite]:
         database = site.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         site.environment["AIRFLOW__CELERY__RESULT_BACKEND"] = f"db+{database}"
         site.start("scheduler", "dag-processor")
-        site.start("api-server", changes={**resolves(), **rights_of(stand_in, "server")})
+        site.start("api-server", changes={**backend_environment(), **aws_rights(stand_in, "server")})
         worker(site, "without_rights", {})
-        worker(site, "with_us_and_no_rights", resolves())
-        worker(site, "with_rights", {**resolves(), **rights_of(stand_in, "worker")})
+        worker(site, "with_backend_and_no_rights", backend_environment())
+        worker(site, "with_rights", {**backend_environment(), **aws_rights(stand_in, "worker")})
         site.wait_until_ready()
         yield site
 
@@ -40,10 +43,10 @@ def worker(site: AirflowSite, queue: str, changes: dict[str, str]) -> None:
     [
         ("with_rights", "worker"),
         pytest.param("without_rights", "server", marks=from_airflow_3),
-        pytest.param("with_us_and_no_rights", "server", marks=from_airflow_3),
+        pytest.param("with_backend_and_no_rights", "server", marks=from_airflow_3),
     ],
 )
-def test_a_worker_asks_aws_where_it_has_the_rights_and_the_api_server_where_not(
+def test_a_worker_with_rights_calls_aws_and_one_without_asks_the_api_server(
     airflow: AirflowSite, stand_in: StandIn, queue: str, role: str
 ) -> None:
     stand_in.aws.calls.clear()
@@ -52,4 +55,4 @@ def test_a_worker_asks_aws_where_it_has_the_rights_and_the_api_server_where_not(
     user = f"IAMR:{role}"
     assert airflow.results(f"queued_{queue}", run_id) == {TaskKey("first"): user, TaskKey("second"): user}
     minted = stand_in.aws.calls.by_operation().get(MINT_WITH_IAM, 0)
-    assert minted <= 1  # the API server has what it minted for the other queue
+    assert minted <= 1  # the API server keeps what it minted for the other queue

@@ -1,6 +1,6 @@
-"""What the log of a task says when its connection is refused, and what is never used instead.
+"""The log of a task whose connection is refused, and what is never used instead.
 
-In the metadata database each of the connections has a row with an old password, whose host is a listener of the test's.
+The metadata database has a row with an old password for each of the connections; its host is a listener of the test.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import pytest
 
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, from_airflow_3, resolves, rights_of, run
-from tests.integration.ways_to_fail import SETTINGS, WAREHOUSES, WAYS, break_it, normalised, without_identity
+from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, aws_rights, from_airflow_3, run
+from tests.integration.ways_to_fail import SETTINGS, WAREHOUSES, WAYS, add_faults, normalized, without_identity
+from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import AirflowSite
 from tests.support.tables import Table
+
+pytestmark = pytest.mark.airflow
 
 TABLE = Table("errors.md", "refusals", ("what is wrong", "what the task's log says"))
 STALE = "stale-password"
@@ -29,14 +32,14 @@ _SENTENCE = re.compile(r"(?:AirflowSecretsBackendAccessDenied|CannotServeError):
 
 
 class Log(NamedTuple):
-    """The log of a task: as a whole, and the refusal that it failed with, `None` where it did not."""
+    """The whole log of a task, and the refusal that it failed with; `None` if it failed with something else."""
 
     text: str
     sentence: str | None
 
 
 class OldHost(socketserver.TCPServer):
-    """Where the old passwords lead; hangs up on everyone, and counts them."""
+    """The host of the old passwords; closes and counts every connection."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
@@ -48,8 +51,7 @@ class OldHost(socketserver.TCPServer):
 
 
 class Site:
-    """An Airflow whose metadata database has an old password for each connection, all on one host; whoever follows
-    them can be seen."""
+    """An Airflow whose metadata database has an old password for each connection, all on one host that counts its use."""
 
     def __init__(self, airflow: AirflowSite, stand_in: StandIn, old_host: OldHost) -> None:
         self.airflow = airflow
@@ -62,12 +64,12 @@ class Site:
         airflow.airflow("connections", "import", str(file))
 
     def rights(self, dag_id: str) -> dict[str, str]:
-        """The environment of a process that resolves for this DAG."""
-        rights = {} if dag_id == "nobody" else rights_of(self._stand_in, "airflow")
-        return {**resolves(**SETTINGS[dag_id]), **rights}
+        """Return the environment of a process that resolves for this DAG."""
+        rights = {} if dag_id == "nobody" else aws_rights(self._stand_in, "airflow")
+        return {**backend_environment(**SETTINGS[dag_id]), **rights}
 
     def delete_after_listing(self, rights: dict[str, str]) -> None:
-        """Have everything listed on this host, and delete a cluster then."""
+        """List everything on this host, then delete a cluster."""
         done = self.airflow.completed("airflow", "connections", "get", "dw-paused", changes=rights)
         assert "cluster paused (account 123456789012, eu-west-1) is paused" in done.stdout + done.stderr
         redshift = boto3.client(
@@ -80,19 +82,19 @@ class Site:
         )
         redshift.delete_cluster(ClusterIdentifier="gone", SkipFinalClusterSnapshot=True)
 
-    def logs_of(self, dag_id: str) -> dict[str, Log]:
-        """Run a DAG, which has to fail; return the log of each of its tasks by conn_id."""
+    def failed_logs(self, dag_id: str) -> dict[str, Log]:
+        """Run a DAG, which must fail; return the log of each of its tasks by conn_id."""
         run_id, state = run(self.airflow, dag_id)
         assert state == "failed"
         found = {}
         for task_id, _ in self.airflow.states(dag_id, run_id):
             text = self.airflow.log(dag_id, run_id, task_id)
             sentence = _SENTENCE.search(text)
-            found[f"dw-{task_id}"] = Log(text, None if sentence is None else normalised(sentence[1]))
+            found[f"dw-{task_id}"] = Log(text, None if sentence is None else normalized(sentence[1]))
         return found
 
     def every_log(self, resolver: str) -> dict[str, Log]:
-        """Run every DAG, with the process that has us and the AWS rights made anew for each."""
+        """Run every DAG, each with a new process that has this backend and the AWS rights."""
         logs: dict[str, Log] = {}
         for dag_id in SETTINGS:
             rights = self.rights(dag_id)
@@ -100,7 +102,7 @@ class Site:
                 self.delete_after_listing(rights)
             self.airflow.start(resolver, changes=rights)
             self.airflow.wait_until_ready()
-            logs |= self.logs_of(dag_id)
+            logs |= self.failed_logs(dag_id)
             self.airflow.stop(resolver)
         return logs
 
@@ -110,7 +112,7 @@ def site() -> Iterator[Site]:
     with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in) as airflow, OldHost() as old_host:
         thread = threading.Thread(target=old_host.serve_forever, daemon=True)
         thread.start()
-        break_it(stand_in.aws)
+        add_faults(stand_in.aws)
         try:
             yield Site(airflow, stand_in, old_host)
         finally:
@@ -130,7 +132,7 @@ def by_worker() -> dict[str, Log]:
 
 @pytest.fixture(scope="module")
 def by_server() -> dict[str, Log]:
-    """The logs where the API server resolves, and the workers ask it through our backend."""
+    """The logs where the API server resolves, and workers ask it through `ServerSideBackend`."""
     with site() as refusing:
         refusing.airflow.start("scheduler", "dag-processor", changes=WORKERS_ASK_THE_SERVER)
         logs = refusing.every_log("api-server")
@@ -139,31 +141,31 @@ def by_server() -> dict[str, Log]:
 
 
 def missing(logs: dict[str, Log]) -> dict[str, str]:
-    """Whole logs in which the refusal is not what the task failed with."""
+    """Return the whole logs of tasks that did not fail with the refusal."""
     return {way.conn_id: logs[way.conn_id].text for way in WAYS if logs[way.conn_id].sentence is None}
 
 
 @pytest.mark.heavy
-def test_a_worker_that_resolves_tells_why_it_refuses(by_worker: dict[str, Log]) -> None:
+def test_a_worker_that_resolves_logs_the_reason(by_worker: dict[str, Log]) -> None:
     assert missing(by_worker) == {}
 
 
 @pytest.mark.heavy
 @from_airflow_3
-def test_a_worker_that_asks_the_server_tells_why_the_server_refuses(by_server: dict[str, Log]) -> None:
+def test_a_worker_that_asks_the_server_logs_the_reason(by_server: dict[str, Log]) -> None:
     assert missing(by_server) == {}
 
 
 @from_airflow_3
-def test_a_worker_without_us_is_told_at_once_that_it_was_denied() -> None:
+def test_a_worker_without_this_backend_fails_at_once_and_the_server_logs_the_reason() -> None:
     with site() as refusing:
         refusing.airflow.start("scheduler", "dag-processor")
         refusing.airflow.start("api-server", changes=refusing.rights("refused"))
         refusing.airflow.wait_until_ready()
-        log = refusing.logs_of("one")["dw-paused"]
+        log = refusing.failed_logs("one")["dw-paused"]
         assert refusing.old_host.connections == 0
-        told_by_server = (refusing.airflow.home / "api-server.log").read_text()
-        assert "cluster paused (account 123456789012, eu-west-1) is paused" in told_by_server
+        server_log = (refusing.airflow.home / "api-server.log").read_text()
+        assert "cluster paused (account 123456789012, eu-west-1) is paused" in server_log
     if refusing.airflow.version >= (3, 2):
         assert "Access denied for connection 'dw-paused' by Execution API" in log.text
         assert "isn't defined" not in log.text
@@ -171,7 +173,7 @@ def test_a_worker_without_us_is_told_at_once_that_it_was_denied() -> None:
 
 @pytest.mark.heavy
 @from_airflow_3
-def test_the_page_says_what_was_found(
+def test_the_page_has_what_was_logged(
     by_worker: dict[str, Log], by_server: dict[str, Log], request: pytest.FixtureRequest
 ) -> None:
     for way in WAYS:
@@ -180,5 +182,5 @@ def test_the_page_says_what_was_found(
         if request.config.getoption("--write-tables"):
             TABLE.found((way.title, worker))
         else:
-            assert TABLE.shown().get(way.title) == (way.title, worker), "docs/errors.md says something else: make docs"
+            assert TABLE.shown().get(way.title) == (way.title, worker), "docs/errors.md differs: run `make docs`"
     assert request.config.getoption("--write-tables") or len(TABLE.shown()) == len(WAYS)

@@ -1,37 +1,25 @@
-"""A hook that is kept for two hours, in each Airflow. Of the sides and clients: `tests/e2e/test_long_tasks.py`."""
+"""A hook that is kept for hours, in each Airflow. For both sides and more clients see `tests/e2e/test_long_tasks.py`."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
-import airflow
 import pytest
 from airflow import configuration
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
-from packaging.version import Version
 from sqlalchemy import text
 
-from redshift_secrets import backend, renewing
+from redshift_secrets import renewing
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
+from tests.integration.conftest import WAREHOUSES
+from tests.support.airflow_parts import VERSION, as_in_a_new_process, backend_environment, backends_with_clock
 from tests.support.fakes import Clock
 
-RENEWS_BY_ITSELF = Version(airflow.__version__) >= Version("3.2")
-ASK = "SELECT current_user"
-WAREHOUSES = {
-    "clusters": [
-        {
-            "identifier": "prod",
-            "database": {"name": "dwh", "users": ["etl"]},
-            "tags": {"airflow:conn-id": "analytics", "airflow:db-user": "etl"},
-        }
-    ]
-}
+RENEWS_BY_ITSELF = VERSION >= (3, 2)
+QUERY = "SELECT current_user"
 
 
 @pytest.fixture(scope="module")
@@ -47,53 +35,40 @@ def running(clock: Clock) -> Iterator[StandIn]:
 
 @pytest.fixture(autouse=True)
 def worker(running: StandIn, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that resolves itself, whose time is the stand-in's."""
-    settings = {
-        **running.environment(),
-        "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
-        "AIRFLOW__SECRETS__BACKEND_KWARGS": '{"regions": ["eu-west-1"]}',
-    }
-    for name, value in settings.items():
+    """A process that resolves connections itself, with the clock of the stand-in."""
+    for name, value in {**running.environment(), **backend_environment()}.items():
         monkeypatch.setenv(name, value)
-    for part in (LazyAwsClient, create_broker, create_stores):
-        ticking: Any = functools.partial(part, clock=clock)
-        monkeypatch.setattr(backend, part.__name__, ticking)
-    # RedshiftSQLHook tries five times with growing pauses, and time in these tests does not pass by itself.
+    # RedshiftSQLHook retries five times with growing pauses.
     monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda _seconds: None)  # type: ignore[attr-defined]
-    forget_backends()
+    as_in_a_new_process()
     monkeypatch.setattr(configuration, "secrets_backend_list", configuration.initialize_secrets_backends())
-    yield
-    forget_backends()
-
-
-def forget_backends() -> None:
-    """Airflow 3.3 and newer keep the backends of tasks."""
-    if Version(airflow.__version__) >= Version("3.3"):
-        importlib.import_module("airflow.sdk.configuration").clear_secrets_backends_cache()
+    with backends_with_clock(clock):
+        yield
+    as_in_a_new_process()
 
 
 hooks = pytest.mark.parametrize("make", [lambda: RedshiftSQLHook("analytics"), lambda: PostgresHook("analytics")])
 
 
 @hooks
-def test_a_hook_as_it_is_stays_alive_where_the_readme_says_so(make: Any, clock: Clock) -> None:
+def test_any_hook_renews_itself_where_the_readme_says_so(make: Any, clock: Clock) -> None:
     hook = make()
-    assert hook.get_first(ASK)[0] == "etl"
+    assert hook.get_first(QUERY)[0] == "etl"
     clock.pass_(61 * 60)
     if RENEWS_BY_ITSELF:
-        assert hook.get_first(ASK)[0] == "etl"
+        assert hook.get_first(QUERY)[0] == "etl"
     else:
         with pytest.raises(Exception, match="password authentication failed"):
-            hook.get_first(ASK)
+            hook.get_first(QUERY)
 
 
 @hooks
-def test_a_renewing_hook_and_its_engine_stay_alive_everywhere(make: Any, clock: Clock) -> None:
+def test_a_renewing_hook_and_its_engine_work_in_every_version(make: Any, clock: Clock) -> None:
     hook = renewing(make())
     engine = hook.get_sqlalchemy_engine()
     for _ in range(3):
-        assert hook.get_first(ASK)[0] == "etl"
+        assert hook.get_first(QUERY)[0] == "etl"
         engine.dispose()
         with engine.connect() as connection:
-            assert connection.execute(text(ASK)).fetchone()[0] == "etl"
+            assert connection.execute(text(QUERY)).fetchone()[0] == "etl"
         clock.pass_(61 * 60)

@@ -1,4 +1,4 @@
-"""Two teams of one Airflow, whose tasks ask the API server; it knows of which team a task is.
+"""Two teams of one Airflow, whose tasks ask the API server, which knows the team of a task.
 
 https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/multi-team.html
 """
@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import airflow_site, resolves, rights_of, run
+from tests.integration.site import airflow_site, aws_rights, run
+from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
-pytestmark = pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2")
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2"),
+]
 
 TEAMS = Path(__file__).parent / "teams"
 WAREHOUSES = {
@@ -35,7 +38,7 @@ WAREHOUSES = {
 }
 
 
-def bundle_of(team: str) -> dict[str, object]:
+def bundle(team: str) -> dict[str, object]:
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     return {"name": team, "classpath": local, "kwargs": {"path": str(TEAMS / team)}, "team_name": team}
 
@@ -43,20 +46,20 @@ def bundle_of(team: str) -> dict[str, object]:
 @pytest.fixture(
     scope="module",
     params=[
-        "a worker without us",
+        "a worker without this backend",
         pytest.param("a worker that resolves too", marks=pytest.mark.heavy),
     ],
 )
-def airflow(request: pytest.FixtureRequest) -> Iterator[AirflowSite]:
-    bundles = json.dumps([bundle_of(TEAM), bundle_of("marketing")])
+def airflow(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[AirflowSite]:
+    bundles = json.dumps([bundle(TEAM), bundle("marketing")])
     environment = {
         "AIRFLOW__CORE__MULTI_TEAM": "True",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundles,
     }
-    with StandIn(config.parse(WAREHOUSES)) as stand_in, airflow_site(stand_in, **environment) as site:
+    with airflow_site(stand_in, **environment) as site:
         for team in (TEAM, "marketing"):
             site.airflow("teams", "create", team)
-        resolver = {**resolves(), **rights_of(stand_in, "airflow")}
+        resolver = {**backend_environment(), **aws_rights(stand_in, "airflow")}
         site.start("api-server", changes=resolver)
         site.start("dag-processor")
         site.start("scheduler", changes=resolver if "resolves" in request.param else {})
@@ -64,18 +67,18 @@ def airflow(request: pytest.FixtureRequest) -> Iterator[AirflowSite]:
         yield site
 
 
-def asked(airflow: AirflowSite, team: str) -> dict[str, str | None]:
-    """What a task of the team gets for each spelling: who it would log in as, or the kind of error."""
-    # PostgreSQL keeps no NUL, not even in what a run is started with.
+def found_by(airflow: AirflowSite, team: str) -> dict[str, str | None]:
+    """Return what a task of the team gets for each spelling: the user it would log in as, or the kind of error."""
+    # PostgreSQL stores no NUL, not even in the conf of a run.
     conn_ids = [each for each in SPELLINGS if "\x00" not in each]
-    run_id, state = run(airflow, f"of_{team}", conn_ids=[*conn_ids, "shared"])
+    run_id, state = run(airflow, f"lookups_of_{team}", conn_ids=[*conn_ids, "shared"])
     assert state == "success", airflow.last_lines()
-    found: dict[str, str | None] = airflow.results(f"of_{team}", run_id)[TaskKey("ask")]
+    found: dict[str, str | None] = airflow.results(f"lookups_of_{team}", run_id)[TaskKey("look_up")]
     return found
 
 
-def test_a_teams_connection_is_for_its_tasks_alone_however_it_is_spelt(airflow: AirflowSite) -> None:
-    theirs, others = asked(airflow, TEAM), asked(airflow, "marketing")
-    assert (theirs[CONN_ID], theirs["shared"]) == ("IAM:etl", "IAM:etl")
+def test_only_tasks_of_the_team_get_its_connection_however_it_is_spelled(airflow: AirflowSite) -> None:
+    own, others = found_by(airflow, TEAM), found_by(airflow, "marketing")
+    assert (own[CONN_ID], own["shared"]) == ("IAM:etl", "IAM:etl")
     assert {conn_id for conn_id, login in others.items() if login == "IAM:etl"} == {"shared"}
     assert {login for conn_id, login in others.items() if conn_id != "shared"} == {"AirflowNotFoundException"}

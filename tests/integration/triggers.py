@@ -1,4 +1,4 @@
-"""A trigger that looks a connection up as triggers do, in a module that the triggerer can import."""
+"""A trigger that looks up a connection, in a module that the triggerer can import."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from redshift_secrets import RedshiftSecretsBackend
 
 _AT_LEAST_SECONDS = 2.0
 
-ASKED_IN_THE_LOOP: list[bool] = []
-"""For each lookup that `NotingBackend` was asked for in this process, whether it ran in the main thread, the loop's."""
+LOOKED_UP_IN_THE_LOOP: list[bool] = []
+"""For each lookup of `RecordingBackend` in this process, whether it ran in the main thread, which is the event loop's."""
 
 
-class NotingBackend(RedshiftSecretsBackend):
-    """Our backend, which notes where it is asked."""
+class RecordingBackend(RedshiftSecretsBackend):
+    """This package's backend, which records where lookups run."""
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
-        ASKED_IN_THE_LOOP.append(threading.current_thread() is threading.main_thread())
+        LOOKED_UP_IN_THE_LOOP.append(threading.current_thread() is threading.main_thread())
         return super().get_connection(conn_id, team_name)
 
 
 class LookUp(BaseTrigger):
-    """Looks `conn_id` up `times` times and says who it would log in as, where we were asked, and how often the event
-    loop came round during the first lookup."""
+    """Looks up `conn_id` `times` times; returns the logins, where the lookups ran, and how often the event loop turned during
+    the first one."""
 
     def __init__(self, conn_id: str, times: int) -> None:
         super().__init__()
@@ -40,19 +40,19 @@ class LookUp(BaseTrigger):
         return "tests.integration.triggers.LookUp", {"conn_id": self.conn_id, "times": self.times}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        ASKED_IN_THE_LOOP.clear()
+        LOOKED_UP_IN_THE_LOOP.clear()
         first = asyncio.create_task(_connection(self.conn_id))
         rounds = 0
         while not first.done():
             rounds += 1
             await asyncio.sleep(0.01)
         logins = [first.result().login, *[(await _connection(self.conn_id)).login for _ in range(1, self.times)]]
-        # Up to Airflow 3.2 a task fails whose trigger fires before the executor has heard that the task has deferred itself.
+        # Up to Airflow 3.2, a task fails if its trigger fires before the executor knows that the task has deferred itself.
         await asyncio.sleep(_AT_LEAST_SECONDS)
-        yield TriggerEvent({"logins": logins, "in_the_loop": list(ASKED_IN_THE_LOOP), "rounds": rounds})
+        yield TriggerEvent({"logins": logins, "in_the_loop": list(LOOKED_UP_IN_THE_LOOP), "rounds": rounds})
 
 
 async def _connection(conn_id: str) -> Any:
     if hasattr(BaseHook, "aget_connection"):
         return await BaseHook.aget_connection(conn_id)
-    return await sync_to_async(BaseHook.get_connection)(conn_id)  # as hooks do in older Airflows
+    return await sync_to_async(BaseHook.get_connection)(conn_id)  # as the hooks of older versions do

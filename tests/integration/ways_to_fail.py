@@ -1,4 +1,4 @@
-"""Every way in which a connection of ours cannot be served: the warehouses for it, and what is done to AWS."""
+"""Every way in which a managed connection cannot be served: its warehouse, and the fault of AWS."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NO_ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/nobody-may-assume-it"
 
 
 class Way(NamedTuple):
-    """One way to fail. `conn_id` is the connection that fails so, `dag_id` the DAG with the task that asks for it."""
+    """One way to fail. `conn_id` is the connection that fails like this, `dag_id` the DAG whose task looks it up."""
 
     conn_id: str
     title: str
     dag_id: str = "refused"
 
 
-# Each has a region of its own where that is what a fault is for.
+# A fault is for a region, so each of these has its own.
 FAULTY_REGIONS = {
     "dw-denied": ("us-east-1", MINT, "access_denied"),
     "dw-throttled": ("us-east-2", MINT, "throttle"),
@@ -52,7 +52,7 @@ WAYS = (
     Way("dw-no-role", "the role cannot be assumed", "no_role"),
 )
 
-# The first settings serve the DAG `refused`; for each of the others all that is asked fails, so it is asked alone.
+# With the settings of the other DAGs every call of AWS fails, so each of them has one task.
 SETTINGS: dict[str, dict[str, Any]] = {
     "refused": {
         "regions": ["eu-west-1", *(where for where, operation, _ in FAULTY_REGIONS.values() if operation == MINT)]
@@ -61,6 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nobody": {"regions": ["eu-west-1"]},
     "no_role": {"regions": ["eu-west-1"], "role_arn": NO_ROLE},
 }
+# 20 s: a task stops asking its API server, with all its retries, before a minute is over.
 for _settings in SETTINGS.values():
     _settings.update(db_user="etl", connections_lookup_pattern="^dw-", aws_timeout_seconds=20)
 
@@ -85,18 +86,18 @@ WAREHOUSES = {
 }
 
 
-def break_it(aws: SimulatedAws) -> None:
+def add_faults(aws: SimulatedAws) -> None:
     """Switch on every fault."""
     for region, operation, kind in FAULTY_REGIONS.values():
         aws.faults.add(operation, kind, region=region)
 
 
 def without_identity(sentence: str) -> str:
-    """Return a sentence without whom AWS was asked as: a server may know that by name from an earlier call."""
+    """Return a sentence without the caller, whose name a server may know from an earlier call."""
     return re.sub(r" as (arn:\S+|the default AWS identity of this process) failed", " as <identity> failed", sentence)
 
 
-def normalised(sentence: str) -> str:
-    """Return a sentence without what differs from run to run."""
+def normalized(sentence: str) -> str:
+    """Return a sentence without the parts that differ from run to run."""
     sentence = re.sub(r"\d{8}T\d{6}Z", "[time]", sentence)
     return re.sub(r"http://127\.0\.0\.1:\d+\S*?(?=[.,]? |\.?$)", "[AWS]", sentence)

@@ -11,7 +11,7 @@ from tests.integration.triggers import LookUp
 
 
 class Defers(BaseOperator):
-    """Returns what the trigger found out."""
+    """Returns what the trigger returned."""
 
     def __init__(self, conn_id: str, times: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""As many tasks as the run is told, mapped, each of which logs in."""
+"""Mapped tasks, as many as the conf of the run says; each one logs in."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.common.compat.sdk import DAG, task
 
-for name in ("with_rights", "without_rights", "with_us_and_no_rights"):
+for name in ("with_rights", "without_rights", "with_backend_and_no_rights"):
     with DAG(f"queued_{name}", schedule=None, start_date=datetime(2026, 1, 1), catchup=False):
 
         @task(queue=name)

@@ -1,4 +1,4 @@
-"""One task for each way in which a connection cannot be served; each would do its work if it got one."""
+"""One task for each way in which a connection cannot be served; with a connection, each would succeed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def one_row(conn_id: str) -> str:
     return str(RedshiftSQLHook(redshift_conn_id=conn_id).get_first("SELECT 1"))
 
 
-def make(dag_id: str, names: list[str]) -> None:
+def add_dag(dag_id: str, names: list[str]) -> None:
     @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
     def refusals() -> None:
         for name in names:
@@ -30,4 +30,4 @@ def make(dag_id: str, names: list[str]) -> None:
 
 
 for each, tasks in TASKS.items():
-    make(each, tasks.split())
+    add_dag(each, tasks.split())

@@ -1,4 +1,4 @@
-"""A file that reads a connection each time it is parsed, as one should not and many do."""
+"""A file that reads a connection whenever it is parsed, which is bad practice and common."""
 
 from __future__ import annotations
 
