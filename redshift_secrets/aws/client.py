@@ -66,7 +66,7 @@ class AwsClient:
         )
 
     def mint(self, request: MintRequest) -> Credential:
-        """Return a new credential."""
+        """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`."""
         action, mint = minting.WAYS[request.auth, request.kind]
         resource = minting.resource_arn(request, action)
         client = self._client(request.region, request.role_arn)
@@ -82,6 +82,11 @@ class AwsClient:
             advice = error.advice.replace(error.identity, identity)
             raise AwsError(error.operation, error.resource, identity, error.code, error.reason, advice) from None
         minted_by = self._sessions.identity(request.region, request.role_arn)
+        if expires_at <= now:
+            reason = f"the credential in the answer expired {now - expires_at:.0f} s ago by the clock of this host."
+            advice = "Check that clock; if it is right, look for a proxy on the way that repeats old answers."
+            raise AwsError(action, resource, minted_by, "ExpiredCredential", reason, advice)
+        expires_at = min(expires_at, now + request.duration)
         return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
 
     def sts_identity(self) -> str | None:

@@ -62,6 +62,11 @@ def is_missing(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error)
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether another process was writing, so that the next write may succeed."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 def key(text: str) -> bytes:
     """Return the text as bytes, so that neither odd characters nor flipped bits can make text that is not Unicode."""
     return text.encode("utf-8", "surrogatepass")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,9 @@ _QUIET_SECONDS = 3600.0
 _OLD_LOCK_SECONDS = 3600.0
 """How old the lock file of a killed process must be to be removed."""
 
+_COMPANIONS = ("-journal", "-wal", "-shm")
+"""Files that sqlite3 looks for beside the database."""
+
 _ATTEMPTS = 3
 """How often the database is opened: again after a corrupt one was deleted, by this process or by another one."""
 
@@ -39,6 +43,9 @@ _REMOVAL_WAIT_SECONDS, _REMOVAL_POLL_SECONDS = 1.0, 0.01
 _HEADER = struct.Struct(">dd8s")
 """In front of each row, and sealed with it: when it was written and when it expires, so that nobody can extend it, and the
 generation of its group, so that no row of an older one gets among the new ones."""
+
+_UNWRITABLE_SECONDS = 10.0
+"""How long after a write that failed no process waits for an entry of another one, which may never appear."""
 
 _STEP_SECONDS = 2.0
 """How far a clock may be set back before everything written earlier is ignored."""
@@ -72,6 +79,8 @@ class HostStore:
     def __init__(self, folder: Path, seal: Seal, *, clock: Callable[[], float]) -> None:
         self._folder = folder.absolute()
         self._path = self._folder / "store.sqlite"
+        # Its age says when a write failed. An empty file can be created on a disk that is full.
+        self._unwritable = self._folder / "unwritable"
         self._seal = seal
         self._clock = clock
         self._logged: dict[str, float] = {}
@@ -94,6 +103,8 @@ class HostStore:
         sealed = {name: self._seal.seal(group, name, head + row) for name, row in rows.items() if expires_at > now}
         new = database.Rows(generation, sealed)
         if self._try(lambda: database.replace(self._path, group, new, expires_at, now), writes=True):
+            with suppress(OSError):
+                os.unlink(self._unwritable)
             self._remove_old_locks(now)
 
     def try_lock(self, group: str) -> Lease | None:
@@ -102,6 +113,8 @@ class HostStore:
             ensure_private_dir(self._folder)
         except OSError as error:
             self._log_unusable(error)
+            return FreeLease()
+        if self._is_unwritable():
             return FreeLease()
         return self._lock(f"lease-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
 
@@ -146,10 +159,11 @@ class HostStore:
     def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
         """Return what `work` does with the database; `None` where there is none, or none that can be used."""
         for _ in range(_ATTEMPTS):
-            found = None
+            found, private = None, False
             try:
                 if writes:
                     ensure_private_dir(self._folder)
+                    private = True
                     _make_file(self._path)
                 else:
                     check_private_dir(self._folder)
@@ -162,8 +176,23 @@ class HostStore:
                     self._delete_corrupt(found, error)
                 elif found is None or not (database.is_missing(error) and _is_gone(self._path, found)):
                     self._log_unusable(error)
+                    if private and not database.is_locked(error):
+                        self._mark_unwritable()
                     return None
         return None
+
+    def _mark_unwritable(self) -> None:
+        with suppress(OSError):
+            flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            os.close(os.open(self._unwritable, flags, 0o600))
+            now = self._clock()
+            os.utime(self._unwritable, (now, now))
+
+    def _is_unwritable(self) -> bool:
+        try:
+            return abs(self._clock() - os.lstat(self._unwritable).st_mtime) < _UNWRITABLE_SECONDS
+        except OSError:
+            return False
 
     def _delete_corrupt(self, found: _File, damage: Exception) -> None:
         try:
@@ -185,7 +214,7 @@ class HostStore:
             if _file(self._path) != found:
                 return False
             # First the journal: left alone, it would be played back into the next database.
-            for suffix in ("-journal", "-wal", "-shm", ""):
+            for suffix in (*_COMPANIONS, ""):
                 with suppress(FileNotFoundError):
                     os.unlink(f"{self._path}{suffix}")
             return True
@@ -227,7 +256,12 @@ def _message(error: Exception) -> str:
 
 
 def _file(path: Path) -> _File:
+    """Return what identifies the database; raises `PermissionError` for what is not a file, which would block when read."""
     status = os.lstat(path)
+    for each in (path, *(Path(f"{path}{suffix}") for suffix in _COMPANIONS)):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(each).st_mode):
+                raise PermissionError(f"{each} is not a file; remove it")
     return _File(status.st_dev, status.st_ino, status.st_ctime_ns)
 
 

@@ -231,6 +231,36 @@ def mount(tmp_path):
             subprocess.run(["umount", str(each)], check=True)
 
 
+class TestNotAFile:
+    """A pipe blocks whoever reads it."""
+
+    @pytest.mark.parametrize("name", ["store.sqlite", "store.sqlite-journal", "store.sqlite-wal"])
+    def test_a_pipe_in_the_folder_is_a_miss_that_is_logged_once_and_blocks_nobody(
+        self, store, folder, later, caplog, name
+    ):
+        store.replace("g", ROWS, later)
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        for _ in range(2):
+            assert store.read("g", list(ROWS)) == {}
+            store.replace("g", ROWS, later)
+        store.clear()
+        assert len(caplog.messages) == 1
+        assert f"{name} is not a file; remove it" in caplog.text
+        assert None not in [store.try_lock("g") for _ in range(2)]
+        (folder / name).unlink()
+        assert works(store, later)
+
+    def test_a_pipe_in_the_place_of_a_lock_blocks_nobody(self, store, folder, later):
+        store.replace("g", ROWS, later)
+        lease = store.try_lock("new")
+        (lock,) = folder.glob("*.lock")
+        lease.release()
+        os.mkfifo(lock)
+        store.try_lock("new").release()
+        assert store.read("g", list(ROWS)) == ROWS
+
+
 class TestDisk:
     def fill(self, disk):
         with open(disk / "ballast", "wb", buffering=0) as file, suppress(OSError):
@@ -249,12 +279,29 @@ class TestDisk:
             assert store.read("g", list(ROWS)) == ROWS
         assert len(caplog.messages) == 1
         assert "full" in caplog.text
-        first, second = store.try_lock("g"), store.try_lock("g")
-        assert first is not None
-        assert second is None
-        first.release()
         (disk / "ballast").unlink()
         assert works(store, later)
+
+    def test_after_a_failed_write_nobody_waits_for_an_entry_that_never_appears(self, mount, seal, clock, later):
+        disk = mount("size=256k")
+        one, another = (HostStore(disk / "store", seal, clock=clock) for _ in range(2))
+        one.replace("g", ROWS, later)
+        self.fill(disk)
+        lease = one.try_lock("new")
+        assert another.try_lock("new") is None
+        one.replace("new", {"n": b"x" * 50_000}, later)
+        lease.release()
+        assert None not in [store.try_lock("new") for store in (one, another, one, another)]
+        clock.pass_(10)
+        lease = one.try_lock("new")
+        assert another.try_lock("new") is None  # one process finds out whether there is room again
+        (disk / "ballast").unlink()
+        one.replace("new", {"n": b"x"}, later)
+        lease.release()
+        assert another.read("new", ["n"]) == {"n": b"x"}
+        lease = another.try_lock("new")
+        assert one.try_lock("new") is None
+        lease.release()
 
     def test_a_full_store_can_be_cleared(self, mount, seal, clock, later):
         disk = mount("size=256k")
