@@ -155,7 +155,9 @@ class TestAWorkerThatAsksTheServer:
         return backend
 
     def test_it_raises_the_refusal_of_the_server_word_for_word(self, worker, supervisor, aws):
-        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"connection 'analytics' .* is paused") as explained:
+        with pytest.raises(
+            AirflowSecretsBackendAccessDenied, match=r"connection 'analytics' .* is paused"
+        ) as explained:
             worker.get_connection("analytics")
         with pytest.raises(AirflowSecretsBackendAccessDenied) as refused:
             supervisor.backend.get_connection("analytics", team_name="bi")

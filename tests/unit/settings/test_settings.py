@@ -225,7 +225,10 @@ IMPOSSIBLE_INSIDE = [
         [{"backend": "a.B", "kwargs": {"token": "hunter2"}}],
         ": write backend_kwargs instead of kwargs, as in [secrets]",
     ),
-    *(("fallback[0].backend", path, " is redshift-secrets itself: remove this entry") for path in sorted(BACKEND_CLASS_PATHS)),
+    *(
+        ("fallback[0].backend", path, " is redshift-secrets itself: remove this entry")
+        for path in sorted(BACKEND_CLASS_PATHS)
+    ),
 ]
 """The path of a setting inside another one, the value of the whole, and what the message says after the path."""
 
