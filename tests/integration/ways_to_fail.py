@@ -52,7 +52,7 @@ WAYS = (
     Way("dw-no-role", "the role cannot be assumed", "no_role"),
 )
 
-# With the settings of the other DAGs every call of AWS fails, so each of them has one task.
+# With the settings of every DAG but `refused`, all calls of AWS fail, so each of those DAGs has one task.
 SETTINGS: dict[str, dict[str, Any]] = {
     "refused": {
         "regions": ["eu-west-1", *(where for where, operation, _ in FAULTY_REGIONS.values() if operation == MINT)]
