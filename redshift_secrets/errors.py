@@ -13,6 +13,9 @@ from collections.abc import Sequence
 class RedshiftSecretsError(Exception):
     """Every error of this package."""
 
+    host_only = True
+    """Whether it may concern this host alone, so that others have to find out for themselves."""
+
 
 class SettingsError(RedshiftSecretsError):
     """`backend_kwargs` says something unknown or impossible; `problems` lists everything that is wrong, not only the
@@ -42,21 +45,40 @@ class PerDagCredentialsError(RedshiftSecretsError):
     """There is one credential for each DAG, and no DAG was named."""
 
 
+GONE = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
+
+
 class AwsError(RedshiftSecretsError):
     """A call to AWS did not give an answer that can be used.
 
     `code` is AWS's own error code (`AccessDenied`, `ThrottlingException`, ...) or, where AWS did not answer at all,
-    one of `NoCredentials`, `Unreachable`, `TimedOut`, `Misconfigured`.
+    one of `NoCredentials`, `Unreachable`, `TimedOut`, `Misconfigured`. `host_only` says that the cause is this host's: its
+    network (DNS, TLS, a proxy, a route), its clock or its AWS credentials.
     """
 
-    def __init__(self, operation: str, resource: str, identity: str, code: str, reason: str, advice: str) -> None:
-        super().__init__(operation, resource, identity, code, reason, advice)
+    def __init__(
+        self,
+        operation: str,
+        resource: str,
+        identity: str,
+        code: str,
+        reason: str,
+        advice: str,
+        host_only: bool = False,
+    ) -> None:
+        super().__init__(operation, resource, identity, code, reason, advice, host_only)
         self.operation = operation
         self.resource = resource
         self.identity = identity
         self.code = code
         self.reason = reason
         self.advice = advice
+        self.host_only = host_only
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether AWS says that the warehouse does not exist."""
+        return self.code in GONE
 
     def __str__(self) -> str:
         return (
@@ -90,14 +112,31 @@ class CatalogUnavailableError(RedshiftSecretsError):
         return f"no warehouse could be listed: {join_messages(self.errors)}"
 
 
+class UnexpectedError(RedshiftSecretsError):
+    """An exception from outside this package. Its text may hold anything, so only its kind is kept."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"an unexpected {self.kind}. This is a bug in redshift-secrets or a misconfiguration; please report it"
+
+
+def known_error(error: Exception) -> RedshiftSecretsError:
+    """Return an error of this package as it is, and any other one without its text."""
+    return error if isinstance(error, RedshiftSecretsError) else UnexpectedError(type(error).__name__)
+
+
 def join_messages(messages: Sequence[str]) -> str:
     """Return several messages as one, with a full stop at its end only."""
     return "; ".join([*(each.removesuffix(".") for each in messages[:-1]), *messages[-1:]])
 
 
-def error_to_json(error: RedshiftSecretsError) -> str:
+def error_to_json(error: Exception) -> str:
     """Encode an error for another process."""
-    return json.dumps([type(error).__name__, error.args])
+    known = known_error(error)
+    return json.dumps([type(known).__name__, known.args])
 
 
 def error_from_json(text: str) -> RedshiftSecretsError | None:

@@ -73,15 +73,16 @@ class Warehouse(Struct, frozen=True):
         if self.host is None or self.port is None:
             return False
         status = self.status.lower()
-        return not status.startswith("incompatible-") and status not in (
-            "creating",
-            "deleting",
-            "final-snapshot",
-            "hardware-failure",
-            "paused",
-            "pausing",
-            "resuming",
+        return not (
+            status.startswith("incompatible-")
+            or status in ("creating", "hardware-failure", "paused", "pausing", "resuming")
+            or self.is_being_deleted
         )
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether it will not come back. https://docs.aws.amazon.com/redshift/latest/mgmt/rs-mgmt-cluster-status.html"""
+        return self.status.lower() in ("deleting", "final-snapshot")
 
 
 class Scope(Struct, frozen=True):
@@ -162,6 +163,8 @@ class MintRequest(Struct, frozen=True):
     auto_create: bool
     duration: int
     admin_secret_arn: str | None
+    created_at: float = 0.0
+    """Not sent to AWS; a warehouse that was deleted and created again under its name gets a new credential."""
     team: str | None = None
     """Not sent to AWS; it is here so that teams never share a credential."""
 
@@ -184,6 +187,7 @@ class MintRequest(Struct, frozen=True):
             auto_create=spec.auto_create and as_db_user,
             duration=spec.duration,
             admin_secret_arn=warehouse.admin_secret_arn if spec.auth == "secret" else None,
+            created_at=warehouse.created_at,
             team=spec.team,
         )
 

@@ -80,12 +80,14 @@ class AwsClient:
             # The reader needs the ARN that was denied more than anything else: worth one more short call.
             identity = self._sessions.identity(request.region, request.role_arn)
             advice = error.advice.replace(error.identity, identity)
-            raise AwsError(error.operation, error.resource, identity, error.code, error.reason, advice) from None
+            raise AwsError(
+                error.operation, error.resource, identity, error.code, error.reason, advice, error.host_only
+            ) from None
         minted_by = self._sessions.identity(request.region, request.role_arn)
         if expires_at <= now:
             reason = f"the credential in the answer expired {now - expires_at:.0f} s ago by the clock of this host."
             advice = "Check that clock; if it is right, look for a proxy on the way that repeats old answers."
-            raise AwsError(action, resource, minted_by, "ExpiredCredential", reason, advice)
+            raise AwsError(action, resource, minted_by, "ExpiredCredential", reason, advice, host_only=True)
         expires_at = min(expires_at, now + request.duration)
         return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
 

@@ -9,15 +9,16 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.log_redaction import suppress_payload_logs
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import GONE, AwsError
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
-_NOT_FOUND = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _CLOCK_SKEW = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
 _BAD_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException"})
 _UNKNOWN_KEY = frozenset({"InvalidClientTokenId", "UnrecognizedClientException", "InvalidIdentityToken"})
+_HOST_ONLY = _EXPIRED | _CLOCK_SKEW | _BAD_SIGNATURE | _UNKNOWN_KEY
+"""What is wrong with the clock or the credentials of this host: another one of the same role may be well."""
 _INTERNAL = frozenset(
     {"InternalFailure", "InternalServerException", "ServiceUnavailable", "ServiceUnavailableException"}
 )
@@ -38,7 +39,7 @@ def _advice(code: str, operation: str, resource: str, identity: str, message: st
         return f"Grant {operation} on {resource} to {identity}."
     if code in _THROTTLED:
         return "AWS is throttling this account; the request will be retried after a backoff."
-    if code in _NOT_FOUND:
+    if code in GONE:
         return "It was deleted or renamed after the last listing; the next listing corrects this."
     if code in _EXPIRED:
         return "The AWS credentials of this process have expired; renew them, or use a role whose credentials refresh themselves."
@@ -60,8 +61,8 @@ def _advice(code: str, operation: str, resource: str, identity: str, message: st
 def translate_errors(operation: str, resource: str, identity: str) -> Iterator[None]:
     """Raise botocore's exceptions as `AwsError`, and keep responses out of the logs."""
 
-    def error(code: str, reason: str, advice: str) -> AwsError:
-        return AwsError(operation, resource, identity, code, reason, advice)
+    def error(code: str, reason: str, advice: str, host_only: bool = True) -> AwsError:
+        return AwsError(operation, resource, identity, code, reason, advice, host_only)
 
     try:
         with suppress_payload_logs():
@@ -77,7 +78,8 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
                 "the calling identity",
             )
         message = str(details.get("Message", "")).rstrip(".") + "."
-        raise error(code, message, _advice(code, operation, resource, identity, message)) from None
+        advice = _advice(code, operation, resource, identity, message)
+        raise error(code, message, advice, host_only=code in _HOST_ONLY) from None
     except (
         exceptions.NoCredentialsError,
         exceptions.PartialCredentialsError,

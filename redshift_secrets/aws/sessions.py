@@ -95,7 +95,7 @@ class Sessions:
                 region = self._session(None).region_name
         if not region:
             advice = "Set regions in backend_kwargs, or AWS_DEFAULT_REGION."
-            raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice)
+            raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice, True)
         return str(region)
 
     def identity(self, region: str, role_arn: str | None) -> str:
@@ -209,5 +209,5 @@ class Sessions:
         except (TypeError, ValueError) as error:
             raise AwsError(
                 "the creation of an AWS client", "this host", self._default_identity, "Misconfigured",
-                f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.",
+                f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.", True,
             ) from None  # fmt: skip

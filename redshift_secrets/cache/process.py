@@ -10,9 +10,11 @@ from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
 from msgspec import Struct
+from msgspec.structs import replace
 
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.single_flight import BackgroundCall, Deadline, copy_for_reraise
+from redshift_secrets.errors import known_error
 
 log = logging.getLogger(__name__)
 
@@ -20,19 +22,43 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
 
-RETRY_AFTER_SECONDS = 10.0
-"""How long a failed refresh is not tried again; until then its error answers at once where only an expired entry is left."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 60.0
+FAILURE_KEPT_SECONDS = 2 * _LONGEST_PAUSE_SECONDS
+"""How long after its pause a failure is remembered, so that the next one doubles the pause."""
 
 _CLOCK_STEP_SECONDS = 1.0
 """A smaller difference is a clock that is kept in step, not one that was set back."""
 
 
 class CacheEntry(Struct, Generic[V], frozen=True):
-    """A value with its deadlines in seconds since the epoch: fresh until `stale_at`, stale until `expires_at`."""
+    """A value with its deadlines in seconds since the epoch: fresh until `stale_at`, stale until `expires_at`.
+
+    From `wait_at` on (`None`: never) it is only returned where a refresh fails; before, while one is running.
+    """
 
     value: V
     stale_at: float
     expires_at: float
+    wait_at: float | None = None
+
+    def shifted(self, seconds: float) -> CacheEntry[V]:
+        """Return the entry with all deadlines moved by so much."""
+        wait_at = None if self.wait_at is None else self.wait_at + seconds
+        return CacheEntry(self.value, self.stale_at + seconds, self.expires_at + seconds, wait_at)
+
+
+class Failure(Struct, frozen=True):
+    """Why the last refresh failed, how many have in a row, and when the next one is due (seconds since the epoch)."""
+
+    error: Exception
+    count: int
+    retry_at: float
+
+    @classmethod
+    def after(cls, before: Failure | None, error: Exception, now: float) -> Failure:
+        """Return the failure that follows `before`: the pause doubles."""
+        count = 1 if before is None else before.count + 1
+        return cls(error, count, now + min(_FIRST_PAUSE_SECONDS * 2 ** min(count - 1, 10), _LONGEST_PAUSE_SECONDS))
 
 
 class ClockSafeEntry(Generic[V]):
@@ -52,8 +78,7 @@ class ClockSafeEntry(Generic[V]):
         set_back = self._offset - (self._clock() - self._monotonic())
         if set_back < _CLOCK_STEP_SECONDS:
             return self._entry
-        entry = self._entry
-        return CacheEntry(entry.value, entry.stale_at - set_back, entry.expires_at - set_back)
+        return self._entry.shifted(-set_back)
 
 
 class ProcessCache(Generic[K, V]):
@@ -82,7 +107,7 @@ class ProcessCache(Generic[K, V]):
         self._lock = threading.Lock()
         self._refreshes: dict[K, BackgroundCall[CacheEntry[V]]] = {}
         self._entries: LRUCache[K, ClockSafeEntry[V]] = LRUCache(self._maxsize)
-        self._failures: LRUCache[K, ClockSafeEntry[Exception]] = LRUCache(self._maxsize)
+        self._failures: LRUCache[K, ClockSafeEntry[Failure]] = LRUCache(self._maxsize)
 
     def reset_after_fork(self) -> None:
         """Called in the child: refreshing threads do not exist there, and one of them may have held the lock."""
@@ -103,9 +128,10 @@ class ProcessCache(Generic[K, V]):
         """Return the entry of `key`, calling `refresh` in a thread of its own when it is not fresh.
 
         Before that, `look_elsewhere` is called at once and in this thread. `on_wait` is called where the refresh has to be
-        waited for. Raises what `refresh` raised when the entry has
-        expired and cannot be refreshed, and `DeadlineError` when that takes longer than the deadline. A failure is
-        remembered for `RETRY_AFTER_SECONDS`.
+        waited for: where the entry has expired, until the deadline; where it is in its last window, for half of the time
+        that is left. Raises what `refresh` raised when the entry has expired and cannot be refreshed, and `DeadlineError`
+        when that takes longer than the deadline. A failure is answered at once for a pause that doubles, and a stale entry
+        is returned at once as long as refreshes fail.
         """
         entry = self.peek(key)
         if entry is None or self._clock() >= entry.stale_at:
@@ -117,22 +143,28 @@ class ProcessCache(Generic[K, V]):
             entry = self._unexpired(self._entries, key)
             if entry is not None and self._clock() < entry.stale_at:
                 return entry
-            failure = self._unexpired(self._failures, key)
-            if entry is not None:
-                if failure is None:
-                    self._refresh_in_background(key, refresh)
+            failure = self._failure(key)
+            if entry is not None and (failure is not None or entry.wait_at is None or self._clock() < entry.wait_at):
+                self._refresh_in_background(key, refresh)
                 return entry
-            if failure is not None:
-                raise copy_for_reraise(failure.value)
+            if failure is not None and self._clock() < failure.retry_at:
+                raise copy_for_reraise(failure.error)
             running = self._start_refresh(key, refresh)
         on_wait()
-        return self._wait(key, running, deadline)
+        if entry is None:
+            return self._wait(key, running, deadline)
+        try:
+            return self._wait(key, running, deadline.half())
+        except Exception as error:
+            stale_for = self._clock() - entry.stale_at
+            reason = known_error(error)
+            log.warning("%s, stale for %.0f s, is still used: %s", self._describe(key), stale_for, reason)
+            return entry
 
     def refresh_in_background(self, key: K, refresh: Callable[[], CacheEntry[V]]) -> None:
         """Start a refresh if none is running and none failed a moment ago, and do not wait for it."""
         with self._lock:
-            if self._unexpired(self._failures, key) is None:
-                self._refresh_in_background(key, refresh)
+            self._refresh_in_background(key, refresh)
 
     def refresh(self, key: K, refresh: Callable[[], CacheEntry[V]], deadline: Deadline) -> V:
         """Refresh now, whatever the entry's age, and return the new value; joins a refresh that is running."""
@@ -149,9 +181,14 @@ class ProcessCache(Generic[K, V]):
         self._entries[key] = ClockSafeEntry(entry, self._clock, self._monotonic)
         self._failures.pop(key, None)
 
+    def _failure(self, key: K) -> Failure | None:
+        kept = self._unexpired(self._failures, key)
+        return None if kept is None else replace(kept.value, retry_at=kept.stale_at)
+
     def _fail(self, key: K, error: Exception) -> None:
-        until = self._clock() + RETRY_AFTER_SECONDS
-        self._failures[key] = ClockSafeEntry(CacheEntry(error, until, until), self._clock, self._monotonic)
+        failure = Failure.after(self._failure(key), error, self._clock())
+        entry = CacheEntry(failure, failure.retry_at, failure.retry_at + FAILURE_KEPT_SECONDS)
+        self._failures[key] = ClockSafeEntry(entry, self._clock, self._monotonic)
 
     def _unexpired(self, entries: LRUCache[K, ClockSafeEntry[T]], key: K) -> CacheEntry[T] | None:
         """The entry of `key` unless it has expired; then it is removed. The caller holds the lock."""
@@ -167,12 +204,18 @@ class ProcessCache(Generic[K, V]):
             return running.wait(deadline)
         except Exception as error:
             with self._lock:
-                # A time-out is a failure too: the next lookup is answered at once instead of waiting as long again.
-                if self._refreshes.get(key) is running:
+                # A time-out is a failure too: the next lookup is answered at once instead of waiting as long again. Of
+                # many that wait for one refresh, the first one records it.
+                failure = self._failure(key)
+                if self._refreshes.get(key) is running and (failure is None or self._clock() >= failure.retry_at):
                     self._fail(key, error)
             raise
 
     def _refresh_in_background(self, key: K, refresh: Callable[[], CacheEntry[V]]) -> None:
+        """Start a refresh unless the last one failed a moment ago. The caller holds the lock."""
+        failure = self._failure(key)
+        if failure is not None and self._clock() < failure.retry_at:
+            return
         try:
             self._start_refresh(key, refresh)
         except RuntimeError as error:

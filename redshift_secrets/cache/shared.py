@@ -16,10 +16,10 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.cache.process import RETRY_AFTER_SECONDS, CacheEntry
+from redshift_secrets.cache.process import FAILURE_KEPT_SECONDS, CacheEntry, Failure
 from redshift_secrets.cache.single_flight import Deadline
 from redshift_secrets.cache.store import Lease, SharedStore
-from redshift_secrets.errors import DeadlineError, RedshiftSecretsError, error_from_json, error_to_json
+from redshift_secrets.errors import DeadlineError, error_from_json, error_to_json, known_error
 
 log = logging.getLogger(__name__)
 
@@ -115,15 +115,23 @@ class SharedTiers:
         """Return an unexpired entry that another process put there and that `accept` takes, or refresh it for all of them.
 
         While another process refreshes, this one returns `stale_value`, or waits where there is none; `DeadlineError` when
-        that takes too long. Raises what `refresh` raises; others read the failure and do not ask AWS again at once.
+        that takes too long. Raises what `refresh` raises. Others read the failure, and get it at once until the next
+        attempt has ended.
         """
         request = _Request(group, refresh, accept, stale_value is None, deadline)
         try:
             return self._get_or_refresh(request, 0).entry
         except _RefreshInProgressError:
-            if stale_value is None:
-                raise DeadlineError(group.what, deadline.seconds) from None
+            if stale_value is None:  # only where a lookup does not wait
+                raise
             return replace(stale_value, stale_at=min(self._clock() + _IN_PROGRESS_SECONDS, stale_value.expires_at))
+
+    def report_time_out(self, group: Group[V], error: DeadlineError) -> None:
+        """Let other processes of this host know that a lookup timed out, while the refresh still runs."""
+        for store in self.stores[:1]:
+            failure = self._failure(group, store)
+            if failure is None or self._clock() >= failure.retry_at:
+                self._record_failure(group, store, failure, error)
 
     def _get_or_refresh(self, request: _Request[V], level: int) -> Refreshed[V]:
         """Read the store at `level`; with its lease, go on to the next one, and last of all to AWS."""
@@ -136,6 +144,9 @@ class SharedTiers:
             found = self._accepted(request, store)
             if found is not None:
                 return found
+            failure = self._failure(request.group, store)
+            if failure is not None and self._clock() < failure.retry_at:
+                raise failure.error
             lease = store.try_lock(request.group.name) or self._take_over_stalled_refresh(request, store)
             if lease is not None:
                 try:
@@ -143,8 +154,10 @@ class SharedTiers:
                 finally:
                     lease.release()
             left = request.deadline.left()
-            if not request.waits or left <= 0:
+            if not request.waits:
                 raise _RefreshInProgressError
+            if left <= 0:
+                raise DeadlineError(request.group.what, request.deadline.seconds)
             for_read = (left_before - left) * _PAUSE_PER_READ
             self._sleep(min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
             pause *= 2
@@ -167,17 +180,27 @@ class SharedTiers:
         found = self._accepted(request, store)
         if found is not None:
             return found
-        self._raise_failure(request.group, store)
+        failure = self._failure(request.group, store)
+        if failure is not None:
+            if self._clock() < failure.retry_at:
+                raise failure.error
+            # While this process tries again, the others need not find out that it still fails.
+            self._write_failure(
+                request.group, store, replace(failure, retry_at=self._clock() + request.deadline.left())
+            )
         try:
             refreshed = self._get_or_refresh(request, level + 1)
-        except RedshiftSecretsError as error:
-            until = self._clock() + RETRY_AFTER_SECONDS
-            store.replace(_failure_group(request.group), {_FAILURE: error_to_json(error).encode()}, until)
+        except _RefreshInProgressError:
+            raise
+        except Exception as error:
+            self._record_failure(request.group, store, failure, error)
             raise
         entry = refreshed.entry
         rows = refreshed.rows()
-        times = json.dumps([entry.stale_at, entry.expires_at]).encode()
+        times = json.dumps([entry.stale_at, entry.expires_at, entry.wait_at]).encode()
         store.replace(request.group.name, {**rows, _TIMES: times}, entry.expires_at)
+        if failure is not None:
+            store.clear(_failure_group(request.group))
         return Refreshed(entry, lambda: rows)
 
     def _accepted(self, request: _Request[V], store: SharedStore) -> Refreshed[V] | None:
@@ -193,18 +216,29 @@ class SharedTiers:
             return None
         value = group.decode(rows)
         try:
-            stale_at, expires_at = json.loads(rows[_TIMES])
+            stale_at, expires_at, wait_at = json.loads(rows[_TIMES])
         except (TypeError, ValueError):
             return None
         if value is None or expires_at <= self._clock():
             return None
-        return CacheEntry(value, stale_at, expires_at)
+        return CacheEntry(value, stale_at, expires_at, wait_at)
 
-    def _raise_failure(self, group: Group[V], store: SharedStore) -> None:
+    def _failure(self, group: Group[V], store: SharedStore) -> Failure | None:
         rows = store.read(_failure_group(group), (_FAILURE,))
-        error = error_from_json(rows[_FAILURE].decode()) if _FAILURE in rows else None
-        if error is not None:
-            raise error
+        try:
+            text, count, retry_at = json.loads(rows[_FAILURE])
+            error = error_from_json(text)
+            return None if error is None else Failure(error, int(count), float(retry_at))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _record_failure(self, group: Group[V], store: SharedStore, before: Failure | None, error: Exception) -> None:
+        if not (store.across_hosts and known_error(error).host_only):
+            self._write_failure(group, store, Failure.after(before, error, self._clock()))
+
+    def _write_failure(self, group: Group[V], store: SharedStore, failure: Failure) -> None:
+        row = json.dumps([error_to_json(failure.error), failure.count, failure.retry_at]).encode()
+        store.replace(_failure_group(group), {_FAILURE: row}, failure.retry_at + FAILURE_KEPT_SECONDS)
 
 
 def _failure_group(group: Group[V]) -> str:

@@ -26,6 +26,10 @@ class Deadline:
         """Return the seconds until the deadline, never less than zero."""
         return max(0.0, self._end - self._monotonic())
 
+    def half(self) -> Deadline:
+        """Return the deadline after half of the time that is left."""
+        return Deadline(self.left() / 2, self._monotonic)
+
 
 class BackgroundCall(Generic[V]):
     """A call in a daemon thread: it does not keep the process from exiting, and a lookup need not wait for its end."""

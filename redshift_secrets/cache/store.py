@@ -35,6 +35,9 @@ class SharedStore(Protocol):
     name: str
     """`host` or `fleet`, for logs and metrics."""
 
+    across_hosts: bool
+    """Whether processes of other hosts read it."""
+
     @property
     def ready(self) -> bool:
         """Whether a read answers at once. A lookup does not read a store that is not ready; a refresh may."""
@@ -75,6 +78,7 @@ class NamespacedStore:
     ) -> None:
         self.store = store
         self.name = store.name
+        self.across_hosts = store.across_hosts
         self._namespace = namespace
         self._ready = ready
         self._names = tuple(names)

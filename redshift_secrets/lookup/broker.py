@@ -14,18 +14,19 @@ from msgspec.structs import replace
 
 from redshift_secrets.cache import CacheEntry, Deadline, SharedStore, SharedTiers
 from redshift_secrets.errors import (
+    AwsError,
     CannotServeError,
     DeadlineError,
     PerDagCredentialsError,
-    RedshiftSecretsError,
     join_messages,
+    known_error,
 )
 from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.catalog import MISS_REFRESH_SECONDS, Catalog, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Lookup, Metrics, NoMetrics
 from redshift_secrets.lookup.snapshot import Claims, Snapshot
-from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
+from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, Warehouse
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import is_per_dag, render
 
@@ -213,7 +214,8 @@ class Broker:
         specs = [spec for spec in found if spec.team is None or spec.team == team_name]
         if not specs:
             return _Answer(None, claims.stale_at)
-        spec = self._only(specs)
+        # One that is being deleted claims nothing beside another one.
+        spec = self._only([spec for spec in specs if not spec.warehouse.is_being_deleted] or specs)
         self._report_warnings(spec)
         return self._serve(spec, task or TaskContext(team=team_name), claims.stale_at, lookup)
 
@@ -226,7 +228,7 @@ class Broker:
             if self._matches_configured_pattern(conn_id):
                 raise CannotServeError(
                     f"connection {conn_id!r} matches connections_lookup_pattern and cannot be looked up:"
-                    f" {_safe_message(error)}"
+                    f" {known_error(error)}"
                 ) from None
             return None
 
@@ -279,7 +281,8 @@ class Broker:
         if ready.auth == "connector":
             return _Answer(connection_fields.for_connector(ready, address, self._settings.profile_name), known_until)
         entry = self._credential(ready, lookup)
-        fields = connection_fields.with_credential(ready, address, entry.value, entry.expires_at)
+        valid_until = entry.expires_at if entry.wait_at is None else entry.wait_at
+        fields = connection_fields.with_credential(ready, address, entry.value, valid_until)
         return _Answer(fields, min(known_until, entry.stale_at), entry.value.minted_at)
 
     def _ready(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
@@ -292,13 +295,11 @@ class Broker:
         try:
             spec = self._catalog.describe(spec, lookup)
         except Exception as error:
-            raise _refusal(
-                spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {_safe_message(error)}"
-            ) from None
+            raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {known_error(error)}") from None
         if spec.errors:
             raise _refusal(spec, join_messages(spec.errors))
         if not spec.warehouse.can_serve:
-            advice = _advice_on_state(spec.warehouse.status)
+            advice = _advice_on_state(spec.warehouse)
             raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}")
         return spec
 
@@ -311,7 +312,9 @@ class Broker:
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
             raise _refusal(spec, f"{error} Requested as {caller}. {advice}") from None
         except Exception as error:
-            raise _refusal(spec, _safe_message(error)) from None
+            if isinstance(error, AwsError) and error.is_gone:
+                self._catalog.refresh_behind()  # it was listed, so the catalog is behind
+            raise _refusal(spec, str(known_error(error))) from None
 
 
 def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:
@@ -323,26 +326,17 @@ def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:
         raise _refusal(spec, f"{spec.sources['db_user']} {error}") from None
 
 
-def _advice_on_state(status: str) -> str:
+def _advice_on_state(warehouse: Warehouse) -> str:
     move = "move the tag to another warehouse"
-    if status.startswith("paus"):
+    if warehouse.status.startswith("paus"):
         return f"Resume it, or {move}"
-    # https://docs.aws.amazon.com/redshift/latest/mgmt/rs-mgmt-cluster-status.html
-    if status.lower() in ("deleting", "final-snapshot"):
+    if warehouse.is_being_deleted:
         return move.capitalize()
     return f"Wait until it is available, or {move}"
 
 
 def _state(spec: ConnectionSpec) -> str:
     return spec.warehouse.status if spec.warehouse.host is not None else f"{spec.warehouse.status}, without an endpoint"
-
-
-def _safe_message(error: Exception) -> str:
-    # Whatever goes wrong, Airflow must not go on to an old password. The text of somebody else's error may hold anything,
-    # so only its kind is shown.
-    if isinstance(error, RedshiftSecretsError):
-        return str(error)
-    return f"an unexpected {type(error).__name__}. This is a bug in redshift-secrets or a misconfiguration; please report it"
 
 
 def _refusal(spec: ConnectionSpec, reason: str) -> CannotServeError:

@@ -26,7 +26,7 @@ from redshift_secrets.cache import (
     Rows,
     SharedTiers,
 )
-from redshift_secrets.errors import CatalogUnavailableError, RedshiftSecretsError
+from redshift_secrets.errors import CatalogUnavailableError, DeadlineError, RedshiftSecretsError
 from redshift_secrets.lookup import snapshot as rows_of_catalog
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Lookup, Metrics, NoMetrics
 from redshift_secrets.lookup.parallel import run_all
@@ -45,6 +45,8 @@ MISS_REFRESH_SECONDS = 10.0
 _ALL = "all"
 _WHAT = "the catalog of warehouses"
 
+_WAIT_AFTER = 3
+"""After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""
 _THREADS = 16
 _PATIENCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 10.0
@@ -113,13 +115,20 @@ class Catalog:
 
         Raises `CatalogUnavailableError` when nothing could be listed and `DeadlineError` when that took too long.
         """
-        found = self._cached(conn_id, lookup)
+        found, now = self._cached(conn_id, lookup), self._clock()
+        if found is not None and now < found.stale_at:
+            return found
+        behind = found is not None and (found.wait_at is None or now < found.wait_at)
+        accept = self._is_usable if found is None else self._is_fresh
+        refresh = functools.partial(self._refresh, accept, behind=behind)
+        try:
+            self._metas.get(_ALL, refresh, lookup.deadline, lookup.waits, lambda: _meta_of(found))
+        except DeadlineError as error:
+            self._tiers.report_time_out(self._meta_group(), error)
+            raise
         if found is None:
-            self._metas.get(_ALL, functools.partial(self._refresh, self._is_usable), lookup.deadline, lookup.waits)
             return self._after_refresh(conn_id, lookup)
-        if self._clock() >= found.stale_at:
-            self._metas.refresh_in_background(_ALL, functools.partial(self._refresh, self._is_fresh, behind=True))
-        return found
+        return found if behind else self._cached(conn_id, lookup) or found
 
     def refresh_for_miss(self, claims: CacheEntry[Claims], lookup: Lookup) -> CacheEntry[Claims]:
         """Return what is known of a missing conn_id after listing again, which is done at most once in
@@ -140,6 +149,12 @@ class Catalog:
             return newest
         return self._cached(claims.value.conn_id, lookup) or newest
 
+    def refresh_behind(self) -> None:
+        """List again behind the lookups, since AWS has shown that what was listed is no longer true."""
+        known_at = self._clock()
+        newer = functools.partial(self._refresh, lambda meta: meta.value.taken_at > known_at, behind=True, at_once=True)
+        self._metas.refresh_in_background(_ALL, newer)
+
     def snapshot(self, deadline: Deadline) -> Snapshot:
         """Return everything that is known, for commands that list; raises as `find`."""
         own = self._own
@@ -158,7 +173,8 @@ class Catalog:
         found = self._tiers.get(self._listings_group())
         if found is None:
             return None
-        return CacheEntry(build_snapshot(found.value, self._clock(), self._settings), found.stale_at, found.expires_at)
+        snapshot = build_snapshot(found.value, self._clock(), self._settings)
+        return CacheEntry(snapshot, found.stale_at, found.expires_at, found.wait_at)
 
     def specs(self, conn_id: str, warehouses: Sequence[Warehouse]) -> tuple[ConnectionSpec, ...]:
         """Return one spec of `conn_id` for each of the warehouses, the oldest first."""
@@ -245,7 +261,7 @@ class Catalog:
     ) -> CacheEntry[CatalogMeta]:
         """Take a catalog that another process put into the shared tiers, or list for all of them."""
         own = self._own
-        mine = CacheEntry(own.value.meta, own.stale_at, own.expires_at) if own else None
+        mine = CacheEntry(own.value.meta, own.stale_at, own.expires_at, own.wait_at) if own else None
         if mine is not None and self._clock() < mine.expires_at and accept(mine):
             return mine  # a thread that came a moment too late to join the refresh before
         return self._tiers.get_or_refresh(
@@ -287,10 +303,11 @@ class Catalog:
         oldest = min(x.listed_at for x in listings if x.listed_at is not None)
         stale_at = min(listing.due_at for listing in listings)
         expires_at = oldest + self._settings.catalog_max_stale_seconds
-        self._listed = ClockSafeEntry(CacheEntry(snapshot, stale_at, expires_at), self._clock, self._monotonic)
-        return Refreshed(
-            CacheEntry(snapshot.meta, stale_at, expires_at), lambda: rows_of_catalog.snapshot_to_rows(snapshot)
-        )
+        wait_at = now + _WAIT_AFTER * self._settings.catalog_ttl_seconds
+        entry = CacheEntry(snapshot, stale_at, expires_at, wait_at)
+        self._listed = ClockSafeEntry(entry, self._clock, self._monotonic)
+        meta = CacheEntry(snapshot.meta, stale_at, expires_at, wait_at)
+        return Refreshed(meta, lambda: rows_of_catalog.snapshot_to_rows(snapshot))
 
     def _known_listings(self) -> tuple[Listing, ...]:
         """What this process or another one listed before, whichever is newer."""
@@ -362,4 +379,10 @@ class Catalog:
 def _claims_in(snapshot: CacheEntry[Snapshot], conn_id: str) -> CacheEntry[Claims]:
     value = snapshot.value
     claims = Claims(conn_id, value.claims.get(conn_id, ()), value.meta)
-    return CacheEntry(claims, snapshot.stale_at, snapshot.expires_at)
+    return CacheEntry(claims, snapshot.stale_at, snapshot.expires_at, snapshot.wait_at)
+
+
+def _meta_of(claims: CacheEntry[Claims] | None) -> CacheEntry[CatalogMeta] | None:
+    if claims is None:
+        return None
+    return CacheEntry(claims.value.meta, claims.stale_at, claims.expires_at, claims.wait_at)

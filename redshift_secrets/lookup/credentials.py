@@ -1,4 +1,4 @@
-"""Credentials: one for each mint request, refreshed at half of its validity."""
+"""Credentials: one for each mint request, refreshed at half of its validity. Follows docs/contract.md, "Ages"."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Protocol
 from msgspec.structs import asdict
 
 from redshift_secrets.cache import CacheEntry, Deadline, Group, ProcessCache, Refreshed, Rows, SharedTiers
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, DeadlineError
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Lookup, Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest
 
 log = logging.getLogger(__name__)
 
 _SPREAD = 0.1
+_LAST_SECONDS = 60.0
+"""Validity that a credential must have left even where AWS cannot be asked for another one."""
 _ROW = "credential"
 
 
@@ -79,9 +81,13 @@ class Credentials:
             lookup.reached(self._tiers.stores[0].name)
             return found
 
-        return self._cache.get(
-            request, lambda: self._refresh(request, group), lookup.deadline, lookup.waits, look_in_store
-        )
+        try:
+            return self._cache.get(
+                request, lambda: self._refresh(request, group), lookup.deadline, lookup.waits, look_in_store
+            )
+        except DeadlineError as error:
+            self._tiers.report_time_out(group, error)
+            raise
 
     def cached(self, request: MintRequest) -> CacheEntry[Credential] | None:
         """Return what the nearest shared tier has, without asking AWS."""
@@ -90,17 +96,18 @@ class Credentials:
     def _refresh(self, request: MintRequest, group: Group[Credential]) -> CacheEntry[Credential]:
         """Take what another process minted, or mint for all of them."""
         served = self._cache.peek(request)
+        waits = self._must_wait(served)
 
         def accept(entry: CacheEntry[Credential]) -> bool:
             here = self._for_this_process(entry)
-            return self._clock() < (here.expires_at if served is None else here.stale_at)
+            return not self._must_wait(here) if waits else self._clock() < here.stale_at
 
         return self._for_this_process(
             self._tiers.get_or_refresh(
                 group,
                 lambda: self._mint(request),
                 accept=accept,
-                stale_value=served,
+                stale_value=None if waits else served,
                 deadline=Deadline(self._timeout_seconds, self._monotonic),
             )
         )
@@ -133,22 +140,27 @@ class Credentials:
 
     def _entry(self, credential: Credential) -> CacheEntry[Credential]:
         half = _validity(credential) / 2
-        expires_at = self._entry_expires_at(credential, self._min_validity_seconds)
+        wait_at = self._usable_until(credential, self._min_validity_seconds)
         stale_at = credential.minted_at + half * (1 - _SPREAD * self._rand())
-        return CacheEntry(credential, stale_at=min(stale_at, expires_at), expires_at=expires_at)
+        expires_at = max(wait_at, credential.expires_at - _LAST_SECONDS)
+        return CacheEntry(credential, min(stale_at, wait_at), expires_at, wait_at)
 
     def _for_this_process(self, entry: CacheEntry[Credential]) -> CacheEntry[Credential]:
         """Return the entry with the deadlines that hold in this process, whose Airflow may keep an answer longer."""
-        expires_at = min(entry.expires_at, self._entry_expires_at(entry.value, self._airflow_cache_ttl_seconds))
-        return CacheEntry(entry.value, stale_at=min(entry.stale_at, expires_at), expires_at=expires_at)
+        expires_at = min(entry.expires_at, self._usable_until(entry.value, self._airflow_cache_ttl_seconds))
+        wait_at = expires_at if entry.wait_at is None else min(entry.wait_at, expires_at)
+        return CacheEntry(entry.value, min(entry.stale_at, wait_at), expires_at, wait_at)
 
-    def _entry_expires_at(self, credential: Credential, min_validity_seconds: int) -> float:
-        expires_at = credential.expires_at - min_validity_seconds
-        if expires_at > credential.minted_at:
-            return expires_at
+    def _usable_until(self, credential: Credential, min_validity_seconds: int) -> float:
+        usable_until = credential.expires_at - min_validity_seconds
+        if usable_until > credential.minted_at:
+            return usable_until
         # Airflow's own cache may ask for more validity than a short-lived credential ever has. Half of its validity is
         # used then, otherwise each lookup would be a mint.
         return credential.minted_at + _validity(credential) / 2
+
+    def _must_wait(self, entry: CacheEntry[Credential] | None) -> bool:
+        return entry is None or (entry.wait_at is not None and self._clock() >= entry.wait_at)
 
 
 def credential_to_bytes(credential: Credential) -> bytes:

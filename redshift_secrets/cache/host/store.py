@@ -74,6 +74,7 @@ class HostStore:
     """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch."""
 
     name: str = "host"
+    across_hosts: bool = False
     ready: bool = True
 
     def __init__(self, folder: Path, seal: Seal, *, clock: Callable[[], float]) -> None:

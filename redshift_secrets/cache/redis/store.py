@@ -83,6 +83,7 @@ class RedisStore:
     """
 
     name = "fleet"
+    across_hosts = True
     ready = True
 
     def __init__(

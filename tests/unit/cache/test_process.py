@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from redshift_secrets.cache import CacheEntry, ProcessCache
-from redshift_secrets.cache.process import RETRY_AFTER_SECONDS
+from redshift_secrets.cache import CacheEntry, Deadline, ProcessCache
+from redshift_secrets.cache.process import _FIRST_PAUSE_SECONDS
 from redshift_secrets.errors import AwsError, DeadlineError
 from tests.support.fakes import Clock, denied
 from tests.support.helpers import (
@@ -116,6 +116,73 @@ class TestAges:
         cache.refresh_in_background("k", source)
         all_refreshes_done()
         assert source.refreshes == 1
+
+
+class TestLastWindow:
+    """From `wait_at` on, an entry is returned only where a refresh fails."""
+
+    @pytest.fixture
+    def waiting(self, cache, clock):
+        """Looks up an entry whose last window has begun; returns the value and whether the lookup waited."""
+        entry = CacheEntry("old", clock() - 100, clock() + 100, clock() - 50)
+
+        def look_up(source, deadline=None):
+            waited = []
+            found = cache.get("k", source, deadline or WatchedDeadline(), lambda: waited.append(True), lambda: entry)
+            return found.value, bool(waited)
+
+        return look_up
+
+    def test_the_first_lookup_waits_for_a_new_value(self, waiting, source):
+        assert waiting(source) == ("v1", True)
+        assert waiting(source) == ("v1", False)
+
+    def test_where_the_refresh_fails_it_is_returned_to_the_next_ones_at_once(self, waiting, source, clock, caplog):
+        source.error = denied()
+        assert waiting(source) == ("old", True)
+        assert "the thing k, stale for 100 s, is still used: redshift:DescribeClusters" in caplog.text
+        assert [waiting(source) for _ in range(3)] == [("old", False)] * 3
+        assert source.refreshes == 1
+        clock.pass_(_FIRST_PAUSE_SECONDS)
+        assert waiting(source) == ("old", False)  # the retry is behind the lookup
+        all_refreshes_done()
+        assert source.refreshes == 2
+        source.error = None
+        clock.pass_(2 * _FIRST_PAUSE_SECONDS)
+        waiting(source)
+        all_refreshes_done()
+        assert waiting(source) == ("v3", False)
+
+    def test_a_lookup_waits_for_half_of_its_time_at_most(self, waiting, source):
+        source.hold = threading.Event()
+        seconds, moments = 10, [0.0]
+
+        class Expiring(Deadline):
+            def half(self):
+                assert self.left() == seconds
+                return past_deadline(seconds / 2)
+
+        assert waiting(source, Expiring(seconds, lambda: moments[0])) == ("old", True)
+        assert waiting(source) == ("old", False)
+        source.hold.set()
+        all_refreshes_done()
+        assert waiting(source) == ("v1", False)
+
+    def test_the_pause_between_attempts_doubles_up_to_a_minute(self, cache, source, clock):
+        source.error = denied()
+        for count, pause in enumerate([5, 10, 20, 40, 60, 60], start=1):
+            for _ in range(2):
+                with pytest.raises(AwsError):
+                    get(cache, source)
+            all_refreshes_done()
+            assert source.refreshes == count
+            clock.pass_(pause - 0.001)
+            with pytest.raises(AwsError):
+                get(cache, source)
+            assert source.refreshes == count
+            clock.pass_(0.001)
+        source.error = None
+        assert get(cache, source) == "v7"
 
 
 class TestLookElsewhere:
@@ -243,7 +310,7 @@ class TestFailures:
             errors.append(caught.value)
         assert source.refreshes == 1
         assert len({id(error) for error in errors}) == 3, "threads would share one traceback"
-        clock.pass_(RETRY_AFTER_SECONDS - 0.001)
+        clock.pass_(_FIRST_PAUSE_SECONDS - 0.001)
         with pytest.raises(AwsError):
             get(cache, source)
         assert source.refreshes == 1
@@ -262,7 +329,7 @@ class TestFailures:
         assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
             (logging.WARNING, f"the thing k could not be refreshed: {denied()}")
         ]
-        clock.pass_(RETRY_AFTER_SECONDS)
+        clock.pass_(_FIRST_PAUSE_SECONDS)
         source.error = None
         assert get(cache, source) == "v1"
         all_refreshes_done()
@@ -292,7 +359,7 @@ class TestFailures:
             else:
                 with pytest.raises(RuntimeError, match="the thing k cannot be refreshed"):
                     get(cache, source)
-        clock.pass_(RETRY_AFTER_SECONDS)
+        clock.pass_(_FIRST_PAUSE_SECONDS)
         assert get(cache, source) == ("v1" if stale else "v2")
         all_refreshes_done()
         assert get(cache, source) == "v2"
@@ -347,7 +414,7 @@ class TestDeadline:
     def test_after_the_pause_a_lookup_joins_the_refresh_that_still_runs(self, cache, source, clock, held):
         with pytest.raises(DeadlineError):
             get(cache, source, past_deadline())
-        clock.pass_(RETRY_AFTER_SECONDS)
+        clock.pass_(_FIRST_PAUSE_SECONDS)
         deadline = WatchedDeadline()
         crowd = Crowd(1, lambda: get(cache, source, deadline))
         deadline.await_waiting(1)

@@ -182,7 +182,7 @@ class TestServed:
         assert here.aws.calls == {"list": 2, "mint": 1}
         assert here.secrets == ["password-1"]
 
-    @pytest.mark.parametrize(("ttl", "returned_for"), [(0, 3300), (900, 2700), (100, 3300)])
+    @pytest.mark.parametrize(("ttl", "returned_for"), [(0, 3540), (900, 2700), (100, 3500)])
     def test_a_password_is_valid_for_as_long_as_airflow_caches_it(self, site, clock, ttl, returned_for):
         here = site(airflow_cache_ttl_seconds=ttl)
         here.ask()

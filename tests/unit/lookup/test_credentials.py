@@ -47,6 +47,7 @@ OTHER_VALUES = {
     "auto_create": True,
     "duration": 900,
     "admin_secret_arn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin",
+    "created_at": 1.0,
     "team": "bi",
 }
 
@@ -81,20 +82,48 @@ class TestAges:
         assert password(credentials, request) == "password-2"
 
     @pytest.mark.parametrize(
-        ("duration", "min_validity", "returned_for"),
-        [(3600, 300, 3300), (900, 300, 600), (3600, 0, 3600), (3600, 900, 2700), (3600, 3000, 600)],
+        ("duration", "min_validity", "waits_after"),
+        [(3600, 300, 3300), (900, 300, 600), (3600, 900, 2700), (3600, 3000, 600)],
     )
-    def test_it_is_returned_until_it_is_valid_for_less_than_min_validity_seconds(
-        self, aws, clock, duration, min_validity, returned_for
+    def test_with_less_than_min_validity_seconds_left_a_lookup_waits_for_the_next_one(
+        self, aws, clock, duration, min_validity, waits_after
     ):
         credentials, request = make_credentials(aws, min_validity=min_validity), replace(REQUEST, duration=duration)
         password(credentials, request)
+        clock.pass_(waits_after - 0.001)
+        assert password(credentials, request) == "password-1"
+        all_refreshes_done()
+        credentials = make_credentials(aws, min_validity=min_validity)
+        password(credentials, request)
+        clock.pass_(waits_after)
+        assert password(credentials, request) == f"password-{aws.calls['mint']}"
+
+    @pytest.mark.parametrize(("min_validity", "returned_for"), [(300, 3540), (0, 3600), (3000, 3540)])
+    def test_while_aws_fails_it_is_returned_until_a_minute_before_it_expires(
+        self, aws, clock, caplog, min_validity, returned_for
+    ):
+        credentials = make_credentials(aws, min_validity=min_validity)
+        password(credentials)
         aws.mint_error = denied()
         clock.pass_(returned_for - 0.001)
-        assert password(credentials, request) == "password-1"
+        assert [password(credentials) for _ in range(3)] == ["password-1"] * 3
+        assert aws.calls["mint"] == 2
+        assert ("is still used" in caplog.text) == (min_validity > 0)
         clock.pass_(10)
         with pytest.raises(AwsError):
-            password(credentials, request)
+            password(credentials)
+
+    def test_it_is_returned_at_once_to_all_but_the_first_lookup_while_aws_fails(self, aws, clock):
+        credentials = make_credentials(aws)
+        password(credentials)
+        clock.pass_(3400)
+        aws.mint_error = denied()
+        waits = []
+        for _ in range(3):
+            asked = lookup()
+            assert credentials.get(REQUEST, asked).value.password == "password-1"
+            waits.append(asked.tier)
+        assert waits == ["aws", "process", "process"]
 
     def test_a_min_validity_above_the_duration_does_not_make_every_lookup_a_mint(self, aws, clock):
         # Airflow's use_cache with a tag airflow:duration = 900 comes to this.

@@ -137,11 +137,18 @@ class TestTier:
 
     def test_a_lookup_that_returns_stale_entries_waits_for_nothing_and_is_not_aws(self, new_process, metrics, clock):
         look_up(new_process())
-        clock.pass_(1800)
+        clock.pass_(800)
         metrics.counts.clear()
         look_up(new_process())
-        assert metrics.counts["mints"] == 1
+        assert metrics.counts["catalog_refreshes"] == 1
         assert metrics.lookups() == {"found host": 1}
+
+    def test_a_lookup_that_waits_for_a_catalog_of_yesterday_to_be_refreshed_is_aws(self, new_process, metrics, clock):
+        look_up(new_process())
+        clock.pass_(80_000)
+        metrics.counts.clear()
+        look_up(new_process())
+        assert metrics.lookups() == {"found aws": 1}
 
     def test_a_refusal_that_asked_is_aws_and_one_from_a_remembered_failure_is_process(self, new_process, aws, metrics):
         process = new_process()
