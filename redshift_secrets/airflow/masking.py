@@ -27,6 +27,10 @@ _MASKERS = (
 )
 
 
+_MIN_LENGTH = 5
+"""Shorter texts are not masked, as in Airflow's `[logging] min_length_masked_secret`: they are parts of other words."""
+
+
 def maskers() -> list[Any]:
     """Return every `SecretsMasker` of this process.
 
@@ -82,7 +86,7 @@ class PasswordMasker:
 
     def add(self, password: str, expires_at: float) -> None:
         """Mask `password` in logs from now on until `expires_at` (seconds since the epoch); raises as `maskers`."""
-        if not password:
+        if len(password) < _MIN_LENGTH:
             return
         with forks.no_fork_here, self._lock:  # a child never finds the lock taken
             known = self._registered.get(password)
@@ -103,7 +107,9 @@ class PasswordMasker:
                 masker.patterns -= removed - kept
                 before = masker.replacer
                 of_airflow = before.of_airflow if isinstance(before, _Replacer) else before
-                masker.replacer = _Replacer(of_airflow, [each.pattern for each in self._registered.values()])
+                # The longest first: a shorter one may be part of it.
+                longest_first = sorted(self._registered, key=len, reverse=True)
+                masker.replacer = _Replacer(of_airflow, [self._registered[each].pattern for each in longest_first])
 
 
 mask_password = PasswordMasker().add

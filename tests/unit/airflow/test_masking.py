@@ -150,6 +150,19 @@ def test_a_child_masks_what_its_parent_registered_and_more(masker):
     assert set(in_child(in_the_child)) == {"*** ***"}
 
 
+@pytest.mark.parametrize("short", ["", "i", "abcd"])
+def test_a_short_text_is_not_masked_as_in_airflow_itself(masker, short):
+    masker.add(short, EPOCH + 10_000)
+    masker.add(password(1), EPOCH + 10_000)
+    assert set(airflow_parts.redacted(f"it is {short} {password(1)}")) == {f"it is {short} ***"}
+
+
+def test_a_password_that_is_part_of_another_one_does_not_uncover_the_rest(masker):
+    masker.add("hunter2", EPOCH + 10_000)
+    masker.add("a-hunter2-b", EPOCH + 10_000)
+    assert set(airflow_parts.redacted("a-hunter2-b and hunter2")) == {"*** and ***"}
+
+
 def test_no_password_is_in_a_repr(masker):
     masker.add(password(1), EPOCH + 10_000)
     assert password(1) not in repr([masker, *masker._registered.values(), *(m.replacer for m in masking.maskers())])
