@@ -23,6 +23,7 @@ from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.cache import forks
+from redshift_secrets.cache.single_flight import copy_for_reraise
 from redshift_secrets.errors import AwsError
 from redshift_secrets.settings.settings import Settings
 
@@ -32,6 +33,10 @@ _RETRY_IDENTITY_SECONDS = 60.0
 """How long to wait before asking STS again for the caller identity after it did not answer."""
 
 
+_RETRY_CREDENTIALS_SECONDS = 5.0
+"""How long credentials that could not be found are not searched for again."""
+
+
 class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botocore has no types
     """A botocore session whose clients are built inside `forks.no_fork_here`, without making a fork wait for the network.
 
@@ -39,6 +44,27 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
     run a program or send a request happens before the gate is entered. The clients that botocore's own credential
     providers build (STS, SSO) are built here, too.
     """
+
+    monotonic = staticmethod(time.monotonic)
+    _failed: tuple[float, Exception | None] | None = None
+
+    def get_credentials(self) -> Any:
+        """Return the credentials, `None` where there are none, or raise why they cannot be had; that is found out once for all
+        clients, since botocore would ask a silent metadata service or run a failing program again for each."""
+        if self._credentials is None and self._failed is not None:
+            until, error = self._failed
+            if self.monotonic() < until:
+                if error is not None:
+                    raise copy_for_reraise(error)
+                return None
+        try:
+            found, error = super().get_credentials(), None
+        except Exception as caught:
+            found, error = None, caught
+        self._failed = (self.monotonic() + _RETRY_CREDENTIALS_SECONDS, error) if found is None else None
+        if error is not None:
+            raise error
+        return found
 
     def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
         """Return a client; raises `NoCredentialsError` where there are no credentials to sign its calls with."""

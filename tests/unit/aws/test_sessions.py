@@ -16,16 +16,17 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.loaders import Loader
 
 from redshift_secrets.aws.client import AwsClient
-from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.aws.sessions import ForkSafeSession, Sessions
 from redshift_secrets.cache import Deadline, forks
 from redshift_secrets.cache.single_flight import BackgroundCall
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope
 from redshift_secrets.settings.settings import Settings
+from tests.support.fakes import Clock
 from tests.support.helpers import BOUND, in_child
 
 REGION = "eu-west-1"
@@ -225,7 +226,7 @@ class TestForksDoNotWaitForCredentials:
 
 NEW_MODULES = """
 import sys
-from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.aws.sessions import ForkSafeSession, Sessions
 from redshift_secrets.settings.settings import Settings
 session = Sessions(Settings.from_kwargs({"regions": ["eu-west-1"]}))._session(None)
 before = set(sys.modules)
@@ -247,7 +248,6 @@ class TestNoCredentials:
                 sessions.client("redshift", region=REGION, role_arn=None)
         assert service.inside
         assert not any(service.inside)
-        assert region_of_client(sessions) == REGION
 
     @pytest.mark.parametrize(
         ("kind", "operation"), [("cluster", "redshift:DescribeClusters"), ("workgroup", "tag:GetResources")]
@@ -272,6 +272,50 @@ class TestNoCredentials:
             "the default AWS identity of this process",
             "NoCredentials",
         )
+
+
+class TestCredentialsThatCannotBeFound:
+    """botocore would search again for each client: with a silent metadata service, 2 s each, one after another."""
+
+    CLIENTS = tuple(
+        (service, region)
+        for service in ("redshift", "redshift-serverless", "sts")
+        for region in ("eu-west-1", "eu-west-3", "us-east-1", "us-west-2")
+    )
+
+    @pytest.mark.parametrize(
+        "failure", [None, CredentialRetrievalError(provider="custom-process", error_msg="exit 1"), TimeoutError()]
+    )
+    def test_are_searched_for_once_for_all_clients_and_again_after_a_pause(
+        self, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+    ) -> None:
+        searches, now = [], Clock(0)
+
+        def search(_session: object) -> None:
+            searches.append(now())
+            if failure is not None:
+                raise failure
+
+        monkeypatch.setattr(botocore.session.Session, "get_credentials", search)
+        monkeypatch.setattr(ForkSafeSession, "monotonic", staticmethod(now))
+        sessions = sessions_of()
+        for _ in range(2):
+            for service, region in self.CLIENTS:
+                with pytest.raises(NoCredentialsError if failure is None else type(failure)):
+                    sessions.client(service, region=region, role_arn=None)
+            now.pass_(5)
+        assert searches == [0, 5]
+
+    def test_are_used_once_they_are_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = Clock(0)
+        monkeypatch.setattr(ForkSafeSession, "monotonic", staticmethod(now))
+        sessions = sessions_of()
+        with pytest.raises(NoCredentialsError):
+            region_of_client(sessions)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+        now.pass_(5)
+        assert region_of_client(sessions) == "eu-west-1"
 
 
 @pytest.mark.usefixtures("keys")
