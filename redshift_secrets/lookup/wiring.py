@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _brokers: dict[str, Broker] = {}
+_NOT_SHARED = "nothing is cached for other processes of this host: %s"
 _MAX_BROKERS = 3
 """More are not kept: a process whose environment names one caller after another does not fill its memory."""
 
@@ -35,7 +36,7 @@ _MAX_BROKERS = 3
 def broker_key(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Return a text that is the same for lookups of this process that one broker can answer: those with the same settings,
     as the same caller, from the same host store."""
-    folder = default_cache_dir(settings.cache.path, environ) if settings.cache.host else None
+    folder = _host_folder(settings, environ)
     return cache_key(caller_fingerprint(environ), [settings, folder])
 
 
@@ -170,8 +171,8 @@ def create_stores(
     cache = settings.cache
     keys = cache.key or airflow_keys
     stores: list[NamespacedStore] = []
-    if cache.host:
-        folder = default_cache_dir(cache.path, environ)
+    folder = _host_folder(settings, environ)
+    if folder is not None:
         seal = _host_seal(keys, folder)
         if seal is not None:
             # By key: two Airflows of one OS user with different keys would overwrite each other's rows.
@@ -193,6 +194,17 @@ def create_stores(
     return tuple(stores)
 
 
+def _host_folder(settings: Settings, environ: Mapping[str, str]) -> Path | None:
+    """The folder of the host store, `None` where it is off or has no place."""
+    if not settings.cache.host:
+        return None
+    try:
+        return default_cache_dir(settings.cache.path, environ)
+    except FileNotFoundError as error:
+        log.warning(_NOT_SHARED, error)
+        return None
+
+
 def _host_seal(keys: Sequence[str] | None, folder: Path) -> Seal | None:
     try:
         if keys:
@@ -200,5 +212,5 @@ def _host_seal(keys: Sequence[str] | None, folder: Path) -> Seal | None:
         ensure_private_dir(folder)
         return Seal([host_key(folder)])
     except OSError as error:
-        log.warning("nothing is cached for other processes of this host: %s", error)
+        log.warning(_NOT_SHARED, error)
         return None

@@ -244,6 +244,13 @@ class TestNotManaged:
         assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
         assert "secret text" not in caplog.text
 
+    def test_a_user_without_a_place_for_the_host_store_is_served(self, monkeypatch, caplog):
+        missing = mock.Mock(side_effect=FileNotFoundError("user 1000 has no home; set cache.path"))
+        monkeypatch.setattr(wiring, "default_cache_dir", missing)
+        backend = backend_of(AwsClient(), cache={"host": True})
+        assert backend.get_connection("analytics").password == AWKWARD
+        assert "nothing is cached for other processes of this host: user 1000 has no home" in caplog.text
+
     def test_airflow_goes_on_to_its_next_backend(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", "smtp://me:old-password@mail")
         assert self.asked_of_airflow(monkeypatch, AwsClient(), "smtp_default").password == "old-password"

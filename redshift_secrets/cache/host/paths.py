@@ -14,12 +14,16 @@ _MOUNTS = Path("/proc/self/mounts")
 
 
 def default_cache_dir(configured: str | None, environ: Mapping[str, str]) -> Path:
-    """Return the folder for this OS user's store: as configured, else in memory where the system has such a folder, else on disk.
+    """Return the folder for this OS user's store: as configured, else in memory where the system has such a folder, else on
+    disk. Raises `FileNotFoundError` where the user has no home that it would have to be in.
 
     Nothing is created, and nothing is checked that `ensure_private_dir` checks.
     """
     if configured:
-        return Path(os.path.expanduser(configured)).absolute()
+        path = Path(os.path.expanduser(configured))
+        if path.parts[0].startswith("~"):  # no such user, or one without an entry in the passwd database
+            raise FileNotFoundError(f"there is no home for {path.parts[0]}; set cache.path to an absolute path")
+        return path.absolute()
     runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
     # After `su` the variable may still be that of another user.
     if runtime.is_absolute() and _is_own_dir(runtime):
@@ -28,7 +32,11 @@ def default_cache_dir(configured: str | None, environ: Mapping[str, str]) -> Pat
         return _SHARED_MEMORY / f"{_NAME}-{os.geteuid()}"
     import platformdirs  # few get here
 
-    return platformdirs.user_cache_path(_NAME, appauthor=False).absolute()
+    with suppress(RuntimeError):  # as newer releases say that there is no home; older ones leave the ~
+        path = platformdirs.user_cache_path(_NAME, appauthor=False)
+        if not path.parts[0].startswith("~"):
+            return path.absolute()
+    raise FileNotFoundError(f"user {os.geteuid()} has no home; set cache.path")
 
 
 def _is_own_dir(folder: Path) -> bool:

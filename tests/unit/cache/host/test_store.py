@@ -357,6 +357,15 @@ class TestFolder:
         assert found.name == "redshift-secrets"
         assert not found.exists()
 
+    @pytest.mark.parametrize("configured", ["~nobody-of-this-name/store", "~", None])
+    def test_a_user_without_a_home_has_no_place(self, tmp_path, monkeypatch, configured):
+        self.shared_memory(tmp_path, monkeypatch, "ext4")
+        for name in ("HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the passwd database has no entry
+        with pytest.raises(FileNotFoundError, match=r"no home.*set cache\.path"):
+            default_cache_dir(configured, {})
+
     @staticmethod
     def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         (tmp_path / "shm").mkdir()
