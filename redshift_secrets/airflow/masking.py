@@ -9,6 +9,7 @@ https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/mask-sens
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -63,14 +64,20 @@ class _Replacer:
 
 
 class _Password:
-    """One registered password: its forms as Airflow's maskers keep them, the pattern of all of them, and its end."""
+    """One registered password: its forms, the pattern of all of them, and when it expires."""
 
     def __init__(self, password: str, expires_at: float) -> None:
         self.expires_at = expires_at
         # As it is, as a URI has it (`quote` both ways, `quote_plus`), and as SQLAlchemy's URLs do.
-        forms = {password, quote(password), quote(password, safe=""), quote_plus(password), quote(password, safe=" +")}
-        self.forms = frozenset(map(re.escape, forms))
-        self.pattern = re.compile("|".join(sorted(self.forms, key=len, reverse=True)))
+        self.forms = frozenset(
+            {password, quote(password), quote(password, safe=""), quote_plus(password), quote(password, safe=" +")}
+        )
+        self.pattern = re.compile("|".join(map(re.escape, sorted(self.forms, key=len, reverse=True))))
+
+    def patterns(self, masker: Any) -> frozenset[str]:
+        """Return the forms as `masker` keeps them: escaped by the library that it compiles with (`re2` in 2.11)."""
+        library = getattr(sys.modules[type(masker).__module__], "re2", re)
+        return frozenset(map(library.escape, self.forms))
 
 
 class PasswordMasker:
@@ -92,24 +99,23 @@ class PasswordMasker:
             known = self._registered.get(password)
             if known is not None:
                 known.expires_at = max(known.expires_at, expires_at)
-                if all(known.forms <= masker.patterns for masker in maskers()):
+                if all(known.patterns(masker) <= masker.patterns for masker in maskers()):
                     return
             # AWS may take a password for valid a little longer than this host's clock does.
             now = self._clock() - CLOCKS_DIFFER_SECONDS
-            expired = {text: each for text, each in self._registered.items() if each.expires_at <= now}
-            self._registered = {text: each for text, each in self._registered.items() if text not in expired}
+            expired = [text for text, each in self._registered.items() if each.expires_at <= now]
+            removed = [self._registered.pop(text) for text in expired]
             added = self._registered[password] = known or _Password(password, expires_at)
-            removed = frozenset().union(*(each.forms for each in expired.values()))
-            kept = frozenset().union(*(each.forms for each in self._registered.values())) if removed else frozenset()
+            # The longest first: a shorter one may be part of it.
+            patterns = [self._registered[text].pattern for text in sorted(self._registered, key=len, reverse=True)]
             for masker in maskers():
+                for each in removed:
+                    masker.patterns -= each.patterns(masker)
                 # Airflow looks here before it compiles: a form that is known costs it nothing.
-                masker.patterns |= added.forms
-                masker.patterns -= removed - kept
+                masker.patterns |= added.patterns(masker)
                 before = masker.replacer
                 of_airflow = before.of_airflow if isinstance(before, _Replacer) else before
-                # The longest first: a shorter one may be part of it.
-                longest_first = sorted(self._registered, key=len, reverse=True)
-                masker.replacer = _Replacer(of_airflow, [self._registered[each].pattern for each in longest_first])
+                masker.replacer = _Replacer(of_airflow, patterns)
 
 
 mask_password = PasswordMasker().add
