@@ -1,4 +1,4 @@
-"""The Connection that renews itself is, to all of Airflow, the Connection that Airflow asked for."""
+"""To all of Airflow, a Connection that renews itself is the Connection that Airflow asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login
 
 @pytest.fixture
 def make(site):
-    """Makes a backend as a task has one, and what it asks."""
+    """Makes a backend as in a task, and the AWS that it asks."""
 
     def backend_of(connection_class=SdkConnection, **settings):
         made = site(tagged(db_user="etl"), **settings)
@@ -46,7 +46,7 @@ def plain(connection):
     return SdkConnection(**{name: getattr(connection, name) for name in NAMES})
 
 
-def test_it_is_a_connection_of_the_class_airflow_asked_for_and_equal_to_one(connection, plain):
+def test_it_is_an_instance_of_the_class_that_airflow_asked_for_and_equal_to_one(connection, plain):
     assert isinstance(connection, SdkConnection)
     assert connection == plain
     assert plain == connection
@@ -57,7 +57,7 @@ def test_it_is_a_connection_of_the_class_airflow_asked_for_and_equal_to_one(conn
 
 
 @pytest.mark.parametrize("leave", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_what_leaves_the_process_is_a_plain_connection_with_a_living_credential(connection, clock, leave):
+def test_a_copy_that_leaves_the_process_is_plain_and_has_a_valid_credential(connection, clock, leave):
     clock.pass_(2 * 3600)
     left = leave(connection)
     assert type(left) is SdkConnection
@@ -65,11 +65,11 @@ def test_what_leaves_the_process_is_a_plain_connection_with_a_living_credential(
     assert (left.login, left.password) == ("IAM:etl", "password-2")
 
 
-def test_who_reads_its_pickle_need_not_have_this_package(connection):
+def test_its_pickle_can_be_loaded_without_this_package(connection):
     assert b"redshift_secrets" not in pickle.dumps(connection)
 
 
-def test_all_its_texts_are_those_of_a_plain_one(connection, plain):
+def test_its_uri_and_json_are_those_of_a_plain_one(connection, plain):
     assert connection.get_uri() == plain.get_uri()
     assert connection.as_json() == plain.as_json()
     assert connection.to_dict() == plain.to_dict()
@@ -77,16 +77,16 @@ def test_all_its_texts_are_those_of_a_plain_one(connection, plain):
     assert json.dumps(serialize(connection)) == json.dumps(serialize(plain))
 
 
-def test_its_repr_says_who_and_where_and_no_password(connection, clock, make):
+def test_its_repr_has_user_and_host_and_no_password(connection, clock, make):
     shown = repr(connection)
     assert "conn_id='analytics'" in shown
     assert "login='IAM:etl'" in shown
     assert "password" not in shown
     clock.pass_(2 * 3600)
-    assert repr(connection) == shown  # whoever prints it does not make it ask AWS
+    assert repr(connection) == shown  # printing it asks nobody
 
 
-def test_a_password_is_told_to_the_masker_when_it_is_renewed(make, clock):
+def test_a_renewed_password_is_masked(make, clock):
     backend, made = make()
     connection = backend.get_connection("analytics")
     clock.pass_(2 * 3600)
@@ -94,24 +94,24 @@ def test_a_password_is_told_to_the_masker_when_it_is_renewed(make, clock):
     assert made.secrets == ["password-1", "password-2"]
 
 
-def test_it_asks_again_right_before_the_credential_is_no_longer_handed_out(make, clock):
+def test_it_looks_up_again_when_the_credential_is_due(make, clock):
     backend, made = make()
     connection = backend.get_connection("analytics")
     clock.pass_(3600 - 300 - 59)
     asked = [connection.login, connection.password]
     assert made.aws.calls["mint"] == 1
-    clock.pass_(301)  # dead for whoever asks, not yet for the warehouse
+    clock.pass_(301)  # due here, still valid at the warehouse
     assert [connection.login, connection.password] == ["IAM:etl", "password-2"]
     assert asked == ["IAM:etl", "password-1"]
 
 
-def test_what_a_task_sets_itself_stays(connection, clock):
+def test_a_user_and_password_that_a_task_sets_stay(connection, clock):
     connection.login, connection.password, connection.schema = "me", "mine", "elsewhere"
     clock.pass_(2 * 3600)
     assert (connection.login, connection.password, connection.schema) == ("me", "mine", "elsewhere")
 
 
-def test_a_renewal_changes_who_logs_in_and_nothing_else(connection, clock):
+def test_a_renewal_changes_login_password_and_description_alone(connection, clock):
     connection.schema, connection.extra = "elsewhere", '{"sslmode": "require"}'
     before = connection.description
     clock.pass_(2 * 3600)
@@ -126,7 +126,7 @@ def test_many_threads_get_user_and_password_of_one_credential(connection, clock)
 
 
 def in_thread(call):
-    """What the call returns in a thread of its own."""
+    """Return what the call returns in a thread of its own."""
     return Crowd(1, call).outcomes()[0]
 
 
@@ -144,12 +144,12 @@ def test_a_slow_client_gets_user_and_password_of_one_credential(make, clock, bef
     assert user == f"IAM:of-{connection.password}"
 
 
-def test_one_whose_tag_is_gone_says_so(make, clock):
+def test_one_whose_tag_was_removed_says_so(make, clock):
     backend, made = make()
     connection = backend.get_connection("analytics")
     made.aws.warehouses.clear()
     clock.pass_(2 * 3600)
-    backend.get_connection("analytics")  # what is known is old by now: this sets a listing off
+    backend.get_connection("analytics")  # the catalog is stale by now: this starts a listing
     made.ask()
     with pytest.raises(
         AirflowSecretsBackendAccessDenied, match="'analytics' cannot be renewed: no warehouse claims it"
@@ -157,7 +157,7 @@ def test_one_whose_tag_is_gone_says_so(make, clock):
         _ = connection.login
 
 
-def test_a_refusal_is_no_attribute_error_which_python_would_take_for_a_missing_attribute(make, clock):
+def test_a_refusal_is_not_an_attribute_error(make, clock):
     backend, made = make()
     connection = backend.get_connection("analytics")
     made.aws.mint_error = RuntimeError("secret text")
@@ -166,7 +166,7 @@ def test_a_refusal_is_no_attribute_error_which_python_would_take_for_a_missing_a
         getattr(connection, "login", None)
 
 
-def test_what_a_trigger_gets_in_its_event_loop_never_asks(make, clock):
+def test_a_connection_of_a_trigger_never_looks_up_again(make, clock):
     backend, made = make()
     connection = asyncio.run(backend.aget_connection("analytics"))
     clock.pass_(2 * 3600)
@@ -174,11 +174,11 @@ def test_what_a_trigger_gets_in_its_event_loop_never_asks(make, clock):
     assert made.aws.calls["mint"] == 1
 
 
-def test_the_connection_of_the_server_is_its_own_class(make):
+def test_a_connection_of_the_server_is_plain(make):
     backend, _ = make(CoreConnection)
     assert type(backend.get_connection("analytics")) is CoreConnection
 
 
-def test_one_that_the_driver_mints_for_has_nothing_to_renew(make):
+def test_a_connection_that_the_driver_mints_for_is_plain(make):
     backend, _ = make(auth="connector")
     assert type(backend.get_connection("analytics")) is SdkConnection

@@ -1,4 +1,4 @@
-"""What `renewing` leaves alone. Of what it does: `tests/e2e/test_long_tasks.py`."""
+"""What `renewing` does not change; what it does is in `tests/e2e/test_long_tasks.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redshift_secrets import renewing
 
 
 class FileHook(DbApiHook):
-    """A hook whose database takes neither user nor password."""
+    """A hook for a database without user and password."""
 
     conn_name_attr = "file_conn_id"
 
@@ -23,11 +23,11 @@ class FileHook(DbApiHook):
         return create_engine("sqlite://")
 
 
-def test_an_engine_whose_connection_has_no_password_logs_in_as_it_did():
+def test_an_engine_whose_connection_has_no_password_logs_in_as_before():
     with renewing(FileHook(file_conn_id="file")).get_sqlalchemy_engine().connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
-def test_only_a_hook_for_a_database_can_be_renewing():
+def test_only_a_hook_for_a_database_is_accepted():
     with pytest.raises(TypeError, match=r"takes a hook for a database \(a DbApiHook\), not a str"):
         renewing("analytics")

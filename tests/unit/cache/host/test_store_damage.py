@@ -232,7 +232,7 @@ def mount(tmp_path):
 
 
 class TestNotAFile:
-    """A pipe blocks whoever reads it."""
+    """Reading a pipe blocks."""
 
     @pytest.mark.parametrize("name", ["store.sqlite", "store.sqlite-journal", "store.sqlite-wal"])
     def test_a_pipe_in_the_folder_is_a_miss_that_is_logged_once_and_blocks_nobody(
