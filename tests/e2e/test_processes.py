@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.cache import process
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import LIST, MINT, MINT_WITH_IAM
 from tests.e2e.processes import SETTINGS, Process, access_key, all_at_once, fleet, host, look_up, wait_for_mint
@@ -77,6 +78,24 @@ def test_all_processes_share_one_failed_mint(stand_in: StandIn) -> None:
     outcomes = all_at_once([Process(look_up) for _ in range(8)])
     assert all(f"{Refusal.__name__}: connection 'analytics' cannot be served" in each for each in outcomes)
     assert stand_in.aws.calls.by_operation()[MINT] == 1
+
+
+def test_once_one_process_has_found_aws_silent_the_others_are_refused_without_asking(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_FIRST_PAUSE_SECONDS", process._LONGEST_PAUSE_SECONDS)  # on a busy machine, too
+
+    def look_up_briefly(conn_id: str = "analytics") -> Any:
+        return look_up(conn_id, aws_timeout_seconds=10)
+
+    others = [Process(look_up_briefly) for _ in range(6)]
+    assert all_at_once([Process(lambda: look_up_briefly("other"))])[0] is not None
+    stand_in.aws.faults.add(operation=MINT, kind="black_hole")
+    (first,) = all_at_once([Process(look_up_briefly)])
+    assert "Timed out after 10 s" in first or "(TimedOut)" in first
+    requests = stand_in.aws.calls.by_operation()[MINT]
+    assert all("analytics' cannot be served" in outcome for outcome in all_at_once(others))
+    assert stand_in.aws.calls.by_operation()[MINT] == requests
 
 
 def test_two_callers_on_one_host_are_kept_apart(stand_in: StandIn) -> None:
