@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.cache import process
+from redshift_secrets.cache import process as process_cache
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import LIST, MINT, MINT_WITH_IAM
 from tests.e2e.processes import SETTINGS, Process, access_key, all_at_once, fleet, host, look_up, wait_for_mint
@@ -83,7 +83,9 @@ def test_all_processes_share_one_failed_mint(stand_in: StandIn) -> None:
 def test_once_one_process_has_found_aws_silent_the_others_are_refused_without_asking(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_FIRST_PAUSE_SECONDS", process._LONGEST_PAUSE_SECONDS)  # on a busy machine, too
+    monkeypatch.setattr(
+        process_cache, "_FIRST_PAUSE_SECONDS", process_cache._LONGEST_PAUSE_SECONDS
+    )  # on a busy machine, too
 
     def look_up_briefly(conn_id: str = "analytics") -> Any:
         return look_up(conn_id, aws_timeout_seconds=10)
