@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import psutil
 import sqlalchemy
 
+from tests.support.interrupts import deferred_signals
+
 PATIENCE_SECONDS = 240.0
 _STOP_SECONDS = 15.0
 
@@ -173,7 +175,7 @@ class AirflowSite:
                 self._start(name, (*self._kinds[name].arguments, *arguments), changes or {})
 
     def _start(self, name: str, arguments: Sequence[str], changes: Changes) -> None:
-        with (self.home / f"{name}.log").open("ab") as log:
+        with (self.home / f"{name}.log").open("ab") as log, deferred_signals():
             process = subprocess.Popen(
                 [tool("airflow"), *arguments],
                 env=self.environment_with(changes),
@@ -181,7 +183,7 @@ class AirflowSite:
                 stderr=log,
                 start_new_session=True,
             )
-        self._processes.append((name, process))
+            self._processes.append((name, process))
 
     def environment_with(self, changes: Changes) -> dict[str, str]:
         """Return the environment of a process with these changes."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tests.support.interrupts import exit_on_signals
+from tests.support.interrupts import deferred_signals, exit_on_signals
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,17 +130,20 @@ def install(folder: Path, *requirements: str) -> None:
 def _run(command: list[str], progress: Callable[[str], str]) -> None:
     """Run a command, print every few seconds what `progress` makes of its output, and raise `InstallError` if it fails."""
     with tempfile.TemporaryFile() as log:
-        # In a session of its own, so that an interrupt reaches this process alone, and ends here all that was started.
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with deferred_signals():
+                # In a session of its own, so that an interrupt reaches this process alone, and ends here all that was started.
+                process = subprocess.Popen(
+                    command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
             while _is_running(process):
                 print(f"    {progress(_read(log))}", flush=True)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if process.returncode != 0:
             last_lines = "\n".join(_read(log).splitlines()[-20:])
             raise InstallError(f"{' '.join(command)} ended with {process.returncode}:\n{last_lines}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from types import FrameType
 
 
@@ -22,3 +25,24 @@ def exit_on_signals(message: str) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, leave)
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Handle SIGINT and SIGTERM at the end of the block, so that they cannot come between a process's start and the record
+    of it, which would leave it running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread alone
+        return
+    arrived: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, _frame: arrived.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+        for number in arrived:
+            signal.raise_signal(number)

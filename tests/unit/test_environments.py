@@ -63,3 +63,20 @@ def test_a_signal_is_answered_with_one_line_and_an_exit_code() -> None:
         [sys.executable, "-c", script], cwd=environments.ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "Interrupted.\ncleaned up\n", "")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_is_handled_after_the_block_that_it_must_not_interrupt(number: str) -> None:
+    script = (
+        "import os, signal; from tests.support.interrupts import deferred_signals, exit_on_signals\n"
+        "exit_on_signals('Interrupted.')\n"
+        "with deferred_signals():\n"
+        f"    os.kill(os.getpid(), signal.{number})\n"
+        "    print('recorded', flush=True)\n"
+        "print('never')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=environments.ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    expected = 130 if number == "SIGINT" else 143
+    assert (done.returncode, done.stdout, done.stderr) == (expected, "recorded\nInterrupted.\n", "")
