@@ -6,6 +6,7 @@ All arguments are positional, so that an error can be copied and raised again in
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 
@@ -46,6 +47,16 @@ class PerDagCredentialsError(RedshiftSecretsError):
 
 
 GONE = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
+DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AccessDeniedFault",
+        "AuthorizationErrorException",
+        "NotAuthorized",
+        "UnauthorizedOperation",
+    }
+)
 
 
 class AwsError(RedshiftSecretsError):
@@ -80,6 +91,11 @@ class AwsError(RedshiftSecretsError):
         """Whether AWS says that the warehouse does not exist."""
         return self.code in GONE
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether a policy does not allow the call, or the assumption of the role that was to make it."""
+        return self.code in DENIED
+
     def __str__(self) -> str:
         return (
             f"{self.operation} on {self.resource} as {self.identity} failed ({self.code}): {self.reason} {self.advice}"
@@ -99,6 +115,29 @@ class DeadlineError(RedshiftSecretsError):
             f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}; the refresh continues in"
             " the background."
         )
+
+
+class RefreshNotStartedError(RedshiftSecretsError):
+    """There is no thread to refresh `what` in; `reason` is what the system says."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, reason)
+        self.what = what
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.what} cannot be refreshed: {self.reason}. Raise the limit of threads for this user or container."
+
+
+class TooManyWaitingError(RedshiftSecretsError):
+    """`limit` lookups of this server already wait for AWS, so that one more would take a thread from its other requests."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.limit} lookups of this API server already wait for AWS, and no more do at a time. Try again in a moment."
 
 
 class CatalogUnavailableError(RedshiftSecretsError):
@@ -126,6 +165,14 @@ class UnexpectedError(RedshiftSecretsError):
 def known_error(error: Exception) -> RedshiftSecretsError:
     """Return an error of this package as it is, and any other one without its text."""
     return error if isinstance(error, RedshiftSecretsError) else UnexpectedError(type(error).__name__)
+
+
+def copy_for_reraise(error: Exception) -> Exception:
+    """Return a copy of `error` to raise in another thread, so that threads do not share one traceback."""
+    try:
+        return copy.copy(error)
+    except Exception:  # an error of another package may not be copyable: then it is shared after all
+        return error
 
 
 def join_messages(messages: Sequence[str]) -> str:

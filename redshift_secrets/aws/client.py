@@ -6,18 +6,18 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from redshift_secrets.aws import discovery, minting
-from redshift_secrets.aws.errors import DENIED, translate_errors
+from redshift_secrets.aws import minting
+from redshift_secrets.aws.discovery import Discovery
+from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_KINDS: tuple[Literal["cluster"], Literal["workgroup"]] = ("cluster", "workgroup")
 
 
 class AwsClient:
@@ -32,38 +32,19 @@ class AwsClient:
         self._sessions = Sessions(settings)
         self._warned_identity_unknown = False
 
-    def scopes(self) -> tuple[Scope, ...]:
-        """Return everything there is to list: both kinds, in every region of every account."""
-        settings = self._settings
-        places: list[tuple[str | None, str]] = []
-        home = settings.regions or ((settings.region_name,) if settings.region_name else ())
-        if not home:
-            home = (self._sessions.default_region(),)
-        places += [(None, region) for region in home]
-        for account in settings.accounts:
-            places += [(account.role_arn, region) for region in account.regions or home]
-        return tuple(Scope(kind, region, role_arn) for role_arn, region in places for kind in _KINDS)
+    def default_region(self) -> str:
+        """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
+        return self._sessions.default_region()
 
-    def list(self, scope: Scope) -> tuple[Warehouse, ...]:
-        """Return the tagged warehouses of a scope."""
-        find = discovery.clusters if scope.kind == "cluster" else discovery.workgroups
-        return find(
-            self._client(scope.region, scope.role_arn),
-            region=scope.region,
-            role_arn=scope.role_arn,
-            prefix=self._settings.tag_prefix,
-            identity=self._sessions.expected_identity(scope.role_arn),
-        )
+    def list(self, scope: Scope, recall: Recall) -> tuple[Warehouse, ...]:
+        """Return the tagged warehouses of a scope, continuing an earlier listing of it that `recall` has answers of."""
+        discovery = self._discovery(scope.region, scope.role_arn, recall)
+        return discovery.clusters() if scope.kind == "cluster" else discovery.workgroups()
 
     def describe(self, warehouse: Warehouse) -> Warehouse:
         """Return one warehouse with its current state."""
-        describe = discovery.cluster if warehouse.kind == "cluster" else discovery.workgroup
-        return describe(
-            self._client(warehouse.region, warehouse.role_arn),
-            warehouse,
-            prefix=self._settings.tag_prefix,
-            identity=self._sessions.expected_identity(warehouse.role_arn),
-        )
+        discovery = self._discovery(warehouse.region, warehouse.role_arn, ask_aws)
+        return discovery.cluster(warehouse) if warehouse.kind == "cluster" else discovery.workgroup(warehouse)
 
     def mint(self, request: MintRequest) -> Credential:
         """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`."""
@@ -75,7 +56,7 @@ class AwsClient:
             with translate_errors(action, resource, self._sessions.expected_identity(request.role_arn)):
                 user, password, expires_at = mint(client, request, now)
         except AwsError as error:
-            if error.code not in DENIED or error.operation.startswith("sts:AssumeRole"):
+            if not error.is_denied or error.operation.startswith("sts:AssumeRole"):
                 raise
             # The reader needs the ARN that was denied more than anything else: worth one more short call.
             identity = self._sessions.identity(request.region, request.role_arn)
@@ -91,12 +72,14 @@ class AwsClient:
         expires_at = min(expires_at, now + request.duration)
         return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
 
-    def sts_identity(self) -> str | None:
+    def sts_identity(self, region: str | None = None) -> str | None:
         """Return the caller's ARN as STS reports it, the same for all sessions of a role; `None` where STS does not answer.
 
+        STS is asked in `region`, by default the first one of the settings.
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
-        arn = self._sessions.sts_identity(self.scopes()[0].region)
+        region = region or next(iter(self._settings.regions), None) or self.default_region()
+        arn = self._sessions.sts_identity(region)
         if arn is None:
             if not self._warned_identity_unknown:
                 log.warning(
@@ -110,6 +93,16 @@ class AwsClient:
     def knows_identity(self) -> bool:
         """Whether `sts_identity` returns without asking STS."""
         return self._sessions.identity_is_known
+
+    def _discovery(self, region: str, role_arn: str | None, recall: Recall) -> Discovery:
+        return Discovery(
+            self._client(region, role_arn),
+            region=region,
+            role_arn=role_arn,
+            prefix=self._settings.tag_prefix,
+            identity=self._sessions.expected_identity(role_arn),
+            recall=recall,
+        )
 
     def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:
         return functools.partial(self._sessions.client, region=region, role_arn=role_arn)

@@ -4,216 +4,277 @@ AWS filters clusters by tag and returns their tags: one call per hundred tagged 
 https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
 Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied, the tags
 of each workgroup are listed one by one. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
+
+A listing may take longer than the process that began it. So each page, and each resource's tags, is an answer of its own, as
+plain data: the next process continues from the answers that there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from botocore import xform_name
 from msgspec.structs import replace
 
-from redshift_secrets.aws.errors import DENIED, translate_errors
+from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.paging import Page, Recall, read_pages
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
 Client = Callable[[str], Any]
 """Returns the boto3 client of a service, bound to one account and region; may raise what botocore raises."""
 
+Fields = dict[str, Any]
+"""Fields of a `Warehouse`, as plain data."""
 
-def clusters(client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str) -> tuple[Warehouse, ...]:
-    """Return the clusters that carry the marker tag; raises `AwsError`."""
-    with translate_errors("redshift:DescribeClusters", f"every cluster in {region}", identity):
-        pages = (
-            client("redshift")
-            .get_paginator("describe_clusters")
-            .paginate(TagKeys=[f"{prefix}conn-id"], PaginationConfig={"PageSize": 100})
+_DEFAULTS: Fields = {"database": "dev"}
+"""The first database of a namespace is called "dev" unless another name was given."""
+
+_PAGE_SIZE = 100
+_SERVICES = {
+    "redshift": ("redshift", "Marker", "MaxRecords"),
+    "redshift-serverless": ("redshift-serverless", "nextToken", "maxResults"),
+    "tag": ("resourcegroupstaggingapi", "PaginationToken", "ResourcesPerPage"),
+}
+"""By the prefix of the IAM action: boto3's name of the service, and its parameters for the page token and the page size."""
+
+
+class Discovery:
+    """The warehouses that one identity can see in one region. Every method may raise `AwsError`."""
+
+    def __init__(
+        self, client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str, recall: Recall
+    ) -> None:
+        self._client = client
+        self._region = region
+        self._role_arn = role_arn
+        self._prefix = prefix
+        self._marker = f"{prefix}conn-id"
+        self._identity = identity
+        self._recall = recall
+
+    def clusters(self) -> tuple[Warehouse, ...]:
+        """Return the clusters that carry the marker tag."""
+        pages = self._pages("redshift:DescribeClusters", "cluster", self._clusters_of, TagKeys=[self._marker])
+        found = [self._warehouse("cluster", fields) for page in pages for fields in page]
+        return self._with_vpc_endpoints(found, self._cluster_endpoints)
+
+    def cluster(self, known: Warehouse) -> Warehouse:
+        """Return the cluster with its current state; the error's code is `ClusterNotFound` when it was deleted."""
+        with translate_errors("redshift:DescribeClusters", str(known), self._identity):
+            response = self._client("redshift").describe_clusters(ClusterIdentifier=known.identifier)
+            found = [self._warehouse("cluster", fields) for fields in self._clusters_of(response)]
+        return self._with_vpc_endpoints(found, self._cluster_endpoints)[0]
+
+    def workgroups(self) -> tuple[Warehouse, ...]:
+        """Return the Serverless workgroups that carry the marker tag."""
+        tags = self._tags_from_tagging_api()
+        if tags == {}:
+            return ()
+        described = self._list_workgroups()
+        if tags is None:
+            tags = self._tags_one_by_one([fields["arn"] for _, fields in described])
+            if not tags:
+                return ()
+        namespaces = self._namespaces()
+        found = [
+            self._warehouse(
+                "workgroup", {**fields, **namespaces.get(namespace, _DEFAULTS), "tags": tags[fields["arn"]]}
+            )
+            for namespace, fields in described
+            if fields["arn"] in tags
+        ]
+        return self._with_vpc_endpoints(found, self._workgroup_endpoints)
+
+    def workgroup(self, known: Warehouse) -> Warehouse:
+        """Return the workgroup with its current state and the tags it was listed with."""
+        with translate_errors("redshift-serverless:GetWorkgroup", str(known), self._identity):
+            raw = self._client("redshift-serverless").get_workgroup(workgroupName=known.identifier)["workgroup"]
+            host, port = _address(raw.get("endpoint"))
+            now = replace(known, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
+        return self._with_vpc_endpoints([now], self._workgroup_endpoints)[0]
+
+    def _warehouse(self, kind: Any, fields: Fields) -> Warehouse:
+        return Warehouse(kind=kind, region=self._region, role_arn=self._role_arn, **fields)
+
+    def _clusters_of(self, response: Mapping[str, Any]) -> list[Fields]:
+        return [_cluster(raw, self._region) for raw in response["Clusters"]]
+
+    def _list_workgroups(self) -> list[tuple[str, Fields]]:
+        """Return each workgroup with the name of its namespace."""
+        pages = self._pages("redshift-serverless:ListWorkgroups", "workgroup", _workgroups)
+        return [(namespace, fields) for page in pages for namespace, fields in page]
+
+    def _namespaces(self) -> dict[str, Fields]:
+        pages = self._pages("redshift-serverless:ListNamespaces", "namespace", _namespaces)
+        return {name: fields for page in pages for name, fields in page.items()}
+
+    def _tags_from_tagging_api(self) -> dict[str, dict[str, str]] | None:
+        """Return tags by workgroup ARN, `None` where the API is denied.
+
+        https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html
+        """
+        pages = self._pages(
+            "tag:GetResources",
+            "workgroup",
+            _tags,
+            may_be_denied=True,
+            ResourceTypeFilters=["redshift-serverless:workgroup"],
+            TagFilters=[{"Key": self._marker}],
         )
-        found = [_cluster(raw, region, role_arn) for page in pages for raw in page["Clusters"]]
-    return _with_vpc_endpoints(found, prefix, lambda: _cluster_endpoints(client, region, identity))
+        if None in pages:
+            return None
+        return {arn: tags for page in pages for arn, tags in page.items()}
+
+    def _tags_one_by_one(self, arns: Iterable[str]) -> dict[str, dict[str, str]]:
+        action = "redshift-serverless:ListTagsForResource"
+
+        def ask(arn: str) -> dict[str, str]:
+            try:
+                with translate_errors(action, f"every workgroup in {self._region}", self._identity):
+                    response = self._client("redshift-serverless").list_tags_for_resource(resourceArn=arn)
+                    return {tag["key"]: tag["value"] for tag in response["tags"]}
+            except AwsError as error:
+                if not error.is_gone:  # deleted since it was listed
+                    raise
+                return {}
+
+        tags = {arn: self._recall(f"{action} {arn}", functools.partial(ask, arn)) for arn in arns}
+        return {arn: own for arn, own in tags.items() if self._marker in own}
+
+    def _with_vpc_endpoints(
+        self, found: list[Warehouse], list_endpoints: Callable[[], list[list[Any]]]
+    ) -> tuple[Warehouse, ...]:
+        """Add the VPC endpoints, listed only when a tag selects one. A failed listing affects those connections alone."""
+        field = f"{self._prefix}endpoint"
+        if not any(
+            key.split("/")[0] == field and value.strip().startswith("vpc:")
+            for each in found
+            for key, value in each.tags.items()
+        ):
+            return tuple(found)
+        by_warehouse: dict[str, list[VpcEndpoint]] = {}
+        try:
+            for identifier, *endpoint in list_endpoints():
+                by_warehouse.setdefault(identifier, []).append(VpcEndpoint(*endpoint))
+        except AwsError as error:
+            return tuple(replace(each, vpc_endpoints_error=str(error)) for each in found)
+        return tuple(
+            replace(each, vpc_endpoints=tuple(by_warehouse.get(each.identifier, ())), vpc_endpoints_error=None)
+            for each in found
+        )
+
+    def _cluster_endpoints(self) -> list[list[Any]]:
+        """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
+        pages = self._pages("redshift:DescribeEndpointAccess", "VPC endpoint", _cluster_endpoints)
+        return [endpoint for page in pages for endpoint in page]
+
+    def _workgroup_endpoints(self) -> list[list[Any]]:
+        """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html"""
+        pages = self._pages("redshift-serverless:ListEndpointAccess", "VPC endpoint", _workgroup_endpoints)
+        return [endpoint for page in pages for endpoint in page]
+
+    def _pages(
+        self,
+        action: str,
+        kind: str,
+        read: Callable[[Mapping[str, Any]], Any],
+        *,
+        may_be_denied: bool = False,
+        **request: Any,
+    ) -> list[Any]:
+        """Return every page of a listing, as `read` makes it plain data; with `may_be_denied`, a denied page is `None`.
+
+        `action` is the IAM action, `kind` says in error messages what is listed.
+        """
+        prefix, _, operation = action.partition(":")
+        service, token_name, size_name = _SERVICES[prefix]
+        resource = f"every {kind} in {self._region}"
+
+        def ask(token: str | None) -> Page:
+            position = {token_name: token} if token else {}
+            try:
+                with translate_errors(action, resource, self._identity):
+                    call = getattr(self._client(service), xform_name(operation))
+                    response = call(**request, **{size_name: _PAGE_SIZE}, **position)
+                    return [read(response), response.get(token_name)]
+            except AwsError as error:
+                if may_be_denied and error.is_denied and error.operation == action:
+                    return [None, None]
+                raise
+
+        return read_pages(action, resource, self._identity, ask, self._recall)
 
 
-def cluster(client: Client, known: Warehouse, *, prefix: str, identity: str) -> Warehouse:
-    """Return the cluster with its current state; raises `AwsError`, with code `ClusterNotFound` when it was deleted."""
-    with translate_errors("redshift:DescribeClusters", str(known), identity):
-        response = client("redshift").describe_clusters(ClusterIdentifier=known.identifier)
-        found = [_cluster(raw, known.region, known.role_arn) for raw in response["Clusters"]]
-    return _with_vpc_endpoints(found, prefix, lambda: _cluster_endpoints(client, known.region, identity))[0]
-
-
-def workgroups(
-    client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str
-) -> tuple[Warehouse, ...]:
-    """Return the Serverless workgroups that carry the marker tag; raises `AwsError`."""
-    described: list[dict[str, Any]] | None = None
-    try:
-        tags = _tags_from_tagging_api(client, f"{prefix}conn-id", region, identity)
-    except AwsError as error:
-        if error.code not in DENIED:
-            raise
-        described = _list_workgroups(client, region, identity)
-        tags = _tags_one_by_one(client, described, f"{prefix}conn-id", region, identity)
-    if not tags:
-        return ()
-    if described is None:
-        described = _list_workgroups(client, region, identity)
-    namespaces = _namespaces(client, region, identity)
-    found = [
-        _workgroup(raw, tags[raw["workgroupArn"]], namespaces, region, role_arn)
-        for raw in described
-        if raw["workgroupArn"] in tags
-    ]
-    return _with_vpc_endpoints(found, prefix, lambda: _workgroup_endpoints(client, region, identity))
-
-
-def workgroup(client: Client, known: Warehouse, *, prefix: str, identity: str) -> Warehouse:
-    """Return the workgroup with its current state and the tags it was listed with; raises `AwsError`."""
-    with translate_errors("redshift-serverless:GetWorkgroup", str(known), identity):
-        raw = client("redshift-serverless").get_workgroup(workgroupName=known.identifier)["workgroup"]
-    host, port = _address(raw.get("endpoint"))
-    now = replace(known, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
-    return _with_vpc_endpoints([now], prefix, lambda: _workgroup_endpoints(client, known.region, identity))[0]
-
-
-def _cluster(raw: Mapping[str, Any], region: str, role_arn: str | None) -> Warehouse:
+def _cluster(raw: Mapping[str, Any], region: str) -> Fields:
     # The response has no cluster ARN, only the ARN of the cluster's namespace, which contains partition and account.
     _, partition, _, _, account, _ = raw["ClusterNamespaceArn"].split(":", 5)
     endpoint = raw.get("Endpoint") or {}
-    return Warehouse(
-        kind="cluster",
-        identifier=raw["ClusterIdentifier"],
-        arn=f"arn:{partition}:redshift:{region}:{account}:cluster:{raw['ClusterIdentifier']}",
-        account=account,
-        region=region,
-        status=raw["ClusterStatus"],
-        created_at=_seconds(raw.get("ClusterCreateTime")),
-        tags={tag["Key"]: tag.get("Value", "") for tag in raw.get("Tags", ())},
-        database=raw.get("DBName") or "dev",
-        host=endpoint.get("Address"),
-        port=endpoint.get("Port"),
-        custom_domain=raw.get("CustomDomainName"),
-        admin_secret_arn=raw.get("MasterPasswordSecretArn"),
-        role_arn=role_arn,
-    )
+    return {
+        "identifier": raw["ClusterIdentifier"],
+        "arn": f"arn:{partition}:redshift:{region}:{account}:cluster:{raw['ClusterIdentifier']}",
+        "account": account,
+        "status": raw["ClusterStatus"],
+        "created_at": _seconds(raw.get("ClusterCreateTime")),
+        "tags": {tag["Key"]: tag.get("Value", "") for tag in raw.get("Tags", ())},
+        "database": raw.get("DBName") or "dev",
+        "host": endpoint.get("Address"),
+        "port": endpoint.get("Port"),
+        "custom_domain": raw.get("CustomDomainName"),
+        "admin_secret_arn": raw.get("MasterPasswordSecretArn"),
+    }
 
 
-def _workgroup(
-    raw: Mapping[str, Any],
-    tags: Mapping[str, str],
-    namespaces: Mapping[str, Mapping[str, Any]],
-    region: str,
-    role_arn: str | None,
-) -> Warehouse:
-    namespace = namespaces.get(raw.get("namespaceName", ""), {})
+def _cluster_endpoints(page: Mapping[str, Any]) -> list[list[Any]]:
+    return [
+        [raw["ClusterIdentifier"], raw["EndpointName"], raw["Address"], raw["Port"]]
+        for raw in page["EndpointAccessList"]
+        if raw.get("Address") and raw.get("Port")
+    ]
+
+
+def _workgroups(page: Mapping[str, Any]) -> list[list[Any]]:
+    return [[raw.get("namespaceName", ""), _workgroup(raw)] for raw in page["workgroups"]]
+
+
+def _workgroup(raw: Mapping[str, Any]) -> Fields:
     host, port = _address(raw.get("endpoint"))
-    return Warehouse(
-        kind="workgroup",
-        identifier=raw["workgroupName"],
-        arn=raw["workgroupArn"],
-        account=raw["workgroupArn"].split(":")[4],
-        region=region,
-        status=raw["status"],
-        created_at=_seconds(raw.get("creationDate")),
-        tags=tags,
-        # The first database of a namespace is "dev" unless another name was given.
-        database=namespace.get("dbName") or "dev",
-        host=host,
-        port=port,
-        custom_domain=raw.get("customDomainName"),
-        admin_secret_arn=namespace.get("adminPasswordSecretArn"),
-        role_arn=role_arn,
-    )
+    return {
+        "identifier": raw["workgroupName"],
+        "arn": raw["workgroupArn"],
+        "account": raw["workgroupArn"].split(":")[4],
+        "status": raw["status"],
+        "created_at": _seconds(raw.get("creationDate")),
+        "host": host,
+        "port": port,
+        "custom_domain": raw.get("customDomainName"),
+    }
 
 
-def _list_workgroups(client: Client, region: str, identity: str) -> list[dict[str, Any]]:
-    with translate_errors("redshift-serverless:ListWorkgroups", f"every workgroup in {region}", identity):
-        pages = (
-            client("redshift-serverless").get_paginator("list_workgroups").paginate(PaginationConfig={"PageSize": 100})
-        )
-        return [raw for page in pages for raw in page["workgroups"]]
-
-
-def _namespaces(client: Client, region: str, identity: str) -> dict[str, Mapping[str, Any]]:
-    with translate_errors("redshift-serverless:ListNamespaces", f"every namespace in {region}", identity):
-        pages = (
-            client("redshift-serverless").get_paginator("list_namespaces").paginate(PaginationConfig={"PageSize": 100})
-        )
-        return {raw["namespaceName"]: raw for page in pages for raw in page["namespaces"]}
-
-
-def _tags_from_tagging_api(client: Client, marker: str, region: str, identity: str) -> dict[str, dict[str, str]]:
-    """Return tags by workgroup ARN. https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html"""
-    with translate_errors("tag:GetResources", f"every workgroup in {region}", identity):
-        pages = (
-            client("resourcegroupstaggingapi")
-            .get_paginator("get_resources")
-            .paginate(
-                ResourceTypeFilters=["redshift-serverless:workgroup"],
-                TagFilters=[{"Key": marker}],
-                PaginationConfig={"PageSize": 100},
-            )
-        )
-        return {
-            raw["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in raw["Tags"]}
-            for page in pages
-            for raw in page["ResourceTagMappingList"]
+def _namespaces(page: Mapping[str, Any]) -> dict[str, Fields]:
+    return {
+        raw["namespaceName"]: {
+            "database": raw.get("dbName") or _DEFAULTS["database"],
+            "admin_secret_arn": raw.get("adminPasswordSecretArn"),
         }
+        for raw in page["namespaces"]
+    }
 
 
-def _tags_one_by_one(
-    client: Client, described: list[dict[str, Any]], marker: str, region: str, identity: str
-) -> dict[str, dict[str, str]]:
-    with translate_errors("redshift-serverless:ListTagsForResource", f"every workgroup in {region}", identity):
-        serverless = client("redshift-serverless")
-        tags = {
-            raw["workgroupArn"]: {
-                tag["key"]: tag["value"]
-                for tag in serverless.list_tags_for_resource(resourceArn=raw["workgroupArn"])["tags"]
-            }
-            for raw in described
-        }
-    return {arn: own for arn, own in tags.items() if marker in own}
+def _workgroup_endpoints(page: Mapping[str, Any]) -> list[list[Any]]:
+    return [
+        [raw["workgroupName"], raw["endpointName"], raw["address"], raw["port"]]
+        for raw in page["endpoints"]
+        if raw.get("address") and raw.get("port")
+    ]
 
 
-def _with_vpc_endpoints(
-    found: list[Warehouse], prefix: str, list_endpoints: Callable[[], Iterator[tuple[str, VpcEndpoint]]]
-) -> tuple[Warehouse, ...]:
-    """Add the VPC endpoints, listed only when a tag selects one. A failed listing affects those connections alone."""
-    field = f"{prefix}endpoint"
-    if not any(
-        key.split("/")[0] == field and value.strip().startswith("vpc:")
-        for each in found
-        for key, value in each.tags.items()
-    ):
-        return tuple(found)
-    by_warehouse: dict[str, list[VpcEndpoint]] = {}
-    try:
-        for identifier, endpoint in list_endpoints():
-            by_warehouse.setdefault(identifier, []).append(endpoint)
-    except AwsError as error:
-        return tuple(replace(each, vpc_endpoints_error=str(error)) for each in found)
-    return tuple(
-        replace(each, vpc_endpoints=tuple(by_warehouse.get(each.identifier, ())), vpc_endpoints_error=None)
-        for each in found
-    )
-
-
-def _cluster_endpoints(client: Client, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
-    """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
-    with translate_errors("redshift:DescribeEndpointAccess", f"every VPC endpoint in {region}", identity):
-        for page in client("redshift").get_paginator("describe_endpoint_access").paginate():
-            for raw in page["EndpointAccessList"]:
-                if raw.get("Address") and raw.get("Port"):
-                    yield raw["ClusterIdentifier"], VpcEndpoint(raw["EndpointName"], raw["Address"], raw["Port"])
-
-
-def _workgroup_endpoints(client: Client, region: str, identity: str) -> Iterator[tuple[str, VpcEndpoint]]:
-    """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html"""
-    with translate_errors("redshift-serverless:ListEndpointAccess", f"every VPC endpoint in {region}", identity):
-        for page in client("redshift-serverless").get_paginator("list_endpoint_access").paginate():
-            for raw in page["endpoints"]:
-                if raw.get("address") and raw.get("port"):
-                    yield raw["workgroupName"], VpcEndpoint(raw["endpointName"], raw["address"], raw["port"])
+def _tags(page: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        raw["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in raw["Tags"]} for raw in page["ResourceTagMappingList"]
+    }
 
 
 def _address(endpoint: Mapping[str, Any] | None) -> tuple[str | None, int | None]:

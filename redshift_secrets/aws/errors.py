@@ -9,9 +9,8 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.log_redaction import suppress_payload_logs
-from redshift_secrets.errors import GONE, AwsError
+from redshift_secrets.errors import DENIED, GONE, AwsError
 
-DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _CLOCK_SKEW = frozenset({"RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"})
@@ -59,7 +58,8 @@ def _advice(code: str, operation: str, resource: str, identity: str, message: st
 
 @contextmanager
 def translate_errors(operation: str, resource: str, identity: str) -> Iterator[None]:
-    """Raise botocore's exceptions as `AwsError`, and keep responses out of the logs."""
+    """Raise botocore's exceptions, and the `KeyError` of a response that lacks something, as `AwsError`; keep responses out of
+    the logs."""
 
     def error(code: str, reason: str, advice: str, host_only: bool = True) -> AwsError:
         return AwsError(operation, resource, identity, code, reason, advice, host_only)
@@ -102,10 +102,11 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         raise error("Unreachable", f"could not connect to {_endpoint(caught)}.", advice) from None
     except exceptions.BotoCoreError as caught:
         raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the named setting.") from None
-    except ResponseParserError as caught:
-        # Its text is the whole response, including the password.
+    except (ResponseParserError, KeyError):
+        # The text of the former is the whole response, including the password. A response in JSON that cannot be parsed
+        # comes without any of its members.
         advice = "Try again; if this persists, look for a proxy that alters responses."
-        raise error(type(caught).__name__, "the response could not be parsed.", advice) from None
+        raise error("UnreadableResponse", "the response could not be parsed.", advice) from None
 
 
 def _endpoint(caught: exceptions.BotoCoreError) -> str:

@@ -8,6 +8,7 @@ import encodings.idna  # noqa: F401
 import functools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -23,8 +24,7 @@ from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.cache import forks
-from redshift_secrets.cache.single_flight import copy_for_reraise
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, copy_for_reraise
 from redshift_secrets.settings.settings import Settings
 
 _ROLE_SESSION_NAME = "redshift-secrets"
@@ -88,8 +88,9 @@ class Sessions:
     role of `accounts` is assumed by the resulting identity. Credentials of assumed roles refresh themselves.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._monotonic = monotonic
         self._external_ids = {account.role_arn: account.external_id for account in settings.accounts}
         self.reset_after_fork()
         forks.reset_in_child(self)
@@ -99,6 +100,7 @@ class Sessions:
         self._lock = threading.RLock()
         self._sessions: dict[str | None, Any] = {}
         self._clients: dict[tuple[str | None, str, str], Any] = {}
+        self._identity_lock = threading.Lock()
         self._identity: str | None = None
         self._ask_identity_at = float("-inf")
 
@@ -135,16 +137,19 @@ class Sessions:
     @property
     def identity_is_known(self) -> bool:
         """Whether `sts_identity` returns without asking STS."""
-        return self._identity is not None or time.monotonic() < self._ask_identity_at
+        return self._identity is not None or self._monotonic() < self._ask_identity_at
 
     def sts_identity(self, region: str) -> str | None:
         """Return the ARN of the caller identity, asking STS until it answers; `None` where it does not.
 
+        One thread asks, the others wait for its answer.
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
-        if self._identity is None and time.monotonic() >= self._ask_identity_at:
-            self._identity = self._ask_identity(region)
-            self._ask_identity_at = time.monotonic() + _RETRY_IDENTITY_SECONDS
+        if not self.identity_is_known:
+            with self._identity_lock:
+                if not self.identity_is_known:
+                    self._identity = self._ask_identity(region)
+                    self._ask_identity_at = self._monotonic() + _RETRY_IDENTITY_SECONDS
         return self._identity
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from botocore import exceptions
+from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.errors import AwsError
@@ -71,9 +72,33 @@ def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str
         (exceptions.ProfileNotFound(profile="p"), "Misconfigured", "profile_name"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "VPC endpoint, proxy, security groups"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "Unreachable", "DNS"),
+        (ResponseParserError("<html>a-password</html>"), "UnreadableResponse", "proxy that alters responses"),
+        (KeyError("dbPassword"), "UnreadableResponse", "proxy that alters responses"),
     ],
 )
 def test_errors_without_an_answer_of_aws(raised: Exception, code: str, advice: str) -> None:
     error = translated(raised)
     assert error.code == code
     assert advice in error.advice
+    assert error.host_only
+    assert "password" not in str(error).lower()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "AccessDeniedFault",
+        "AuthorizationErrorException",
+        "NotAuthorized",
+        "UnauthorizedOperation",
+    ],
+)
+def test_a_denied_call_is_denied_whichever_code_a_service_has_for_it(code: str) -> None:
+    error = translated(client_error(code, "not authorized"))
+    assert error.is_denied
+    assert error.advice == f"Grant {ACTION} on {RESOURCE} to {ME}."
+    assert translated(client_error(code, "not authorized", "AssumeRole")).is_denied
+    assert not translated(client_error("ThrottlingException")).is_denied
+    assert not translated(exceptions.NoCredentialsError()).is_denied

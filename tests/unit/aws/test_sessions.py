@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError, ReadTimeoutError
 from botocore.loaders import Loader
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.paging import ask_aws
 from redshift_secrets.aws.sessions import ForkSafeSession, Sessions
-from redshift_secrets.cache import Deadline, forks
-from redshift_secrets.cache.single_flight import BackgroundCall
+from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope
 from redshift_secrets.settings.settings import Settings
@@ -120,9 +121,16 @@ def sessions_of(**settings: Any) -> Sessions:
     return Sessions(Settings.from_kwargs({"regions": [REGION], **settings}))
 
 
-def start(work: Callable[[], Any]) -> BackgroundCall[Any]:
-    call = BackgroundCall("a client", work, lambda _done: None)
-    call.start()
+def start(work: Callable[[], Any]) -> Future[Any]:
+    call: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            call.set_result(work())
+        except Exception as error:
+            call.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
     return call
 
 
@@ -195,7 +203,7 @@ class TestForksDoNotWaitForCredentials:
         assert inside_gate() == {}
         assert in_child(lambda: use(sessions)) == outcome
         credential_process.release()
-        assert [call.wait(Deadline(BOUND)) for call in calls] == [outcome] * 2
+        assert [call.result(BOUND) for call in calls] == [outcome] * 2
 
     def test_the_instance_metadata_service(self, metadata_service: Callable[..., MetadataService]) -> None:
         service = metadata_service()
@@ -206,7 +214,7 @@ class TestForksDoNotWaitForCredentials:
         assert inside_gate() == {}
         assert in_child(lambda: region_of_client(sessions)) == REGION
         service.hold.set()
-        assert call.wait(Deadline(BOUND)) == REGION
+        assert call.result(BOUND) == REGION
         assert service.inside
         assert not any(service.inside)
 
@@ -255,7 +263,7 @@ class TestNoCredentials:
     def test_the_error_names_the_operation_that_needs_them(self, kind: Any, operation: str) -> None:
         client = AwsClient(Settings.from_kwargs({"regions": [REGION]}))
         with pytest.raises(AwsError) as caught:
-            client.list(Scope(kind, REGION, None))
+            client.list(Scope(kind, REGION, None), ask_aws)
         assert str(caught.value) == (
             f"{operation} on every {kind} in eu-west-1 as the default AWS identity of this process failed (NoCredentials):"
             " Unable to locate credentials. Give this process an instance profile, a task role or a pod role, or set"
@@ -265,7 +273,7 @@ class TestNoCredentials:
     def test_a_role_is_not_assumed_without_them(self) -> None:
         client = AwsClient(Settings.from_kwargs({"regions": [REGION], "role_arn": ROLE}))
         with pytest.raises(AwsError) as caught:
-            client.list(Scope("cluster", REGION, None))
+            client.list(Scope("cluster", REGION, None), ask_aws)
         assert (caught.value.operation, caught.value.resource, caught.value.identity, caught.value.code) == (
             "sts:AssumeRole",
             ROLE,
@@ -316,6 +324,98 @@ class TestCredentialsThatCannotBeFound:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
         now.pass_(5)
         assert region_of_client(sessions) == "eu-west-1"
+
+
+@pytest.mark.usefixtures("keys")
+class TestCallerIdentity:
+    ME = "arn:aws:sts::123456789012:assumed-role/airflow/i-1"
+
+    class Sts:
+        """Answers `arn`, or not at all where that is `None`; waits for `hold` first."""
+
+        def __init__(self, arn: str | None) -> None:
+            self.arn = arn
+            self.asked = 0
+            self.entered = threading.Event()
+            self.hold = threading.Event()
+
+        def get_caller_identity(self) -> dict[str, str]:
+            self.asked += 1
+            self.entered.set()
+            assert self.hold.wait(BOUND)
+            if self.arn is None:
+                raise ReadTimeoutError(endpoint_url="https://sts")
+            return {"Arn": self.arn}
+
+    @pytest.fixture
+    def sts(self, monkeypatch: pytest.MonkeyPatch) -> Sts:
+        service = self.Sts(self.ME)
+        monkeypatch.setattr(Sessions, "_create_client", lambda *_arguments: service)
+        return service
+
+    @pytest.mark.parametrize("arn", [ME, None])
+    def test_threads_wait_for_the_one_that_asks(self, sts: Sts, arn: str | None) -> None:
+        sts.arn = arn
+        sessions = sessions_of()
+        first = start(lambda: sessions.sts_identity(REGION))
+        assert sts.entered.wait(BOUND)
+        others = [start(lambda: sessions.sts_identity(REGION)) for _ in range(5)]
+        sts.hold.set()
+        assert [call.result(BOUND) for call in [first, *others]] == [arn] * 6
+        assert sts.asked == 1
+
+    def test_no_answer_is_an_answer_for_a_minute(self, sts: Sts) -> None:
+        sts.arn = None
+        sts.hold.set()
+        now = Clock(0)
+        sessions = Sessions(Settings.from_kwargs({"regions": [REGION]}), monotonic=now)
+        for asked in (1, 2):
+            assert not sessions.identity_is_known
+            for _ in range(2):
+                assert sessions.sts_identity(REGION) is None
+                assert sessions.identity_is_known
+            assert sts.asked == asked
+            now.pass_(60)
+        sts.arn = self.ME
+        assert sessions.sts_identity(REGION) == self.ME
+        now.pass_(600)
+        assert sessions.sts_identity(REGION) == self.ME
+        assert sts.asked == 3
+
+    def test_an_answer_without_an_identity_is_none(self, sts: Sts, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sts, "get_caller_identity", lambda: {"message": "<html>Log in</html>"})
+        assert sessions_of().sts_identity(REGION) is None
+
+    @pytest.mark.parametrize(
+        ("settings", "named", "asked_in"),
+        [
+            ({"regions": ["eu-west-3", "us-east-1"]}, "us-west-2", "us-west-2"),
+            ({"regions": ["eu-west-3", "us-east-1"], "region_name": "eu-west-1"}, None, "eu-west-3"),
+            ({"region_name": "eu-west-1"}, None, "eu-west-1"),
+            ({}, None, "sa-east-1"),
+        ],
+    )
+    def test_the_region_it_is_asked_in(
+        self, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], named: str | None, asked_in: str
+    ) -> None:
+        regions = []
+
+        def sts_identity(_sessions: Sessions, region: str) -> str:
+            regions.append(region)
+            return self.ME
+
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+        monkeypatch.setattr(Sessions, "sts_identity", sts_identity)
+        client = AwsClient(Settings.from_kwargs(settings))
+        assert client.sts_identity(named) == "arn:aws:sts::123456789012:assumed-role/airflow"
+        assert regions == [asked_in]
+
+
+def test_the_default_region() -> None:
+    assert AwsClient(Settings.from_kwargs({"region_name": "eu-west-3"})).default_region() == "eu-west-3"
+    with pytest.raises(AwsError, match="no AWS region is configured") as caught:
+        AwsClient(Settings.from_kwargs({})).default_region()
+    assert caught.value.code == "Misconfigured"
 
 
 @pytest.mark.usefixtures("keys")

@@ -1,0 +1,257 @@
+"""Discovery: what a listing returns, what it asks for, and how the next process continues one that was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.paging import ask_aws
+from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import Scope, VpcEndpoint
+from redshift_secrets.settings import Settings
+from tests.support.fakes import EPOCH
+from tests.unit.aws.recall import Memory, ProcessEndsError
+
+REGION = "eu-west-1"
+CLUSTERS, WORKGROUPS = Scope("cluster", REGION, None), Scope("workgroup", REGION, None)
+CREATED = datetime.fromtimestamp(EPOCH - 1000.25, timezone.utc)
+NAMESPACE_ARN = "arn:aws:redshift:eu-west-1:123456789012:namespace:7f3c"
+TOKENS = ("Marker", "nextToken", "PaginationToken")
+
+
+def workgroup_arn(name: str) -> str:
+    return f"arn:aws:redshift-serverless:eu-west-1:123456789012:workgroup/{name}"
+
+
+def cluster(name: str, **tags: str) -> dict[str, Any]:
+    return {
+        "ClusterIdentifier": name,
+        "ClusterNamespaceArn": NAMESPACE_ARN,
+        "ClusterStatus": "available",
+        "ClusterCreateTime": CREATED,
+        "DBName": "sales",
+        "Endpoint": {"Address": f"{name}.example", "Port": 5439},
+        "CustomDomainName": f"{name}.corp",
+        "MasterPasswordSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x",
+        "Tags": [{"Key": "airflow:conn-id", "Value": name}, *({"Key": k, "Value": v} for k, v in tags.items())],
+    }
+
+
+def workgroup(name: str) -> dict[str, Any]:
+    return {
+        "workgroupName": name,
+        "workgroupArn": workgroup_arn(name),
+        "namespaceName": f"{name}-data",
+        "status": "AVAILABLE",
+        "creationDate": CREATED,
+        "endpoint": {"address": f"{name}.example", "port": 5439},
+    }
+
+
+class FakeAws:
+    """AWS by operation: an exception, a response, or the pages of a listing. `calls` has (operation, token or ARN)."""
+
+    def __init__(self) -> None:
+        private = {"Key": "airflow:endpoint", "Value": "vpc:private"}
+        mappings = [
+            {"ResourceARN": workgroup_arn(name), "Tags": [{"Key": "airflow:conn-id", "Value": name}, private]}
+            for name in ("w1", "w3")
+        ]
+        self.answers: dict[str, Any] = {
+            "describe_clusters": [
+                {"Clusters": [cluster("c1", **{"airflow:endpoint": "vpc:private"}), cluster("c2")]},
+                {"Clusters": [cluster("c3")]},
+                {"Clusters": [cluster("c4")]},
+            ],
+            "describe_endpoint_access": [
+                {"EndpointAccessList": [self.endpoint("c2")]},
+                {"EndpointAccessList": [self.endpoint("c1"), {"ClusterIdentifier": "c1", "EndpointName": "creating"}]},
+            ],
+            "get_resources": [{"ResourceTagMappingList": [each]} for each in mappings],
+            "list_workgroups": [{"workgroups": [workgroup("w1"), workgroup("w2")]}, {"workgroups": [workgroup("w3")]}],
+            "list_namespaces": [
+                {"namespaces": [{"namespaceName": "w1-data", "dbName": "sales", "adminPasswordSecretArn": "arn:x"}]},
+                {"namespaces": [{"namespaceName": "w3-data"}]},
+            ],
+            "list_endpoint_access": [
+                {"endpoints": [{"workgroupName": "w1", "endpointName": "private", "address": "w1-private", "port": 5}]},
+                {"endpoints": [{"workgroupName": "w3", "endpointName": "creating"}]},
+            ],
+            "list_tags_for_resource": {
+                workgroup_arn(name): {"tags": [{"key": f"airflow:{key}", "value": name}]}
+                for name, key in (("w1", "conn-id"), ("w2", "team"), ("w3", "conn-id"))
+            },
+        }
+        self.calls: list[tuple[str, str | None]] = []
+        self.requests: dict[str, dict[str, Any]] = {}
+        self.ends_after: int | None = None
+
+    @staticmethod
+    def endpoint(name: str) -> dict[str, Any]:
+        return {"ClusterIdentifier": name, "EndpointName": "private", "Address": f"{name}-private", "Port": 5}
+
+    def deny(self, operation: str, caller: str | None = None) -> None:
+        error = {"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}
+        self.answers[operation] = ClientError(error, caller or operation)
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**request: Any) -> Any:
+            token = next((request.pop(name) for name in TOKENS if name in request), None)
+            if len(self.calls) == self.ends_after:
+                raise ProcessEndsError
+            self.calls.append((operation, token or request.get("resourceArn")))
+            self.requests[operation] = request
+            answer = self.answers[operation]
+            if isinstance(answer, dict):
+                answer = answer[request["resourceArn"]]
+            if isinstance(answer, Exception):
+                raise answer
+            return self.page(operation, answer, token) if isinstance(answer, list) else answer
+
+        return call
+
+    @staticmethod
+    def page(operation: str, pages: list[Any], token: str | None) -> dict[str, Any]:
+        number = int(token or 0)
+        name = {"get": "PaginationToken", "list": "nextToken"}.get(operation.split("_")[0], "Marker")
+        # The tagging API says with an empty token that there is no further page, the others with none.
+        end = {"PaginationToken": ""} if name == "PaginationToken" else {}
+        return {**pages[number], **({name: str(number + 1)} if number + 1 < len(pages) else end)}
+
+    def asked(self, operation: str) -> list[str | None]:
+        return [token for name, token in self.calls if name == operation]
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> FakeAws:
+    fake = FakeAws()
+    monkeypatch.setattr(Sessions, "client", lambda *_arguments, **_names: fake)
+    return fake
+
+
+@pytest.fixture
+def client(aws: FakeAws) -> AwsClient:
+    return AwsClient(Settings.from_kwargs({"regions": [REGION]}))
+
+
+class TestClusters:
+    def test_are_listed_with_everything_that_a_connection_needs(self, aws: FakeAws, client: AwsClient) -> None:
+        found = client.list(CLUSTERS, ask_aws)
+        assert [each.identifier for each in found] == ["c1", "c2", "c3", "c4"]
+        first = found[0]
+        assert first.arn == "arn:aws:redshift:eu-west-1:123456789012:cluster:c1"
+        assert (first.account, first.region, first.status) == ("123456789012", REGION, "available")
+        assert (first.host, first.port, first.database) == ("c1.example", 5439, "sales")
+        assert (first.custom_domain, first.created_at) == ("c1.corp", EPOCH - 1000.25)
+        assert first.admin_secret_arn == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"
+        assert first.tags == {"airflow:conn-id": "c1", "airflow:endpoint": "vpc:private"}
+        assert first.vpc_endpoints == (VpcEndpoint("private", "c1-private", 5),)
+        assert found[2].vpc_endpoints == ()
+
+    def test_are_filtered_by_aws_and_come_a_hundred_at_a_time(self, aws: FakeAws, client: AwsClient) -> None:
+        client.list(CLUSTERS, ask_aws)
+        assert aws.requests["describe_clusters"] == {"TagKeys": ["airflow:conn-id"], "MaxRecords": 100}
+        assert aws.asked("describe_clusters") == [None, "1", "2"]
+
+    def test_that_are_being_created_are_younger_than_all_others(self, aws: FakeAws, client: AwsClient) -> None:
+        raw = {"ClusterIdentifier": "new", "ClusterNamespaceArn": NAMESPACE_ARN, "ClusterStatus": "creating"}
+        aws.answers["describe_clusters"] = [{"Clusters": [raw]}]
+        for recall in (ask_aws, Memory()):
+            (found,) = client.list(CLUSTERS, recall)
+            assert (found.created_at, found.host, found.port, found.database) == (float("inf"), None, None, "dev")
+
+    def test_a_listing_that_was_cut_is_continued(self, aws: FakeAws, client: AwsClient) -> None:
+        memory = Memory()
+        aws.ends_after = 2
+        with pytest.raises(ProcessEndsError):
+            client.list(CLUSTERS, memory)
+        aws.ends_after, aws.calls = None, []
+        found = client.list(CLUSTERS, memory)
+        assert aws.asked("describe_clusters") == ["2"]
+        assert found == client.list(CLUSTERS, ask_aws)
+
+    def test_vpc_endpoints_that_cannot_be_listed_leave_the_others(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.deny("describe_endpoint_access")
+        found = client.list(CLUSTERS, Memory())
+        assert [each.identifier for each in found] == ["c1", "c2", "c3", "c4"]
+        assert "redshift:DescribeEndpointAccess on every VPC endpoint in eu-west-1" in str(found[0].vpc_endpoints_error)
+
+
+class TestWorkgroups:
+    def test_are_listed_with_everything_that_a_connection_needs(self, aws: FakeAws, client: AwsClient) -> None:
+        first, second = client.list(WORKGROUPS, ask_aws)
+        assert (first.identifier, first.arn, second.identifier) == ("w1", workgroup_arn("w1"), "w3")
+        assert (first.account, first.region, first.status) == ("123456789012", REGION, "AVAILABLE")
+        assert (first.host, first.port, first.created_at) == ("w1.example", 5439, EPOCH - 1000.25)
+        assert first.tags == {"airflow:conn-id": "w1", "airflow:endpoint": "vpc:private"}
+        assert (first.database, first.admin_secret_arn) == ("sales", "arn:x")
+        assert (second.database, second.admin_secret_arn) == ("dev", None)
+        assert (first.vpc_endpoints, second.vpc_endpoints) == ((VpcEndpoint("private", "w1-private", 5),), ())
+
+    def test_untagged_ones_cost_one_call(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.answers["get_resources"] = [{"ResourceTagMappingList": []}]
+        assert client.list(WORKGROUPS, ask_aws) == ()
+        assert [operation for operation, _ in aws.calls] == ["get_resources"]
+        assert aws.requests["get_resources"] == {
+            "ResourceTypeFilters": ["redshift-serverless:workgroup"],
+            "TagFilters": [{"Key": "airflow:conn-id"}],
+            "ResourcesPerPage": 100,
+        }
+
+    @pytest.mark.parametrize("denied", [False, True], ids=["tagging API", "tags one by one"])
+    def test_a_listing_is_continued_wherever_it_was_cut(self, aws: FakeAws, client: AwsClient, denied: bool) -> None:
+        if denied:
+            aws.deny("get_resources")
+        whole = client.list(WORKGROUPS, ask_aws)
+        calls, aws.calls = aws.calls, []
+        assert len(calls) == len(set(calls)) == 8
+        memory = Memory()
+        for number in range(len(calls)):
+            aws.ends_after = number + 1
+            if number + 1 < len(calls):
+                with pytest.raises(ProcessEndsError):
+                    client.list(WORKGROUPS, memory)
+            else:
+                assert client.list(WORKGROUPS, memory) == whole
+        assert aws.calls == calls, "each process asked for exactly one more answer"
+
+    def test_tags_are_listed_one_by_one_where_the_tagging_api_is_denied(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.deny("get_resources")
+        assert [each.tags for each in client.list(WORKGROUPS, ask_aws)] == [
+            {"airflow:conn-id": "w1"},
+            {"airflow:conn-id": "w3"},
+        ]
+
+    def test_one_that_was_deleted_since_it_was_listed_is_left_out(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.deny("get_resources")
+        gone = {"Error": {"Code": "ResourceNotFoundException", "Message": "Resource not found."}}
+        aws.answers["list_tags_for_resource"][workgroup_arn("w1")] = ClientError(gone, "ListTagsForResource")
+        assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w3"]
+
+    def test_a_role_that_may_not_be_assumed_says_nothing_of_the_tagging_api(
+        self, aws: FakeAws, client: AwsClient
+    ) -> None:
+        aws.deny("get_resources", "AssumeRole")
+        memory = Memory()
+        with pytest.raises(AwsError) as caught:
+            client.list(WORKGROUPS, memory)
+        assert (caught.value.operation, caught.value.is_denied) == ("sts:AssumeRole", True)
+        assert memory.answers == {}
+
+    def test_an_answer_that_is_no_listing_is_an_error(self, aws: FakeAws, client: AwsClient) -> None:
+        """botocore returns a response in HTML as one without any of its members."""
+        aws.answers["list_workgroups"] = [{"message": "<html>Log in</html>"}]
+        memory = Memory()
+        with pytest.raises(AwsError) as caught:
+            client.list(WORKGROUPS, memory)
+        assert (caught.value.operation, caught.value.code) == (
+            "redshift-serverless:ListWorkgroups",
+            "UnreadableResponse",
+        )
+        assert not any("ListWorkgroups" in name for name in memory.answers)
