@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,38 +13,28 @@ _SHARED_MEMORY = Path("/dev/shm")
 _MOUNTS = Path("/proc/self/mounts")
 
 
-def default_cache_dir(configured: str | None, environ: Mapping[str, str]) -> Path:
+def default_cache_dir(configured: str | None) -> Path:
     """Return the folder for this OS user's store: as configured, else in memory where the system has such a folder, else on
     disk. Raises `FileNotFoundError` where the user has no home that it would have to be in.
 
+    It depends on nothing but the user and `configured`, so that a service and its operator's shell find the same store.
     Nothing is created, and nothing is checked that `ensure_private_dir` checks.
     """
     if configured:
-        path = Path(os.path.expanduser(configured))
-        if path.parts[0].startswith("~"):  # no such user, or one without an entry in the passwd database
-            raise FileNotFoundError(f"there is no home for {path.parts[0]}; set cache.path to an absolute path")
-        return path.absolute()
-    runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    # After `su` the variable may still be that of another user.
-    if runtime.is_absolute() and _is_own_dir(runtime):
-        return runtime / _NAME
+        first, *others = Path(configured).parts
+        return Path(_home_dir(first[1:]) if first.startswith("~") else first, *others).absolute()
     if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) and is_memory_backed(_SHARED_MEMORY):
         return _SHARED_MEMORY / f"{_NAME}-{os.geteuid()}"
-    import platformdirs  # few get here
-
-    with suppress(RuntimeError):  # as newer releases say that there is no home; older ones leave the ~
-        path = platformdirs.user_cache_path(_NAME, appauthor=False)
-        if not path.parts[0].startswith("~"):
-            return path.absolute()
-    raise FileNotFoundError(f"user {os.geteuid()} has no home; set cache.path")
+    return _home_dir() / ".cache" / _NAME
 
 
-def _is_own_dir(folder: Path) -> bool:
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and os.access(folder, os.W_OK | os.X_OK)
+def _home_dir(user: str = "") -> Path:
+    """The home of a user in the passwd database, by default of this process's; `HOME` may be another one."""
+    with suppress(KeyError):  # no such user, or a process whose user has no entry
+        home = Path((pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())).pw_dir)
+        if home.is_absolute():
+            return home
+    raise FileNotFoundError(f"there is no home of user {user or os.geteuid()}; set cache.path to an absolute path")
 
 
 def ensure_private_dir(folder: Path) -> None:
