@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -52,6 +52,13 @@ class Seal:
             return None
         place = _place(group, name)
         return opened[len(place) :] if opened.startswith(place) else None
+
+    def open_all(self, groups: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, bytes]]:
+        """Return the rows of each group by name, as `open` does, without those for which it returns `None`."""
+        return {
+            group: {name: row for name, each in sealed.items() if (row := self.open(group, name, each)) is not None}
+            for group, sealed in groups.items()
+        }
 
 
 def _fingerprint(key: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -120,36 +120,44 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 
 class Rows(Struct, frozen=True):
-    """Rows of a group by name, and which `replace` wrote the group last; in a corrupt database they need not be bytes."""
+    """Rows of a group by name, and which `replace` wrote the group last, in a corrupt database anything."""
 
     generation: object
-    sealed: Mapping[str, object]
+    sealed: Mapping[str, bytes]
 
 
-def select(path: Path, group: str, names: Iterable[str]) -> Rows:
-    """Return those of the named rows that are there."""
+def select(path: Path, wanted: Mapping[str, Iterable[str]]) -> dict[str, Rows]:
+    """Return those of the named rows that are there, for each group that is there, all of one moment."""
     with reading(path) as connection:
-        return _rows(connection, group, names) if _has_tables(connection) else Rows(None, {})
+        if not _has_tables(connection):
+            return {}
+        found = {group: _rows(connection, group, names) for group, names in wanted.items()}
+        return {group: rows for group, rows in found.items() if rows is not None}
 
 
-def _rows(connection: sqlite3.Connection, group: str, names: Iterable[str]) -> Rows:
+def _rows(connection: sqlite3.Connection, group: str, names: Iterable[str]) -> Rows | None:
     of_group = connection.execute("SELECT generation FROM groups WHERE grp = ?", (key(group),)).fetchone()
     if of_group is None:
-        return Rows(None, {})
+        return None
     sealed = {}
     for name in names:
         query = "SELECT sealed FROM rows WHERE grp = ? AND name = ?"
         row = connection.execute(query, (key(group), key(name))).fetchone()
-        if row is not None:
+        if row is not None and isinstance(row[0], bytes):  # in a corrupt database it may be anything
             sealed[name] = row[0]
     return Rows(of_group[0], sealed)
 
 
-def replace(path: Path, group: str, rows: Rows, expires_at: float, now: float) -> bool:
-    """Make `rows` all that the group has, and remove every group that has expired by `now`. Returns `True`."""
+def replace(path: Path, groups: Sequence[str], rows: Rows, expires_at: float, now: float) -> bool:
+    """Make `rows` all that the first of the groups has, remove the others, and every group that has expired by `now`.
+
+    Returns `True`.
+    """
+    group = groups[0]
     with writing(path) as connection:
-        connection.execute("DELETE FROM rows WHERE grp = ?", (key(group),))
-        connection.execute("DELETE FROM groups WHERE grp = ?", (key(group),))
+        for each in groups:
+            connection.execute("DELETE FROM rows WHERE grp = ?", (key(each),))
+            connection.execute("DELETE FROM groups WHERE grp = ?", (key(each),))
         connection.execute("DELETE FROM rows WHERE grp IN (SELECT grp FROM groups WHERE expires_at <= ?)", (now,))
         connection.execute("DELETE FROM groups WHERE expires_at <= ?", (now,))
         if rows.sealed:

@@ -51,6 +51,9 @@ class FileLock:
                 lock.close()
         return None
 
+    def renew(self) -> None:
+        """Do nothing: the kernel keeps the lock as long as the process lives."""
+
     def release(self) -> None:
         """Remove the file while nobody else can have it, so that lock files do not accumulate, and release the lock."""
         if self.descriptor == _NONE:  # released before, or in the child of a fork: the file is the parent's
@@ -80,3 +83,14 @@ class FileLock:
 
     def __del__(self) -> None:
         self.close()
+
+
+def remove_old_locks(folder: Path, prefix: str, before: float) -> None:
+    """Remove the lock files with this prefix that killed processes left behind, if they are older than `before`, in seconds
+    since the epoch; never raises."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.stat().st_mtime < before:
+                lock = FileLock.acquire(folder / entry.name)
+                if lock is not None:
+                    lock.release()

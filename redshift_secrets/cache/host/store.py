@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import stat
@@ -12,14 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote_from_bytes
 
 from msgspec import Struct
 
 from redshift_secrets.cache.host import database
-from redshift_secrets.cache.host.locks import FileLock
+from redshift_secrets.cache.host.files import make_file, time_ns, touch
+from redshift_secrets.cache.host.locks import FileLock, remove_old_locks
 from redshift_secrets.cache.host.paths import check_private_dir, ensure_private_dir, is_memory_backed
 from redshift_secrets.cache.sealing import Seal
-from redshift_secrets.cache.store import FreeLease, Lease
+from redshift_secrets.cache.store import FreeLease, Lease, Rows
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 _QUIET_SECONDS = 3600.0
 """How long a problem that was logged is not logged again."""
+
+_LEASE = "lease-"
+"""The begin of the name of every lock file that is a lease."""
 
 _OLD_LOCK_SECONDS = 3600.0
 """How old the lock file of a killed process must be to be removed."""
@@ -71,42 +75,53 @@ class _File(Struct, frozen=True):
 
 
 class HostStore:
-    """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch."""
+    """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch.
+
+    A group is stored under the fingerprint of the key that seals it, so that two Airflows of one OS user with different keys
+    do not overwrite each other's. A group that is not there is read under the next fingerprint: an older key sealed it.
+    """
 
     name: str = "host"
     across_hosts: bool = False
-    ready: bool = True
 
     def __init__(self, folder: Path, seal: Seal, *, clock: Callable[[], float]) -> None:
         self._folder = folder.absolute()
         self._path = self._folder / "store.sqlite"
-        # Its age says when a write failed. An empty file can be created on a disk that is full.
+        # Its age says when a write failed.
         self._unwritable = self._folder / "unwritable"
+        self._flushed = self._folder / "flushed"
         self._seal = seal
         self._clock = clock
         self._logged: dict[str, float] = {}
 
-    def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
+    def read(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:
         """See `SharedStore`. All rows are of one moment: never some from before a `replace` and some from after."""
-        found = self._try(lambda: database.select(self._path, group, names))
-        if found is None:
-            return {}
+        keys = {group: self._keys(group) for group in wanted}
+        names = {key: wanted[group] for group in wanted for key in keys[group]}
+        found = self._try(lambda: database.select(self._path, names)) or {}
+        newest = {group: next((key for key in keys[group] if key in found), None) for group in wanted}
+        opened = self._seal.open_all({key: found[key].sealed for key in newest.values() if key is not None})
         now = self._clock()
-        rows = {name: self._unsealed(group, name, each, found.generation, now) for name, each in found.sealed.items()}
-        return {name: row for name, row in rows.items() if row is not None}
+        return {
+            group: {} if key is None else self._current(opened[key], found[key].generation, now)
+            for group, key in newest.items()
+        }
 
-    def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
+    def replace(self, group: str, rows: Rows, expires_at: float) -> None:
         """See `SharedStore`. What has ended in other groups is removed as well."""
         now = self._clock()
         generation = os.urandom(8)
         head = _HEADER.pack(now, expires_at, generation)
         # Sealed before the store is locked: 10,000 rows take longer to seal than to write.
-        sealed = {name: self._seal.seal(group, name, head + row) for name, row in rows.items() if expires_at > now}
+        key, *older = self._keys(group)
+        sealed = {name: self._seal.seal(key, name, head + row) for name, row in rows.items() if expires_at > now}
         new = database.Rows(generation, sealed)
-        if self._try(lambda: database.replace(self._path, group, new, expires_at, now), writes=True):
+        # What an older key sealed stays for processes that only have that one, unless it would be read in place of nothing.
+        replaced = [key] if sealed else [key, *older]
+        if self._try(lambda: database.replace(self._path, replaced, new, expires_at, now), writes=True):
             with suppress(OSError):
                 os.unlink(self._unwritable)
-            self._remove_old_locks(now)
+            remove_old_locks(self._folder, _LEASE, now - _OLD_LOCK_SECONDS)
 
     def try_lock(self, group: str) -> Lease | None:
         """See `SharedStore`. The lease ends with the process, however it ends; threads exclude each other as well."""
@@ -117,15 +132,16 @@ class HostStore:
             return FreeLease()
         if self._is_unwritable():
             return FreeLease()
-        return self._lock(f"lease-{hashlib.sha256(database.key(group)).hexdigest()[:32]}.lock")
+        return self._lock(f"{_LEASE}{quote_from_bytes(database.key(self._keys(group)[0]), safe='')}.lock")
 
     def clear(self, group: str | None = None) -> None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
         if not os.path.exists(self._folder):
             return
-        now, none = self._clock(), database.Rows(None, {})
-        if group is not None and self._try(lambda: database.replace(self._path, group, none, now, now), writes=True):
-            return
+        if group is not None:
+            now, keys, none = self._clock(), self._keys(group), database.Rows(None, {})
+            if self._try(lambda: database.replace(self._path, keys, none, now, now), writes=True):
+                return
         try:
             check_private_dir(self._folder)
             self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
@@ -133,6 +149,24 @@ class HostStore:
             pass  # there is nothing to clear
         except OSError as error:
             self._log_unusable(error)
+
+    def mark_flushed(self) -> None:
+        """See `SharedStore`. The mark is the time of an empty file, which goes up also where the clock was set back."""
+        try:
+            ensure_private_dir(self._folder)
+            # At least a second after the last one: some file systems keep no fractions.
+            touch(self._flushed, max(int(self._clock() * 10**9), (time_ns(self._flushed) or 0) + 10**9))
+        except OSError as error:
+            self._log_unusable(error)
+
+    def flush_mark(self) -> str | None:
+        """See `SharedStore`."""
+        try:
+            check_private_dir(self._folder)
+            status = os.lstat(self._flushed)
+        except OSError:
+            return None
+        return f"{status.st_ino} {status.st_mtime_ns}"
 
     def describe(self) -> HostStoreInfo:
         """Return what is in the store now; zeros where it cannot be used."""
@@ -145,17 +179,26 @@ class HostStore:
         memory_backed = is_memory_backed(self._folder)
         return HostStoreInfo(self._folder, size, groups, rows, self._seal.fingerprint, memory_backed)
 
-    def _unsealed(self, group: str, name: str, sealed: object, generation: object, now: float) -> bytes | None:
-        opened = self._seal.open(group, name, sealed) if isinstance(sealed, bytes) else None
-        if opened is None or len(opened) < _HEADER.size:
-            return None
-        written_at, expires_at, row_generation = _HEADER.unpack_from(opened)
-        if row_generation != generation or now >= expires_at:
-            return None
-        if now < written_at - _STEP_SECONDS:
-            self._log("clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back")
-            return None
-        return opened[_HEADER.size :]
+    def _keys(self, group: str) -> list[str]:
+        """The names of the group in the database, one for each key of the seal."""
+        return [f"{fingerprint}/{group}" for fingerprint in self._seal.fingerprints]
+
+    def _current(self, rows: Rows, generation: object, now: float) -> dict[str, bytes]:
+        """The rows of this generation that have not expired, without their headers."""
+        current = {}
+        for name, row in rows.items():
+            if len(row) < _HEADER.size:
+                continue
+            written_at, expires_at, row_generation = _HEADER.unpack_from(row)
+            if row_generation != generation or now >= expires_at:
+                continue
+            if now < written_at - _STEP_SECONDS:
+                self._log(
+                    "clock", f"{self._path} was written {written_at - now:.0f} s from now: the clock was set back"
+                )
+                continue
+            current[name] = row[_HEADER.size :]
+        return current
 
     def _try(self, work: Callable[[], T], *, writes: bool = False) -> T | None:
         """Return what `work` does with the database; `None` where there is none, or none that can be used."""
@@ -165,7 +208,7 @@ class HostStore:
                 if writes:
                     ensure_private_dir(self._folder)
                     private = True
-                    _make_file(self._path)
+                    make_file(self._path)  # which is an empty database; sqlite3's journal takes after it
                 else:
                     check_private_dir(self._folder)
                 found = _file(self._path)
@@ -184,10 +227,7 @@ class HostStore:
 
     def _mark_unwritable(self) -> None:
         with suppress(OSError):
-            flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            os.close(os.open(self._unwritable, flags, 0o600))
-            now = self._clock()
-            os.utime(self._unwritable, (now, now))
+            touch(self._unwritable, int(self._clock() * 10**9))
 
     def _is_unwritable(self) -> bool:
         try:
@@ -231,15 +271,6 @@ class HostStore:
             self._log_unusable(error)
             return FreeLease()
 
-    def _remove_old_locks(self, now: float) -> None:
-        """Remove the lock files that killed processes left behind."""
-        with suppress(OSError), os.scandir(self._folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("lease-") and entry.stat().st_mtime < now - _OLD_LOCK_SECONDS:
-                    old_lock = self._lock(entry.name)
-                    if old_lock is not None:
-                        old_lock.release()
-
     def _log_unusable(self, error: Exception) -> None:
         message = _message(error)
         self._log(message, f"{self._folder} cannot be used, so processes of this host share nothing: {message}")
@@ -259,7 +290,7 @@ def _message(error: Exception) -> str:
 def _file(path: Path) -> _File:
     """Return what identifies the database; raises `PermissionError` for what is not a file, which would block when read."""
     status = os.lstat(path)
-    for each in (path, *(Path(f"{path}{suffix}") for suffix in _COMPANIONS)):
+    for each in (str(path), *(f"{path}{suffix}" for suffix in _COMPANIONS)):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(each).st_mode):
                 raise PermissionError(f"{each} is not a file; remove it")
@@ -271,10 +302,3 @@ def _is_gone(path: Path, found: _File) -> bool:
         return _file(path) != found
     except FileNotFoundError:
         return True
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty file, which is an empty database, that only the user can read; sqlite3's journal takes after it."""
-    # O_EXCL also sees to it that a database is never opened past sqlite3: closing it would drop sqlite3's locks on it.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))

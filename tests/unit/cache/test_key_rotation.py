@@ -2,59 +2,84 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
-from redshift_secrets.settings import Settings
-from tests.support.fakes import FakeAws, cluster
-from tests.support.helpers import all_refreshes_done
+from redshift_secrets.cache.host.store import HostStore
+from redshift_secrets.cache.sealing import Seal
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 
 
 @pytest.fixture
-def aws(clock):
-    return FakeAws(clock, [cluster()])
+def store(tmp_path, clock):
+    def store(*keys: str) -> HostStore:
+        """Return the store of a process of a site with these keys."""
+        return HostStore(tmp_path / "store", Seal(keys), clock=clock)
+
+    return store
 
 
 @pytest.fixture
-def lookup(aws, tmp_path, clock):
-    def lookup(*keys):
-        """Return the password that a new process of a site with these keys gets."""
-        settings = Settings.from_kwargs({"cache": json.dumps({"path": str(tmp_path / "store"), "key": ",".join(keys)})})
-        stores = create_stores(settings, LazyAwsClient(settings), airflow_keys=None, clock=clock)
-        broker = create_broker(settings, stores, mask=lambda *_: None, aws=aws, clock=clock)
-        fields = broker.connection("analytics")
-        all_refreshes_done()
-        return fields.password
-
-    return lookup
+def later(clock):
+    return clock() + 100
 
 
-def test_replacing_a_key_costs_no_mint(lookup, aws, clock):
-    first = lookup(OLD)
-    assert [lookup(NEW, OLD), lookup(OLD), lookup(NEW, OLD)] == [first] * 3
-    assert aws.calls["mint"] == 1
-    clock.pass_(1900)
-    lookup(NEW, OLD)  # starts a refresh, which seals with the new key
-    second = lookup(NEW, OLD)
-    assert second != first
-    assert lookup(NEW) == second  # the old key is no longer needed
-    assert aws.calls["mint"] == 2
+def read(store: HostStore, *groups: str) -> list[bytes | None]:
+    """Return the row of each group."""
+    found = store.read({group: ["row"] for group in groups})
+    return [found[group].get("row") for group in groups]
 
 
-def test_two_sites_with_different_keys_do_not_share(lookup, aws):
-    one, other = lookup(OLD), lookup(OTHER)
-    assert one != other
-    assert [lookup(OLD), lookup(OTHER), lookup(OLD)] == [one, other, one]
-    assert aws.calls["mint"] == 2
+def test_replacing_a_key_loses_nothing(store, later):
+    store(OLD).replace("g", {"row": b"old"}, later)
+    assert [read(store(*keys), "g") for keys in ([NEW, OLD], [OLD], [NEW])] == [[b"old"], [b"old"], [None]]
+    store(NEW, OLD).replace("g", {"row": b"new"}, later)
+    # The old key is no longer needed, and a process that has no other yet keeps what it had.
+    assert [read(store(*keys), "g") for keys in ([NEW, OLD], [NEW], [OLD])] == [[b"new"], [b"new"], [b"old"]]
 
 
-def test_no_key_is_in_the_store(lookup, tmp_path):
-    lookup(NEW, OLD)
+def test_groups_of_either_key_are_read_at_once(store, later):
+    store(OLD).replace("g", {"row": b"old"}, later)
+    store(NEW).replace("h", {"row": b"new"}, later)
+    assert read(store(NEW, OLD), "g", "h", "missing") == [b"old", b"new", None]
+
+
+def test_a_row_that_the_new_group_does_not_have_is_not_taken_from_the_old_one(store, later):
+    store(OLD).replace("g", {"row": b"old"}, later)
+    store(NEW, OLD).replace("g", {"another": b"new"}, later)
+    assert read(store(NEW, OLD), "g") == [None]
+
+
+@pytest.mark.parametrize("empty", ["clear", "replace"])
+def test_an_emptied_group_is_empty_for_every_key(store, later, empty):
+    store(OLD).replace("g", {"row": b"old"}, later)
+    store(OTHER).replace("g", {"row": b"other"}, later)
+    store(NEW, OLD).replace("g", {"row": b"new"}, later)
+    if empty == "clear":
+        store(NEW, OLD).clear("g")
+    else:
+        store(NEW, OLD).replace("g", {}, later)
+    assert [read(store(*keys), "g") for keys in ([NEW, OLD], [OLD], [OTHER])] == [[None], [None], [b"other"]]
+
+
+def test_two_sites_with_different_keys_do_not_share(store, later):
+    store(OLD).replace("g", {"row": b"one"}, later)
+    assert read(store(OTHER), "g") == [None]
+    store(OTHER).replace("g", {"row": b"other"}, later)
+    assert [read(store(OLD), "g"), read(store(OTHER), "g")] == [[b"one"], [b"other"]]
+
+
+def test_sites_that_seal_with_one_key_exclude_each_other(store):
+    lease = store(NEW, OLD).try_lock("g")
+    assert store(NEW).try_lock("g") is None
+    assert store(OLD).try_lock("g") is not None
+    lease.release()
+
+
+def test_no_key_is_in_the_store(store, tmp_path, later):
+    store(NEW, OLD).replace("g", {"row": b"new"}, later)
     content = b"".join(path.read_bytes() for path in (tmp_path / "store").iterdir())
     assert not re.search("|".join(map(re.escape, (OLD, NEW))).encode(), content)

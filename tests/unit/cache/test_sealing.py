@@ -42,6 +42,15 @@ class TestSeal:
             flipped[bit // 8] ^= 1 << bit % 8
             assert SEAL.open("g", "n", bytes(flipped)) is None, bit
 
+    def test_all_rows_of_several_groups_that_open_are_opened(self):
+        sealed = {group: {name: SEAL.seal(group, name, b"row") for name in "ab"} for group in "gh"}
+        sealed["h"]["a"] = sealed["g"]["a"]
+        assert SEAL.open_all({**sealed, "none": {}}) == {
+            "g": {"a": b"row", "b": b"row"},
+            "h": {"b": b"row"},
+            "none": {},
+        }
+
     @given(st.binary(max_size=200))
     def test_other_bytes_do_not_open(self, sealed):
         assert SEAL.open("g", "n", sealed) is None

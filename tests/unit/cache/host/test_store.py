@@ -16,10 +16,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from redshift_secrets.cache.host import database, paths
-from redshift_secrets.cache.host.paths import default_cache_dir, is_memory_backed
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.sealing import Seal
 from tests.support.helpers import Crowd, in_child
+from tests.unit.cache.host.groups import name_in_database, read
 
 ROWS = {"ages": b"1 2", "password": b"hunter2hunter2"}
 
@@ -33,29 +32,54 @@ def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...
 class TestRows:
     def test_the_named_rows_are_read(self, store, later):
         store.replace("g", ROWS, later)
-        assert store.read("g", ["ages", "password", "other"]) == ROWS
-        assert store.read("g", ["ages"]) == {"ages": b"1 2"}
-        assert store.read("g", []) == {}
+        assert read(store, "g", ["ages", "password", "other"]) == ROWS
+        assert read(store, "g", ["ages"]) == {"ages": b"1 2"}
+        assert read(store, "g", []) == {}
+
+    def test_several_groups_are_read_at_once(self, store, later):
+        store.replace("g", ROWS, later)
+        store.replace("other", {"n": b"other"}, later)
+        wanted = {"g": ["password"], "other": ["n", "ages"], "missing": ["n"], "none of it": []}
+        assert store.read(wanted) == {
+            "g": {"password": ROWS["password"]},
+            "other": {"n": b"other"},
+            "missing": {},
+            "none of it": {},
+        }
+        assert store.read({}) == {}
+
+    @pytest.mark.usefixtures("impatient")
+    def test_they_are_all_of_one_moment(self, store, folder, seal, clock, later):
+        writer = HostStore(folder, seal, clock=clock)
+        for group in ("g", "other"):
+            store.replace(group, {"n": b"before"}, later)
+
+        class WritesBetween(list):
+            def __iter__(self):
+                writer.replace("other", {"n": b"after"}, later)
+                return super().__iter__()
+
+        before = {"n": b"before"}
+        assert store.read({"g": WritesBetween("n"), "other": ["n"]}) == {"g": before, "other": before}
 
     def test_another_process_reads_them(self, store, folder, seal, clock, later):
         store.replace("g", ROWS, later)
-        assert in_child(lambda: HostStore(folder, seal, clock=clock).read("g", list(ROWS))) == ROWS
+        assert in_child(lambda: read(HostStore(folder, seal, clock=clock), "g", list(ROWS))) == ROWS
 
     def test_new_rows_replace_all_rows_of_the_group(self, store, later):
         store.replace("g", ROWS, later)
         store.replace("other", {"n": b"kept"}, later)
         store.replace("g", {"ages": b"3 4"}, later)
-        assert store.read("g", list(ROWS)) == {"ages": b"3 4"}
+        assert read(store, "g", list(ROWS)) == {"ages": b"3 4"}
         store.replace("g", {}, later)
-        assert store.read("g", list(ROWS)) == {}
-        assert store.read("other", ["n"]) == {"n": b"kept"}
+        assert read(store, "g", list(ROWS)) == {}
+        assert read(store, "other", ["n"]) == {"n": b"kept"}
 
     @pytest.mark.parametrize("text", ["", "\0", "\ud800", "a'b\"c;--", "\U0001f600" * 500])
     def test_any_text_is_a_group_and_a_name_and_any_bytes_a_row(self, store, later, text):
         for payload in (b"", bytes(range(256)) * 100):
             store.replace(text, {text: payload}, later)
-            assert store.read(text, [text]) == {text: payload}
-        assert store.try_lock(text) is not None
+            assert read(store, text, [text]) == {text: payload}
 
     def test_threads_do_not_disturb_each_other(self, store, later):
         numbers = iter(range(16))
@@ -63,7 +87,7 @@ class TestRows:
         def work():
             group = f"g{next(numbers)}"
             store.replace(group, {"n": group.encode()}, later)
-            return store.read(group, ["n"])["n"].decode() == group
+            return read(store, group, ["n"])["n"].decode() == group
 
         assert Crowd(16, work).outcomes() == [True] * 16
 
@@ -74,7 +98,7 @@ class TestRows:
         def bytes_read(rows: int) -> int:
             store.replace("catalog", {f"name {number}": b"x" * 1200 for number in range(rows)}, later)
             before = counted()
-            assert len(store.read("catalog", ["name 3", f"name {rows - 1}"])) == 2
+            assert len(read(store, "catalog", ["name 3", f"name {rows - 1}"])) == 2
             return counted() - before
 
         def counted() -> int:
@@ -91,11 +115,11 @@ class TestRows:
             def items(self):
                 for number, item in enumerate(super().items()):
                     if number % 1000 == 999:
-                        seen.append(store.read("g", list(ROWS)) == ROWS)
+                        seen.append(read(store, "g", list(ROWS)) == ROWS)
                     yield item
 
         sealed = Many({str(number): b"x" * 1000 for number in range(5000)})
-        database.replace(folder / "store.sqlite", "big", database.Rows(b"new", sealed), later, later - 1)
+        database.replace(folder / "store.sqlite", ["big"], database.Rows(b"new", sealed), later, later - 1)
         assert seen == [True] * 5
 
 
@@ -103,34 +127,36 @@ class TestExpiry:
     def test_an_expired_row_is_not_returned(self, store, clock, later):
         store.replace("g", ROWS, later)
         clock.now = later - 0.001
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == ROWS
         clock.now = later
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
 
     def test_a_clock_that_is_set_ahead_and_back_loses_at_most_the_cache(self, store, clock, later, caplog):
         store.replace("g", ROWS, later)
         clock.pass_(10**6)
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
         clock.pass_(-(10**6))
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == ROWS
         assert caplog.messages == []
         clock.pass_(-(10**6))
         for _ in range(3):
-            assert store.read("g", list(ROWS)) == {}
+            assert read(store, "g", list(ROWS)) == {}
         (message,) = caplog.messages
         assert "the clock was set back" in message
         store.replace("g", {"n": b"new"}, clock() + 1)
-        assert store.read("g", ["n"]) == {"n": b"new"}
+        assert read(store, "g", ["n"]) == {"n": b"new"}
         clock.pass_(10**6)
-        assert store.read("g", ["n"]) == {}
+        assert read(store, "g", ["n"]) == {}
 
     @pytest.mark.parametrize("expires_at", [float("-inf"), 0.0, float("nan")])
-    def test_rows_that_have_expired_before_they_are_written_empty_the_group(self, store, folder, later, expires_at):
+    def test_rows_that_have_expired_before_they_are_written_empty_the_group(
+        self, store, folder, seal, later, expires_at
+    ):
         store.replace("g", ROWS, later)
         store.replace("other", {"n": b"kept"}, later)
         store.replace("g", ROWS, expires_at)
-        assert store.read("g", list(ROWS)) == {}
-        assert sql(folder, "SELECT DISTINCT grp FROM rows") == [(b"other",)]
+        assert read(store, "g", list(ROWS)) == {}
+        assert sql(folder, "SELECT DISTINCT grp FROM rows") == [(name_in_database(seal, "other").encode(),)]
 
     def test_expired_groups_are_removed_so_that_the_file_does_not_grow(self, store, folder, clock):
         sizes = []
@@ -149,8 +175,8 @@ class TestExpiry:
         store.replace("g", ROWS, later)
         for _ in range(3):
             store.replace("big", {str(number): b"x" * 1000 for number in range(2000)}, later)
-        assert store.read("big", ["1"]) == {}
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "big", ["1"]) == {}
+        assert read(store, "g", list(ROWS)) == ROWS
         assert os.stat(folder / "store.sqlite").st_size <= 1 << 20
         assert [record.message for record in caplog.records if "full" in record.message] == [caplog.messages[-1]]
 
@@ -177,54 +203,39 @@ class TestPrivacy:
         assert len(contents) > 1000
         assert b"hunter2" not in contents
 
-    def test_rows_of_another_key_are_a_miss_and_may_be_replaced(self, store, folder, clock, later):
-        store.replace("g", ROWS, later)
-        other = HostStore(folder, Seal([Fernet.generate_key().decode()]), clock=clock)
-        assert other.read("g", list(ROWS)) == {}
-        other.replace("g", {"n": b"other"}, later)
-        assert other.read("g", ["n"]) == {"n": b"other"}
-        assert store.read("g", ["n", *ROWS]) == {}
-
-    def test_a_new_key_in_front_of_the_old_one_opens_the_old_rows(self, folder, clock, later):
-        old, new = (Fernet.generate_key().decode() for _ in range(2))
-        before, rotated, after = (HostStore(folder, Seal(keys), clock=clock) for keys in ([old], [new, old], [new]))
-        before.replace("g", ROWS, later)
-        assert rotated.read("g", list(ROWS)) == ROWS
-        rotated.replace("g", ROWS, later)
-        assert after.read("g", list(ROWS)) == ROWS
-        assert before.read("g", list(ROWS)) == {}
-
-    def test_a_row_copied_to_another_name_or_group_is_a_miss(self, store, folder, later):
+    def test_a_row_copied_to_another_name_or_group_is_a_miss(self, store, folder, seal, later):
         store.replace("g", ROWS, later)
         sql(folder, "INSERT INTO rows SELECT grp, ?, sealed FROM rows WHERE name = ?", b"admin", b"password")
-        sql(folder, "INSERT INTO rows SELECT ?, name, sealed FROM rows WHERE name = ?", b"h", b"password")
+        other = name_in_database(seal, "h").encode()
+        sql(folder, "INSERT INTO rows SELECT ?, name, sealed FROM rows WHERE name = ?", other, b"password")
+        sql(folder, "INSERT INTO groups SELECT ?, expires_at, generation FROM groups", other)
         assert sql(folder, "SELECT count(*) FROM rows") == [(4,)]
-        assert store.read("g", ["admin", "password"]) == {"password": ROWS["password"]}
-        assert store.read("h", ["password"]) == {}
+        assert read(store, "g", ["admin", "password"]) == {"password": ROWS["password"]}
+        assert read(store, "h", ["password"]) == {}
 
     def test_an_expiry_extended_outside_the_seal_has_no_effect(self, store, folder, clock, later):
         store.replace("g", ROWS, later)
         sql(folder, "UPDATE groups SET expires_at = 1e300")
         clock.now = later
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
 
     def test_a_row_of_an_older_generation_is_a_miss(self, store, folder, later):
         store.replace("g", ROWS, later)
-        ((name, sealed),) = sql(folder, "SELECT name, sealed FROM rows WHERE name = ?", b"password")
+        (old,) = sql(folder, "SELECT grp, name, sealed FROM rows WHERE name = ?", b"password")
         store.replace("g", {"ages": b"3 4"}, later)
-        sql(folder, "INSERT INTO rows VALUES (?, ?, ?)", b"g", name, sealed)
-        assert store.read("g", list(ROWS)) == {"ages": b"3 4"}
+        sql(folder, "INSERT INTO rows VALUES (?, ?, ?)", *old)
+        assert read(store, "g", list(ROWS)) == {"ages": b"3 4"}
 
     def test_values_that_the_store_never_wrote_are_a_miss(self, store, folder, seal, later):
         store.replace("g", ROWS, later)
-        for value in (7, "text", b"", seal.seal("g", "ages", b"short")):
+        for value in (7, "text", b"", seal.seal(name_in_database(seal, "g"), "ages", b"short")):
             sql(folder, "UPDATE rows SET sealed = ?", value)
-            assert store.read("g", list(ROWS)) == {}
+            assert read(store, "g", list(ROWS)) == {}
 
 
 class TestMissing:
     def test_a_missing_store_is_empty_and_reading_does_not_create_it(self, store, folder, caplog):
-        assert store.read("g", ["n"]) == {}
+        assert read(store, "g", ["n"]) == {}
         store.clear("g")
         store.clear()
         assert store.describe().size == 0
@@ -233,7 +244,7 @@ class TestMissing:
 
     def test_no_file_is_kept_open(self, store, later):
         store.replace("g", ROWS, later)
-        store.read("g", list(ROWS))
+        read(store, "g", list(ROWS))
         store.try_lock("g").release()
         if not os.path.isdir("/proc/self/fd"):
             pytest.skip("this system does not show what a process has open")
@@ -249,7 +260,7 @@ from redshift_secrets.cache.sealing import Seal
 store = HostStore(Path({str(folder)!r}), Seal([sys.stdin.readline().strip()]), clock=lambda: 1.0)
 store.replace("g", {{"n": b"row"}}, 2.0)
 store.try_lock("g").release()
-print(json.dumps([len(store.read("g", ["n"])), sorted({{"filelock", "platformdirs", "redis"}} & set(sys.modules))]))
+print(json.dumps([len(store.read({{"g": ["n"]}})["g"]), sorted({{"filelock", "platformdirs", "redis"}} & set(sys.modules))]))
 """
         environment = {**os.environ, "PYTHONPATH": str(Path(paths.__file__).parents[2])}
         command = [sys.executable, "-c", script]
@@ -264,18 +275,18 @@ class TestClear:
         store.replace("g", ROWS, later)
         store.replace("other", ROWS, later)
         store.clear("g")
-        assert store.read("g", list(ROWS)) == {}
-        assert store.read("other", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == {}
+        assert read(store, "other", list(ROWS)) == ROWS
 
     def test_everything(self, store, folder, later):
         for group in ("g", "other"):
             store.replace(group, ROWS, later)
         (folder / "store.sqlite-journal").write_bytes(b"of a writer that was killed")
         store.clear()
-        assert [store.read(group, list(ROWS)) for group in ("g", "other")] == [{}, {}]
+        assert [read(store, group, list(ROWS)) for group in ("g", "other")] == [{}, {}]
         assert not [name for name in os.listdir(folder) if "sqlite" in name]
         store.replace("g", ROWS, later)
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == ROWS
 
     @pytest.mark.usefixtures("impatient")
     def test_where_one_group_cannot_be_removed_everything_is(self, store, folder, later):
@@ -283,7 +294,7 @@ class TestClear:
         with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             store.clear("g")
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
 
 
 class TestLocked:
@@ -292,13 +303,13 @@ class TestLocked:
         store.replace("g", ROWS, later)
         with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            assert [store.read("g", list(ROWS)) for _ in range(3)] == [{}] * 3
+            assert [read(store, "g", list(ROWS)) for _ in range(3)] == [{}] * 3
             store.replace("g", {"ages": b"lost"}, later)
             assert len(caplog.records) == 1
             clock.pass_(3600)
-            store.read("g", list(ROWS))
+            read(store, "g", list(ROWS))
         clock.pass_(-3600)
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == ROWS
         assert ["locked" in message for message in caplog.messages] == [True, True]
         assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -313,62 +324,3 @@ class TestDescription:
         assert info.fingerprint == seal.fingerprint
         clock.now = later
         assert (store.describe().groups, store.describe().rows) == (1, 1)
-
-    def test_memory_is_distinguished_from_disk(self, tmp_path, monkeypatch):
-        mounts = tmp_path / "mounts"
-        mounts.write_text(
-            "/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/b /run/disk ext4 rw 0 0\n"
-            "/dev/c /over ext4 rw 0 0\ntmpfs /over tmpfs rw 0 0\ntmpfs /with\\040space tmpfs rw 0 0\n"
-        )
-        monkeypatch.setattr(paths, "_MOUNTS", mounts)
-        folders = ["/x", "/run", "/run/user/1", "/runner", "/run/disk/x", "/over/x", "/with space/x"]
-        assert [is_memory_backed(Path(each)) for each in folders] == [False, True, True, False, False, True, True]
-        monkeypatch.setattr(paths, "_MOUNTS", tmp_path / "missing")
-        assert not is_memory_backed(Path("/run"))
-
-
-class TestFolder:
-    def test_as_configured(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.chdir(tmp_path)
-        environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
-        assert default_cache_dir("/somewhere/else", environ) == Path("/somewhere/else")
-        assert default_cache_dir("~/store", environ) == default_cache_dir("store", environ) == tmp_path / "store"
-
-    def test_else_in_the_runtime_folder_of_the_user(self, tmp_path):
-        assert default_cache_dir(None, {"XDG_RUNTIME_DIR": str(tmp_path)}) == tmp_path / "redshift-secrets"
-
-    @pytest.mark.parametrize("runtime", ["", "relative", "/does/not/exist", "of another user"])
-    def test_else_in_shared_memory(self, tmp_path, monkeypatch, runtime):
-        self.shared_memory(tmp_path, monkeypatch, "tmpfs")
-        if runtime == "of another user":
-            runtime = str(tmp_path)
-            uid = os.geteuid() + 1
-            monkeypatch.setattr(os, "geteuid", lambda: uid)
-        expected = tmp_path / "shm" / f"redshift-secrets-{os.geteuid()}"
-        assert default_cache_dir(None, {"XDG_RUNTIME_DIR": runtime}) == expected
-
-    def test_else_in_the_cache_folder_of_the_user(self, tmp_path, monkeypatch):
-        self.shared_memory(tmp_path, monkeypatch, "ext4")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        found = default_cache_dir(None, {})
-        assert tmp_path in found.parents
-        assert found.name == "redshift-secrets"
-        assert not found.exists()
-
-    @pytest.mark.parametrize("configured", ["~nobody-of-this-name/store", "~", None])
-    def test_a_user_without_a_home_has_no_place(self, tmp_path, monkeypatch, configured):
-        self.shared_memory(tmp_path, monkeypatch, "ext4")
-        for name in ("HOME", "XDG_CACHE_HOME"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the passwd database has no entry
-        with pytest.raises(FileNotFoundError, match=r"no home.*set cache\.path"):
-            default_cache_dir(configured, {})
-
-    @staticmethod
-    def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        (tmp_path / "shm").mkdir()
-        (tmp_path / "mounts").write_text(f"disk / ext4 rw 0 0\nshm {tmp_path / 'shm'} {kind} rw 0 0\n")
-        monkeypatch.setattr(paths, "_SHARED_MEMORY", tmp_path / "shm")
-        monkeypatch.setattr(paths, "_MOUNTS", tmp_path / "mounts")

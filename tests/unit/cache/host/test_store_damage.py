@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
@@ -14,6 +14,8 @@ from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal, host_key
 from tests.support.helpers import Crowd, in_child
+from tests.unit.cache.host.disks import fill
+from tests.unit.cache.host.groups import read
 
 ROWS = {"ages": b"1 2", "password": b"hunter2" * 10}
 OTHER = {"n": b"other"}
@@ -37,9 +39,9 @@ def works(store: HostStore, later: float) -> bool:
 
     def keeps() -> bool:
         store.replace("g", new, later)
-        found = store.read("g", [*ROWS, *new])
+        found = read(store, "g", [*ROWS, *new])
         assert found in (new, {})
-        assert is_part(store.read("other", ["n"]), OTHER)
+        assert is_part(read(store, "other", ["n"]), OTHER)
         return found == new
 
     return keeps() or keeps()
@@ -56,9 +58,9 @@ class TestCorruption:
             flipped[offset] ^= 0xFF if turn % 2 else 1 << turn % 8
             path.write_bytes(flipped)
             store = HostStore(folder, seal, clock=clock)
-            rows = store.read("g", list(ROWS))
+            rows = read(store, "g", list(ROWS))
             assert is_part(rows, ROWS), offset
-            assert is_part(store.read("other", ["n"]), OTHER), offset
+            assert is_part(read(store, "other", ["n"]), OTHER), offset
             assert works(store, later), offset
             lost += rows != ROWS
         assert lost > 100  # some of the bits mattered
@@ -67,13 +69,13 @@ class TestCorruption:
     def test_a_truncated_file(self, path, store, later, left):
         assert left < path.stat().st_size
         os.truncate(path, left)
-        assert is_part(store.read("g", list(ROWS)), ROWS)
+        assert is_part(read(store, "g", list(ROWS)), ROWS)
         assert works(store, later)
 
     @pytest.mark.parametrize("content", [b"hunter2" * 3000, bytes(30000), b"SQLite format 3\0" * 1000])
     def test_a_file_that_is_no_database_is_replaced_and_logged_once(self, path, store, later, caplog, content):
         path.write_bytes(content)
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
         assert works(store, later)
         assert len(caplog.messages) <= 1
         assert "hunter2" not in caplog.text
@@ -81,7 +83,7 @@ class TestCorruption:
     def test_the_log_names_the_corrupt_file(self, path, store, caplog):
         path.write_bytes(b"x" * 30000)
         for _ in range(3):
-            assert store.read("g", list(ROWS)) == {}
+            assert read(store, "g", list(ROWS)) == {}
         (message,) = caplog.messages
         assert str(path) in message
         assert "was corrupt and has been deleted" in message
@@ -89,7 +91,7 @@ class TestCorruption:
     def test_a_foreign_journal_is_not_played_into_the_next_database(self, path, store, folder, later):
         path.write_bytes(b"x" * 30000)
         (folder / "store.sqlite-journal").write_bytes(bytes.fromhex("d9d505f920a163d7") + b"\xff" * 5000)
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
         assert works(store, later)
 
     @pytest.mark.parametrize(
@@ -98,18 +100,18 @@ class TestCorruption:
     def test_the_database_of_another_version_is_replaced(self, path, store, later, change):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(change)
-        assert is_part(store.read("g", list(ROWS)), ROWS)
+        assert is_part(read(store, "g", list(ROWS)), ROWS)
         assert works(store, later)
 
     def test_one_of_many_processes_deletes_it(self, path, folder, seal, clock, later, caplog):
         path.write_bytes(b"x" * 30000)
 
-        def read() -> int:
+        def logged() -> int:
             caplog.clear()
-            assert HostStore(folder, seal, clock=clock).read("g", list(ROWS)) == {}
+            assert read(HostStore(folder, seal, clock=clock), "g", list(ROWS)) == {}
             return len(caplog.messages)
 
-        assert sum(Crowd(8, lambda: in_child(read)).outcomes()) == 1
+        assert sum(Crowd(8, lambda: in_child(logged)).outcomes()) == 1
         assert os.listdir(folder) == []
         assert works(HostStore(folder, seal, clock=clock), later)
 
@@ -119,7 +121,7 @@ class TestCorruption:
         def write() -> bool:
             store, group = HostStore(folder, seal, clock=clock), str(os.getpid())
             store.replace(group, {"n": group.encode()}, later)
-            return store.read(group, ["n"]) in ({}, {"n": group.encode()})
+            return read(store, group, ["n"]) in ({}, {"n": group.encode()})
 
         assert Crowd(8, lambda: in_child(write)).outcomes() == [True] * 8
         assert works(HostStore(folder, seal, clock=clock), later)
@@ -136,7 +138,7 @@ class TestCorruption:
 
         monkeypatch.setattr(database, "replace", after_deletion)
         store.replace("g", {"ages": b"new"}, later)
-        assert store.read("g", ["ages"]) == {"ages": b"new"}
+        assert read(store, "g", ["ages"]) == {"ages": b"new"}
         assert caplog.messages == []
 
     def test_a_database_that_has_replaced_the_corrupt_one_is_not_deleted(
@@ -152,13 +154,13 @@ class TestCorruption:
             return real(error)
 
         monkeypatch.setattr(database, "is_corruption", after_replacement)
-        assert store.read("g", list(ROWS)) == {}
-        assert other.read("other", ["n"]) == OTHER
+        assert read(store, "g", list(ROWS)) == {}
+        assert read(other, "other", ["n"]) == OTHER
 
     @pytest.mark.parametrize("what", ["file", "folder"])
     def test_a_deleted_store_is_a_miss_without_a_log_line(self, path, store, folder, later, caplog, what):
         shutil.rmtree(folder) if what == "folder" else path.unlink()
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
         assert store.describe().groups == 0
         assert caplog.messages == []
         assert works(store, later)
@@ -169,7 +171,7 @@ class TestNotPrivate:
         """Nothing is read, written or locked there, and one line says why."""
         before = sorted(os.listdir(store.describe().folder))
         store.replace("g", {"ages": b"new"}, 1e12)
-        assert store.read("g", list(ROWS)) == {}
+        assert read(store, "g", list(ROWS)) == {}
         leases = [store.try_lock("g") for _ in range(3)]
         assert None not in leases
         for lease in leases:
@@ -200,35 +202,10 @@ class TestNotPrivate:
 
     def test_a_file(self, folder, store, caplog):
         folder.write_text("hello")
-        assert store.read("g", ["n"]) == {}
+        assert read(store, "g", ["n"]) == {}
         assert store.try_lock("g") is not None
         assert folder.read_text() == "hello"
         assert len(caplog.messages) == 1
-
-
-@pytest.fixture
-def mount(tmp_path):
-    """A function that mounts a small memory disk with the given options and returns its path; skips where it may not."""
-    point = tmp_path / "disk"
-    point.mkdir()
-    mounted = []
-
-    def mount(options: str):
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-        mounted.append(point)
-        return point
-
-    try:
-        if os.geteuid() != 0:
-            pytest.skip("mounting a small disk takes root")
-        yield mount
-    finally:
-        for each in mounted:
-            subprocess.run(["umount", str(each)], check=True)
 
 
 class TestNotAFile:
@@ -242,7 +219,7 @@ class TestNotAFile:
         (folder / name).unlink(missing_ok=True)
         os.mkfifo(folder / name)
         for _ in range(2):
-            assert store.read("g", list(ROWS)) == {}
+            assert read(store, "g", list(ROWS)) == {}
             store.replace("g", ROWS, later)
         store.clear()
         assert len(caplog.messages) == 1
@@ -258,25 +235,19 @@ class TestNotAFile:
         lease.release()
         os.mkfifo(lock)
         store.try_lock("new").release()
-        assert store.read("g", list(ROWS)) == ROWS
+        assert read(store, "g", list(ROWS)) == ROWS
 
 
 class TestDisk:
-    def fill(self, disk):
-        with open(disk / "ballast", "wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
-        assert os.statvfs(disk).f_bavail == 0
-
     def test_on_a_full_disk_the_old_rows_stay(self, mount, seal, clock, later, caplog):
         disk = mount("size=256k")
         store = HostStore(disk / "store", seal, clock=clock)
         store.replace("g", ROWS, later)
-        self.fill(disk)
+        fill(disk)
         for number in range(5):
             store.replace(f"group {number}", {"n": b"x" * 50_000}, later)
-            assert store.read(f"group {number}", ["n"]) == {}
-            assert store.read("g", list(ROWS)) == ROWS
+            assert read(store, f"group {number}", ["n"]) == {}
+            assert read(store, "g", list(ROWS)) == ROWS
         assert len(caplog.messages) == 1
         assert "full" in caplog.text
         (disk / "ballast").unlink()
@@ -286,7 +257,7 @@ class TestDisk:
         disk = mount("size=256k")
         one, another = (HostStore(disk / "store", seal, clock=clock) for _ in range(2))
         one.replace("g", ROWS, later)
-        self.fill(disk)
+        fill(disk)
         lease = one.try_lock("new")
         assert another.try_lock("new") is None
         one.replace("new", {"n": b"x" * 50_000}, later)
@@ -298,7 +269,7 @@ class TestDisk:
         (disk / "ballast").unlink()
         one.replace("new", {"n": b"x"}, later)
         lease.release()
-        assert another.read("new", ["n"]) == {"n": b"x"}
+        assert read(another, "new", ["n"]) == {"n": b"x"}
         lease = another.try_lock("new")
         assert one.try_lock("new") is None
         lease.release()
@@ -308,21 +279,21 @@ class TestDisk:
         store = HostStore(disk / "store", seal, clock=clock)
         for group in ("g", "other"):
             store.replace(group, {"ages": b"x" * 20_000}, later)
-        self.fill(disk)
+        fill(disk)
         store.clear("g")
-        assert store.read("g", ["ages"]) == {}
+        assert read(store, "g", ["ages"]) == {}
         store.clear()
-        assert [store.read(group, ["ages"]) for group in ("g", "other")] == [{}, {}]
+        assert [read(store, group, ["ages"]) for group in ("g", "other")] == [{}, {}]
         assert works(store, later)
 
     def test_a_disk_that_is_full_before_there_is_a_store(self, mount, seal, clock, later, caplog):
         disk = mount("size=64k,nr_inodes=3")
-        self.fill(disk)
+        fill(disk)
         (disk / "another").mkdir()
         store = HostStore(disk / "store", seal, clock=clock)
         for _ in range(3):
             store.replace("g", ROWS, later)
-            assert store.read("g", list(ROWS)) == {}
+            assert read(store, "g", list(ROWS)) == {}
             assert store.try_lock("g") is not None
         assert len(caplog.messages) == 1
         with pytest.raises(OSError, match="No space left"):
@@ -330,7 +301,7 @@ class TestDisk:
 
     def test_no_room_for_a_key(self, mount):
         disk = mount("size=64k")
-        self.fill(disk)
+        fill(disk)
         with pytest.raises(OSError, match="No space left"):
             host_key(disk / "store")
         assert os.listdir(disk / "store") == []
@@ -344,7 +315,7 @@ class TestDisk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         for _ in range(3):
             store.replace("g", {"ages": b"new"}, later)
-            assert store.read("g", list(ROWS)) == ROWS
+            assert read(store, "g", list(ROWS)) == ROWS
             assert store.try_lock("g") is not None
         assert 1 <= len(caplog.messages) <= 3  # one for each kind of failure
         assert "corrupt" not in caplog.text
