@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import threading
-from contextlib import suppress
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.secrets import BaseSecretsBackend
@@ -25,7 +24,9 @@ from redshift_secrets.airflow.metrics import metrics
 from redshift_secrets.airflow.renewing_connection import Renewal
 from redshift_secrets.airflow.task_context import task_context
 from redshift_secrets.cache import forks
+from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.sealing import load_algorithms
+from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError
 from redshift_secrets.lookup import wiring
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from redshift_secrets.model import ConnectionFields, TaskContext
 
 log = logging.getLogger(__name__)
+
+_MAX_WAITING = 8
+"""Lookups that wait for AWS at a time in a server, whose few threads answer all other requests, too."""
 
 
 class RedshiftSecretsBackend(BaseSecretsBackend):
@@ -59,13 +63,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._user_per_dag = is_template(self.settings.db_user)
         self._fallbacks = Fallbacks(self.settings.fallback, refusals.authoritative_refusal)
         self._broker: Broker | None = None
-        self._lock = threading.Lock()
-        forks.reset_in_child(self)
         load_algorithms()
-
-    def reset_after_fork(self) -> None:
-        """Called in the child of a fork, where the lock may be held by a thread that does not exist there."""
-        self._lock = threading.Lock()
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return the Airflow Connection for `conn_id`; for what is not managed that of a fallback, or `None`.
@@ -74,12 +72,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         on to an old password elsewhere. An Airflow without that exception gets an object that raises `CannotServeError`
         when it is used.
         """
+        return self._get_connection(conn_id, team_name)
+
+    def _get_connection(self, conn_id: str, team_name: str | None, lookup: Lookup | None = None) -> Any:
+        """With a `lookup`, raise `MustWait` where it has to wait."""
         if conn_id.startswith(refusals.EXPLAIN_PREFIX):
-            return self._get_connection_or_refusal(conn_id, team_name)
+            return self._get_connection_or_refusal(conn_id, team_name, lookup)
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
             try:
-                fields = self._fields(conn_id, team_name)
+                fields = self._fields(conn_id, team_name, lookup)
             except CannotServeError as error:
                 if refusals.refusals_are_lost():
                     log.error("%s", error)
@@ -90,17 +92,19 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
 
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
-        """Return and raise as `get_connection`, for Airflow's triggers: a lookup that needs I/O runs off the event loop.
+        """Return and raise as `get_connection`, for Airflow's triggers: a lookup that needs I/O runs off the event loop, and
+        waits for AWS without a thread. The time it may take counts from this call.
 
         The Connection never renews itself: reading an attribute must not keep an event loop waiting for AWS.
         """
-        if not self.settings.fallback and (
-            not self.settings.matches(conn_id) or self._is_in_memory(conn_id, team_name)
-        ):
+        needs_no_io = not self.settings.matches(conn_id) or self._remembers(conn_id, team_name)
+        if needs_no_io and not self.settings.fallback:
             return renewing_connection.without_renewal(self.get_connection(conn_id, team_name))
-        import asyncio  # most processes never come here
+        from redshift_secrets.cache import event_loop  # most processes never come here
 
-        return renewing_connection.without_renewal(await asyncio.to_thread(self.get_connection, conn_id, team_name))
+        lookup = Lookup(Deadline(self.settings.aws_timeout_seconds))
+        attempt = functools.partial(self._get_connection, conn_id, team_name, lookup)
+        return renewing_connection.without_renewal(await event_loop.look_up(attempt))
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         """Return the connection as JSON, for callers that do not want the object; raises as `get_connection`."""
@@ -115,18 +119,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """Return what a fallback has: this backend manages no configuration."""
         return self._fallbacks.get_config(key) if self.settings.fallback else None
 
-    @property
-    def broker(self) -> Broker:
-        """The broker that answers the lookups, created at the first one."""
-        if self._broker is not None:  # nearly always, and without a lock
-            return self._broker
-        with self._lock:
-            if self._broker is None:
-                key = wiring.broker_key(self.settings)
-                self._broker = wiring.get_or_create_broker(key, functools.partial(self._create_broker, key))
-            return self._broker
+    def _current_broker(self) -> Broker:
+        """The broker of the caller that the environment names now, created at its first lookup."""
+        self._broker = wiring.get_or_create_broker(self._settings_key, self._create_broker)
+        return self._broker
 
-    def _create_broker(self, key: str) -> Broker:
+    @functools.cached_property
+    def _settings_key(self) -> str:
+        return wiring.settings_key(self.settings)
+
+    def _create_broker(self, caller: str) -> Broker:
         # Forks wait for imports, which a child must not find half done. They do not wait for an option whose value comes
         # from a command or another backend.
         with forks.no_fork_here:
@@ -134,21 +136,27 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         airflow_keys = configuration.fernet_keys()
         airflow_cache_ttl_seconds = configuration.airflow_cache_ttl_seconds()
         with forks.no_fork_here:
-            # Once the environment names another caller, this broker is no longer shared with new backends.
-            aws = wiring.LazyAwsClient(self.settings, changed=functools.partial(wiring.forget_broker, key))
+            aws = wiring.LazyAwsClient(self.settings, caller)
             return wiring.create_broker(
                 self.settings,
-                wiring.create_stores(self.settings, aws, airflow_keys=airflow_keys),
+                aws,
+                wiring.create_tiers(self.settings, caller, aws, airflow_keys=airflow_keys),
                 mask=mask_password,
-                aws=aws,
                 airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
                 metrics=metrics(),
             )
 
-    def _fields(self, conn_id: str, team_name: str | None) -> ConnectionFields | None:
+    def _fields(self, conn_id: str, team_name: str | None, lookup: Lookup | None) -> ConnectionFields | None:
+        task, broker = self._task(team_name), self._broker
         try:
-            return self.broker.connection(conn_id, team_name, self._task(team_name))
-        except CannotServeError:
+            # Who the caller is costs more than an answer from memory.
+            if broker is None or broker.remembered(conn_id, team_name, task) is None:
+                broker = self._current_broker()
+            if lookup is not None:
+                return broker.attempt(conn_id, team_name, task, lookup)
+            max_waiting = _MAX_WAITING if refusals.serves_http() else None
+            return broker.connection(conn_id, team_name, task, max_waiting=max_waiting)
+        except (CannotServeError, MustWait):
             raise
         except Exception as error:
             self._report_unusable(conn_id, error)
@@ -161,13 +169,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.connections_lookup_pattern is not None:
             raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {message}") from None
 
-    def _get_connection_or_refusal(self, explained_id: str, team_name: str | None) -> Any:
+    def _get_connection_or_refusal(self, explained_id: str, team_name: str | None, lookup: Lookup | None) -> Any:
         """Answer a worker's `ServerSideBackend`, which wants the reason of a refusal and not an error."""
         conn_id = explained_id.removeprefix(refusals.EXPLAIN_PREFIX)
         if not self.settings.matches(conn_id):
             return None
         try:
-            fields = self._fields(conn_id, team_name)
+            fields = self._fields(conn_id, team_name, lookup)
         except CannotServeError as error:
             log.error("%s", error)
             return refusals.to_connection(explained_id, str(error), self._current_connection_class())
@@ -178,13 +186,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         built = connection.build(fields, connection_class, os.environ)
         if fields.valid_until is not None and renewing_connection.can_renew(connection_class):
             refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
-            renewing_connection.attach(built, Renewal(refresh, self.broker.now, fields.valid_until))
+            renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
         return built
 
     def _refresh_fields(self, conn_id: str, team_name: str | None) -> ConnectionFields:
         """Return the fields for a Connection that renews itself; raises what a lookup would."""
         try:
-            fields = self._fields(conn_id, team_name)
+            fields = self._fields(conn_id, team_name, None)
             if fields is None:
                 raise CannotServeError(
                     f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
@@ -194,11 +202,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             raise refusals.final_refusal(str(error)) or error from None
         return fields
 
-    def _is_in_memory(self, conn_id: str, team_name: str | None) -> bool:
+    def _remembers(self, conn_id: str, team_name: str | None) -> bool:
         if self._broker is None:
-            with suppress(Exception):  # the lookup off the loop meets it too, and refuses as it should
-                self._broker = wiring.existing_broker(wiring.broker_key(self.settings))
-        return self._broker is not None and self._broker.is_in_memory(conn_id, team_name, self._task(team_name))
+            self._broker = wiring.existing_broker(self._settings_key)
+        return (
+            self._broker is not None and self._broker.remembered(conn_id, team_name, self._task(team_name)) is not None
+        )
 
     def _task(self, team_name: str | None) -> TaskContext | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.

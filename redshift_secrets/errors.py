@@ -58,6 +58,8 @@ DENIED = frozenset(
     }
 )
 
+ENDLESS_PAGING = "EndlessPaging"
+
 
 class AwsError(RedshiftSecretsError):
     """A call to AWS did not give an answer that can be used.
@@ -138,6 +140,16 @@ class TooManyWaitingError(RedshiftSecretsError):
 
     def __str__(self) -> str:
         return f"{self.limit} lookups of this API server already wait for AWS, and no more do at a time. Try again in a moment."
+
+
+class CallerChangedError(RedshiftSecretsError):
+    """The environment names another AWS identity than when the lookup began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __str__(self) -> str:
+        return "the environment of this process now names another AWS identity, so AWS was not asked. Look it up again."
 
 
 class CatalogUnavailableError(RedshiftSecretsError):

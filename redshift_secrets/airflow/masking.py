@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from redshift_secrets.airflow.configuration import importable
-from redshift_secrets.cache import CLOCKS_DIFFER_SECONDS, forks
+from redshift_secrets.cache import forks
+from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 
 # In order: the first line of which anything can be imported is the one of this Airflow.
 _MASKERS = (

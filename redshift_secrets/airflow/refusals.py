@@ -81,7 +81,12 @@ def refuse(conn_id: str, refusal: str) -> RefusedConnection:
 
 def refusals_are_lost() -> bool:
     """Whether the text of a final refusal may never reach the user who asked, so that it has to be logged."""
-    return authoritative_refusal() is None or _http_exceptions() is not None
+    return authoritative_refusal() is None or serves_http()
+
+
+def serves_http() -> bool:
+    """Whether this process may be an API server, and no task's."""
+    return _http_exceptions() is not None
 
 
 def to_connection(conn_id: str, refusal: str, connection_class: Any) -> Any:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import ENDLESS_PAGING, AwsError
 
 Recall = Callable[[str, Callable[[], Any]], Any]
 """`recall(name, ask)` returns the answer that an earlier, unfinished attempt at the same listing got under `name`. Without one
@@ -61,4 +61,4 @@ def read_pages(
         seen.add(token)
     reason = f"the pages do not end: after {len(found)} of them there is still another."
     advice = "Look for a proxy or an endpoint that repeats answers."
-    raise AwsError(operation, resource, identity, "EndlessPaging", reason, advice, host_only=True)
+    raise AwsError(operation, resource, identity, ENDLESS_PAGING, reason, advice, host_only=True)

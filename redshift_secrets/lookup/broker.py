@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.cache import CacheEntry, Deadline, SharedStore, SharedTiers
+from redshift_secrets.cache import forks
+from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher, Tier
+from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import (
     AwsError,
     CannotServeError,
+    CatalogUnavailableError,
     DeadlineError,
     PerDagCredentialsError,
+    TooManyWaitingError,
     join_messages,
     known_error,
 )
 from redshift_secrets.lookup import connection_fields
-from redshift_secrets.lookup.catalog import MISS_REFRESH_SECONDS, Catalog, WarehouseLister
-from redshift_secrets.lookup.credentials import Credentials, Minter
-from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Lookup, Metrics, NoMetrics
-from redshift_secrets.lookup.snapshot import Claims, Snapshot
+from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
+from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
+from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, Warehouse
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import is_per_dag, render
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _MAX_ANSWERS = 10_000
 
@@ -39,7 +44,7 @@ class Aws(WarehouseLister, Minter, Protocol):
     """Everything that lookups need of AWS."""
 
 
-class _Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True):
     """What a lookup returned, and until when the next one may return the same: in seconds since the epoch, and on the
     monotonic clock, since the other one may be set back."""
 
@@ -53,194 +58,223 @@ class CachedConnection(Struct, frozen=True):
     """A connection of the catalog with its credential, if a tier has one."""
 
     spec: ConnectionSpec
-    credential: CacheEntry[Credential] | None
+    credential: Entry[Credential] | None
 
 
 class Broker:
-    """Answers lookups for one configuration. Safe among threads, and in the child of a fork.
+    """Answers lookups for one configuration and one caller. Safe among threads, and in the child of a fork.
 
     `mask` is called with every password, and when it expires, the moment it exists. `airflow_cache_ttl_seconds` is how
-    long Airflow may keep an answer, so that a password it gets is valid at least as long. `tiers` are shared with other
-    processes; `cache_key` names what is kept there so that only the same caller with the same settings finds it. `clock`
-    gives seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand` numbers from 0 to 1.
+    long Airflow may keep an answer, so that a password it gets is valid at least as long.
     """
 
     def __init__(
         self,
         settings: Settings,
         aws: Aws,
+        refresher: Refresher,
         *,
         mask: Callable[[str, float], None],
+        metrics: Metrics,
         airflow_cache_ttl_seconds: int = 0,
-        tiers: SharedTiers | None = None,
-        cache_key: Callable[[object], str] = repr,
-        metrics: Metrics | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
-        self._cache_key = cache_key
-        self._metrics = metrics or NoMetrics()
-        self._clock = clock
-        self._monotonic = monotonic
-        self._catalog = Catalog(
-            settings,
-            aws,
-            tiers=tiers,
-            group=cache_key("catalog"),
-            metrics=metrics,
-            clock=clock,
-            monotonic=monotonic,
-            rand=rand,
-        )
-        self._credentials = Credentials(
-            settings.min_validity_seconds,
-            aws,
-            airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
-            mask=mask,
-            tiers=tiers,
-            cache_key=cache_key,
-            metrics=metrics,
-            timeout_seconds=settings.aws_timeout_seconds,
-            clock=clock,
-            monotonic=monotonic,
-            rand=rand,
-        )
-        self._answers: dict[tuple[str, str | None, TaskContext | None], _Answer] = {}
-        self._reported_conflicts: set[tuple[str, str]] = set()
-        self._reported_warnings: set[tuple[str, str]] = set()
+        self._refresher = refresher
+        self._metrics = metrics
+        self._clock = refresher.clock
+        self._catalog = Catalog(settings, aws, refresher, metrics)
+        self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds)
+        self._answers: dict[tuple[str, str | None, TaskContext | None], Answer] = {}
+        self._reported: set[tuple[str, str]] = set()
+        self.reset_after_fork()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child, where no lookup is waiting."""
+        self._waiting_changed = threading.Lock()
+        self._waiting = 0
 
     def connection(
-        self, conn_id: str, team_name: str | None = None, task: TaskContext | None = None
+        self,
+        conn_id: str,
+        team_name: str | None = None,
+        task: TaskContext | None = None,
+        *,
+        max_waiting: int | None = None,
     ) -> ConnectionFields | None:
         """Return the connection, or `None` for what is not managed. `task` is only used where the setting `db_user` names
         a database user for each DAG.
 
-        Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`.
+        Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`. While
+        `max_waiting` lookups wait for AWS, a further one does not: it gets what is stale, or is refused.
         """
+        lookup = self.lookup()
+        while True:
+            try:
+                return self.attempt(conn_id, team_name, task, lookup)
+            except MustWait as must:
+                if not self._begin_waiting(max_waiting):
+                    lookup.hurry = TooManyWaitingError(max_waiting or 0)
+                    continue
+                try:
+                    _wait(must)
+                finally:
+                    self._end_waiting()
+
+    def attempt(
+        self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup
+    ) -> ConnectionFields | None:
+        """Do as `connection`, or raise `MustWait`: then it is to be tried again with the same `lookup`."""
         if not self._settings.matches(conn_id):
             return None
-        asked = (conn_id, team_name, task)
-        answer = self._answers.get(asked)
-        tier = "process"
-        if answer is None or not self._is_valid(answer):
-            lookup = Lookup(self.deadline())
+        answer, tier = self.remembered(conn_id, team_name, task), "process"
+        if answer is None:
             try:
-                answer = self._answer(*asked, lookup)
+                answer = self._answer(conn_id, team_name, task, lookup)
             except CannotServeError:
                 self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": lookup.tier})
                 raise
             tier = lookup.tier
             left = answer.valid_until - self._clock()
-            answer = replace(answer, valid_until_monotonic=self._monotonic() + left)
-            # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
-            if len(self._answers) >= _MAX_ANSWERS:
-                self._answers.clear()
-            self._answers[asked] = answer
+            if left > 0:
+                answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
+                # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
+                if len(self._answers) >= _MAX_ANSWERS:
+                    self._answers.clear()
+                self._answers[conn_id, team_name, task] = answer
         if not isinstance(self._metrics, NoMetrics):
             self._count(answer, tier)
         return answer.fields
 
-    def is_in_memory(self, conn_id: str, team_name: str | None = None, task: TaskContext | None = None) -> bool:
-        """Whether `connection` would answer at this moment from the memory of this process, without any I/O."""
+    def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
+        """Return the last answer if it still holds: then `attempt` costs no I/O."""
+        if self._refresher.forget_if_flushed():
+            self._answers.clear()
         answer = self._answers.get((conn_id, team_name, task))
-        return answer is not None and self._is_valid(answer)
+        if answer is None or self._clock() >= answer.valid_until:
+            return None
+        return answer if self._refresher.monotonic() < answer.valid_until_monotonic else None
+
+    def lookup(self) -> Lookup:
+        """Return a lookup that begins now."""
+        return Lookup(Deadline(self._settings.aws_timeout_seconds, self._refresher.monotonic))
 
     def now(self) -> float:
         """Return seconds since the epoch, on the clock that decides what is still valid."""
         return self._clock()
 
-    def deadline(self) -> Deadline:
-        """Return the end of a lookup that begins now."""
-        return Deadline(self._settings.aws_timeout_seconds, self._monotonic)
+    def snapshot(self) -> Snapshot:
+        """Return everything that is known, for commands that list; raises `CatalogUnavailableError` when nothing is."""
+        lookup = self.lookup()
+        while True:
+            try:
+                snapshot = self._catalog.snapshot(lookup)
+            except MustWait as must:
+                _wait(must)
+                continue
+            if snapshot.stale_at == float("-inf"):
+                raise CatalogUnavailableError([str(each) for each in snapshot.unseen])
+            return snapshot
 
-    def snapshot(self, deadline: Deadline) -> Snapshot:
-        """Return everything that is known, for commands that list; raises `RedshiftSecretsError` when nothing is."""
-        return self._catalog.snapshot(deadline)
-
-    def specs(self, snapshot: Snapshot, conn_id: str) -> tuple[ConnectionSpec, ...]:
-        """Return the spec of every warehouse that claims `conn_id`, whatever team it belongs to."""
-        return self._catalog.specs(conn_id, snapshot.claims.get(conn_id, ()))
-
-    def cached(self) -> tuple[CacheEntry[Snapshot] | None, list[CachedConnection]]:
+    def cached(self) -> tuple[Snapshot | None, list[CachedConnection]]:
         """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
         snapshot = self._catalog.cached()
         if snapshot is None:
             return None, []
-        specs = [spec for conn_id in sorted(snapshot.value.claims) for spec in self.specs(snapshot.value, conn_id)]
+        specs = [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
         return snapshot, [CachedConnection(spec, self._credentials.cached(MintRequest.of(spec))) for spec in specs]
 
-    def flush(self, stores: Sequence[SharedStore], conn_id: str) -> bool:
-        """Remove the credentials of one conn_id from the stores; `False` where the nearest tier does not know it.
+    def flush(self, tiers: Sequence[Tier], conn_id: str) -> bool:
+        """Remove the credentials of one conn_id from the tiers; `False` where the nearest one does not know it.
 
         Raises `PerDagCredentialsError` where there is one for each DAG: there is no list of those.
         """
         snapshot = self._catalog.cached()
-        specs = self.specs(snapshot.value, conn_id) if snapshot else ()
+        specs = snapshot.specs.get(conn_id, ()) if snapshot else ()
         if any(is_per_dag(spec) for spec in specs):
             raise PerDagCredentialsError(
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
             )
-        for spec in specs:
-            for store in stores:
-                store.clear(self._cache_key(MintRequest.of(spec)))
+        for tier in tiers if specs else ():
+            for spec in specs:
+                place = tier.place(name_of(MintRequest.of(spec)))
+                if place is not None:
+                    tier.store.clear(place)
+            tier.store.mark_flushed()
         return bool(specs)
 
-    def _is_valid(self, answer: _Answer) -> bool:
-        return self._clock() < answer.valid_until and self._monotonic() < answer.valid_until_monotonic
+    def _begin_waiting(self, max_waiting: int | None) -> bool:
+        with self._waiting_changed:
+            if max_waiting is not None and self._waiting >= max_waiting:
+                return False
+            self._waiting += 1
+            return True
 
-    def _count(self, answer: _Answer, tier: str) -> None:
+    def _end_waiting(self) -> None:
+        with self._waiting_changed:
+            self._waiting -= 1
+
+    def _count(self, answer: Answer, tier: str) -> None:
         outcome = "missed" if answer.fields is None else "found"
         self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
         if answer.minted_at is not None:
             self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - answer.minted_at))
 
-    def _answer(self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup) -> _Answer:
+    def _answer(self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup) -> Answer:
         claims = self._claims(conn_id, lookup)
-        if claims is None:
-            return _Answer(None, valid_until=0)
-        if not claims.value.warehouses and self._matches_configured_pattern(conn_id):
-            claims = self._catalog.refresh_for_miss(claims, lookup)
-        known = claims.value
-        if not known.warehouses:
-            self._refuse_if_unlisted(known)
-            until = claims.stale_at
-            if self._matches_configured_pattern(conn_id):
-                until = min(until, known.meta.taken_at + MISS_REFRESH_SECONDS)
-            return _Answer(None, until)
+        if not claims.specs:
+            return self._not_found(conn_id, claims)
         # A team's connection answers only to that team; to others it is neither missing nor refused.
-        found = self._catalog.specs(conn_id, known.warehouses)
-        specs = [spec for spec in found if spec.team is None or spec.team == team_name]
+        specs = [spec for spec in claims.specs if spec.team is None or spec.team == team_name]
         if not specs:
-            return _Answer(None, claims.stale_at)
+            return Answer(None, 0 if claims.unseen else claims.stale_at)
         # One that is being deleted claims nothing beside another one.
-        spec = self._only([spec for spec in specs if not spec.warehouse.is_being_deleted] or specs)
-        self._report_warnings(spec)
-        return self._serve(spec, task or TaskContext(team=team_name), claims.stale_at, lookup)
+        specs = [spec for spec in specs if not spec.warehouse.is_being_deleted] or specs
+        self._check_unseen(specs[0], claims.unseen)
+        spec = self._only(specs)
+        for warning in spec.warnings:
+            # The task's log has what is odd about the tags.
+            self._report(logging.WARNING, conn_id, warning)
+        return self._serve(spec, task or TaskContext(team=team_name), 0 if claims.unseen else claims.stale_at, lookup)
 
-    def _claims(self, conn_id: str, lookup: Lookup) -> CacheEntry[Claims] | None:
-        try:
-            return self._catalog.find(conn_id, lookup)
-        except Exception as error:
-            # Nothing is known at all. What the site's own pattern matches must not be looked for elsewhere; whether
-            # anything else is managed is unknown. The failure itself was logged once, where it happened.
-            if self._matches_configured_pattern(conn_id):
-                raise CannotServeError(
-                    f"connection {conn_id!r} matches connections_lookup_pattern and cannot be looked up:"
-                    f" {known_error(error)}"
-                ) from None
-            return None
+    def _claims(self, conn_id: str, lookup: Lookup) -> Claims:
+        claims = self._catalog.find(conn_id, lookup)
+        if claims.specs or claims.unseen or not self._matches_configured_pattern(conn_id):
+            return claims
+        return self._catalog.find_missing(conn_id, claims, lookup)
+
+    def _not_found(self, conn_id: str, claims: Claims) -> Answer:
+        """Answer for a conn_id that no warehouse claims, as far as is known."""
+        if not claims.unseen:
+            return Answer(None, claims.stale_at)
+        unseen = join_messages([str(each) for each in claims.unseen])
+        if self._matches_configured_pattern(conn_id):
+            raise CannotServeError(
+                f"connection {conn_id!r} matches connections_lookup_pattern and was not found in what can be listed, but it"
+                f" may be in what cannot: {unseen}"
+            )
+        # What else is asked for may well be defined elsewhere.
+        self._report(logging.ERROR, "", f"a conn_id that is not found may be in what cannot be listed: {unseen}")
+        return Answer(None, 0)
+
+    def _check_unseen(self, spec: ConnectionSpec, unseen: Sequence[Unseen]) -> None:
+        """Refuse to decide which warehouse has a conn_id while a scope is not known that may have it, too."""
+        silent = [each for each in unseen if not each.is_denied]
+        if silent:
+            raise _refusal(
+                spec,
+                f"{spec.warehouse} claims it, and whether another warehouse does is not known:"
+                f" {join_messages([str(each) for each in silent])}",
+            )
+        for each in unseen:
+            self._report(
+                logging.WARNING,
+                spec.conn_id,
+                f"whether another warehouse than {spec.warehouse} claims it is not known: {each}",
+            )
 
     def _matches_configured_pattern(self, conn_id: str) -> bool:
         return self._settings.connections_lookup_pattern is not None and self._settings.matches(conn_id)
-
-    def _refuse_if_unlisted(self, claims: Claims) -> None:
-        if claims.meta.unlisted_scopes and self._matches_configured_pattern(claims.conn_id):
-            raise CannotServeError(
-                f"connection {claims.conn_id!r} matches connections_lookup_pattern and was not found in what can be listed,"
-                f" but it may be in what cannot: {join_messages(claims.meta.unlisted_scopes)}"
-            )
 
     def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
         if len(specs) == 1:
@@ -253,24 +287,20 @@ class Broker:
             if self._settings.on_conflict == "oldest":
                 advice = "on_conflict = oldest cannot decide between warehouses that were created at the same moment"
             raise _refusal(first, f"it is claimed by {names}. Remove the tag from all but one, {advice}")
-        if (first.conn_id, names) not in self._reported_conflicts:
-            self._reported_conflicts.add((first.conn_id, names))
-            log.error(
-                "connection %r is claimed by %s; on_conflict = oldest gives it to %s",
-                first.conn_id,
-                names,
-                first.warehouse,
-            )
+        self._report(
+            logging.ERROR,
+            first.conn_id,
+            f"it is claimed by {names}; on_conflict = oldest gives it to {first.warehouse}",
+        )
         return first
 
-    def _report_warnings(self, spec: ConnectionSpec) -> None:
-        """Log what is odd about the tags of a connection that is looked up, once, so that the task's log has it."""
-        for warning in spec.warnings:
-            if (spec.conn_id, warning) not in self._reported_warnings:
-                self._reported_warnings.add((spec.conn_id, warning))
-                log.warning("connection %r: %s", spec.conn_id, warning)
+    def _report(self, level: int, conn_id: str, what: str) -> None:
+        """Log something of a connection that is looked up, once in this process."""
+        if (conn_id, what) not in self._reported:
+            self._reported.add((conn_id, what))
+            log.log(level, "connection %r: %s" if conn_id else "%s%s", conn_id, what)
 
-    def _serve(self, spec: ConnectionSpec, task: TaskContext, known_until: float, lookup: Lookup) -> _Answer:
+    def _serve(self, spec: ConnectionSpec, task: TaskContext, known_until: float, lookup: Lookup) -> Answer:
         ready = self._ready(spec, lookup)
         if ready is not spec:
             known_until = 0  # the catalog is behind: what AWS was asked for directly is not kept
@@ -279,11 +309,10 @@ class Broker:
             raise _refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         ready = _with_db_user(task, ready)
         if ready.auth == "connector":
-            return _Answer(connection_fields.for_connector(ready, address, self._settings.profile_name), known_until)
+            return Answer(connection_fields.for_connector(ready, address, self._settings.profile_name), known_until)
         entry = self._credential(ready, lookup)
-        valid_until = entry.expires_at if entry.wait_at is None else entry.wait_at
-        fields = connection_fields.with_credential(ready, address, entry.value, valid_until)
-        return _Answer(fields, min(known_until, entry.stale_at), entry.value.minted_at)
+        fields = connection_fields.with_credential(ready, address, entry.value, entry.wait_at)
+        return Answer(fields, min(known_until, entry.stale_at), entry.value.minted_at)
 
     def _ready(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
         """Return the spec of a warehouse that accepts logins; raises `CannotServeError` when it does not, or when the tags
@@ -294,6 +323,8 @@ class Broker:
             return spec
         try:
             spec = self._catalog.describe(spec, lookup)
+        except MustWait:
+            raise
         except Exception as error:
             raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {known_error(error)}") from None
         if spec.errors:
@@ -303,18 +334,25 @@ class Broker:
             raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}")
         return spec
 
-    def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> CacheEntry[Credential]:
+    def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
         """Return a valid credential for a spec that mints; raises `CannotServeError`."""
         try:
             return self._credentials.get(MintRequest.of(spec), lookup)
+        except MustWait:
+            raise
         except DeadlineError as error:
             caller = spec.warehouse.role_arn or self._settings.role_arn or "the caller of this process"
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
             raise _refusal(spec, f"{error} Requested as {caller}. {advice}") from None
         except Exception as error:
             if isinstance(error, AwsError) and error.is_gone:
-                self._catalog.refresh_behind()  # it was listed, so the catalog is behind
+                self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
             raise _refusal(spec, str(known_error(error))) from None
+
+
+def _wait(must: MustWait) -> None:
+    for run, until in must.waits:
+        run.wait(until)
 
 
 def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:

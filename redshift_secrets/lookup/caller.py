@@ -22,10 +22,10 @@ from redshift_secrets.settings.settings import Settings
 
 
 def settings_fingerprint(settings: Settings) -> str:
-    """Return a digest that differs for settings that differ in anything that decides an answer of this backend."""
+    """Return a digest that differs for settings that differ in anything that decides an answer from AWS."""
     fields = asdict(settings)
     del fields["cache"], fields["fallback"]
-    return _digest(fields)
+    return fingerprint(fields)
 
 
 def _content(path: str) -> bytes:
@@ -51,12 +51,7 @@ def caller_fingerprint(environ: Mapping[str, str], read: Callable[[str], bytes] 
             files[name] = ""
     # By name: `os.environ` decodes each value that it is asked for.
     variables = {name: environ[name] for name in environ if name.startswith("AWS_")}
-    return _digest([variables, files])
-
-
-def cache_key(fingerprint: str, thing: object) -> str:
-    """Return the name under which `thing` (a text or a struct) is cached for these settings."""
-    return _digest([fingerprint, thing])
+    return fingerprint([variables, files])
 
 
 def _plain(value: object) -> object:
@@ -65,6 +60,6 @@ def _plain(value: object) -> object:
     return value.pattern if isinstance(value, re.Pattern) else str(value)
 
 
-def _digest(content: object) -> str:
-    # Access keys go in here: the digest identifies them without revealing them.
+def fingerprint(content: object) -> str:
+    """Return a digest of plain data, structs and patterns, which identifies keys in it without revealing them."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()

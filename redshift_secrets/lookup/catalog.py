@@ -1,388 +1,294 @@
 """The catalog: every connection spec that can be seen from here, by conn_id.
 
-Each scope (one kind of warehouse, one region, one account) is listed and fails on its own, and keeps what was last
-known of it. What a lookup may cost: docs/contract.md, "Looking a conn_id up"; how long a catalog is used: "Ages".
+Each scope (one kind of warehouse, one region, one account) is an item of its own: it is listed, fails, and is kept for as
+long as docs/contract.md, "Ages", says, whatever becomes of the others. What may be decided where some of them are not
+known: "Looking a conn_id up".
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import random
-import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
+from msgspec import MsgspecError, Struct, msgpack
 from msgspec.structs import replace
 
-from redshift_secrets.cache import (
-    CLOCKS_DIFFER_SECONDS,
-    CacheEntry,
-    ClockSafeEntry,
-    Deadline,
-    Group,
-    ProcessCache,
-    Refreshed,
-    Rows,
-    SharedTiers,
+from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.recall import Recall
+from redshift_secrets.cache.refresh import Item, Lookup, Refresher
+from redshift_secrets.errors import ENDLESS_PAGING, AwsError, RedshiftSecretsError, known_error
+from redshift_secrets.lookup.listing import (
+    Listing,
+    Specs,
+    all_rows,
+    build_listing,
+    listing_from_rows,
+    listing_to_rows,
+    rows_of,
 )
-from redshift_secrets.errors import CatalogUnavailableError, DeadlineError, RedshiftSecretsError
-from redshift_secrets.lookup import snapshot as rows_of_catalog
-from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Lookup, Metrics, NoMetrics
-from redshift_secrets.lookup.parallel import run_all
-from redshift_secrets.lookup.snapshot import CatalogMeta, Claims, Snapshot, build_snapshot
+from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
 from redshift_secrets.lookup.spec import build_spec
-from redshift_secrets.model import ConnectionSpec, Listing, Scope, Warehouse
+from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
 
-V = TypeVar("V")
-
-MISS_REFRESH_SECONDS = 10.0
-"""How often, at most, a missing conn_id that matches `connections_lookup_pattern` has everything listed again."""
-
-_ALL = "all"
-_WHAT = "the catalog of warehouses"
-
 _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""
-_THREADS = 16
-_PATIENCE_SECONDS = 60.0
-_FIRST_RETRY_SECONDS = 10.0
-_STATE, _STATE_SECONDS = "warehouse", 5.0
+_MISSING_SECONDS = 10.0
+"""How long a missing conn_id that matches `connections_lookup_pattern` is not looked for again, at first."""
+_STATE_SECONDS = 5.0
 _SPREAD = 0.1
+_ROW = ("value",)
 
 
 class WarehouseLister(Protocol):
     """What the catalog needs of AWS; `aws.client.AwsClient` implements it."""
 
-    def scopes(self) -> Sequence[Scope]:
-        """Return everything there is to list."""
+    def default_region(self) -> str:
+        """Return the region to look in where the settings name none."""
 
-    def list(self, scope: Scope) -> Sequence[Warehouse]:
-        """Return the tagged warehouses of one scope."""
+    def list(self, scope: Scope, recall: Callable[[str, Callable[[], Any]], Any]) -> Sequence[Warehouse]:
+        """Return the tagged warehouses of one scope, with what `recall` has of an attempt before."""
 
     def describe(self, warehouse: Warehouse) -> Warehouse:
         """Return one warehouse as it is at this moment."""
 
 
-class Catalog:
-    """Finds the warehouses that claim a conn_id.
+class Unseen(Struct, frozen=True):
+    """A scope that nothing is known of, and why."""
 
-    A process that listed everything keeps the snapshot; any other reads what it needs, row by row, from the shared
-    tiers under `group`. `clock` gives seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand`
-    numbers from 0 to 1 to spread refreshes.
-    """
+    scope: Scope
+    error: RedshiftSecretsError
 
-    def __init__(
-        self,
-        settings: Settings,
-        aws: WarehouseLister,
-        *,
-        tiers: SharedTiers | None = None,
-        group: str = "catalog",
-        metrics: Metrics | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = random.random,
-    ) -> None:
-        self._settings = settings
-        self._aws = aws
-        self._tiers = tiers if tiers is not None else SharedTiers(clock=clock)
-        self._group = group
-        self._metrics = metrics or NoMetrics()
-        self._clock = clock
-        self._monotonic = monotonic
-        self._rand = rand
-        self._metas: ProcessCache[str, CatalogMeta] = ProcessCache(
-            lambda _key: _WHAT, clock=clock, monotonic=monotonic, maxsize=1
-        )
-        self._states: ProcessCache[str, Warehouse] = ProcessCache(
-            lambda arn: f"the state of {arn}", clock=clock, monotonic=monotonic
-        )
-        self._listed: ClockSafeEntry[Snapshot] | None = None
-        self._miss_failed_at = float("-inf")
+    def __str__(self) -> str:
+        return f"{self.scope}: {self.error}"
 
     @property
-    def _own(self) -> CacheEntry[Snapshot] | None:
-        """The last snapshot that this process itself took, however old."""
-        listed = self._listed
-        return listed.current() if listed is not None else None
+    def is_denied(self) -> bool:
+        """Whether it may not be listed, which will not change by itself."""
+        return getattr(self.error, "is_denied", False)
 
-    def find(self, conn_id: str, lookup: Lookup) -> CacheEntry[Claims]:
-        """Return what is known of `conn_id`; lists everything first where nothing unexpired is known.
 
-        Raises `CatalogUnavailableError` when nothing could be listed and `DeadlineError` when that took too long.
+class Claims(Struct, frozen=True):
+    """What is known of one conn_id: the specs of the warehouses that claim it, the oldest warehouse first.
+
+    `unseen` are the scopes that may claim it, too. The rest is in seconds since the epoch: when the oldest listing was made,
+    and until when all are fresh.
+    """
+
+    specs: tuple[ConnectionSpec, ...]
+    unseen: tuple[Unseen, ...]
+    listed_at: float
+    stale_at: float
+
+
+class Snapshot(Struct, frozen=True):
+    """Everything that is known: specs by conn_id, scopes of which nothing is, and what was left out of listings and why.
+
+    `stale_at` is until when all of it is fresh, in seconds since the epoch.
+    """
+
+    specs: Specs
+    unseen: tuple[Unseen, ...]
+    ignored: tuple[str, ...]
+    problems: tuple[str, ...]
+    stale_at: float
+
+
+class Catalog:
+    """Finds the specs of a conn_id. Whatever takes a `Lookup` raises `MustWait` where that has to wait."""
+
+    def __init__(self, settings: Settings, aws: WarehouseLister, refresher: Refresher, metrics: Metrics) -> None:
+        self._settings = settings
+        self._aws = aws
+        self._refresher = refresher
+        self._metrics = metrics
+
+    def find(self, conn_id: str, lookup: Lookup, since: float = float("-inf")) -> Claims:
+        """Return what is known of `conn_id`, with listings made after `since` (seconds since the epoch) where AWS answers."""
+        scopes = self._scopes(lookup)
+        entries = self._refresher.get([self._listing(scope, rows_of(conn_id)) for scope in scopes], lookup, since)
+        seen, unseen = _divide(scopes, entries)
+        specs = _merge([entry.value.specs.get(conn_id, ()) for entry in seen])
+        return Claims(
+            specs,
+            unseen,
+            min((entry.made_at for entry in seen), default=float("-inf")),
+            min((entry.stale_at for entry in seen), default=float("-inf")),
+        )
+
+    def find_missing(self, conn_id: str, claims: Claims, lookup: Lookup) -> Claims:
+        """Return what is known of a conn_id that was not found, after listing again where the last time is long enough ago.
+
+        That is 10 s at first, doubling up to `catalog_ttl_seconds`, for all processes together.
         """
-        found, now = self._cached(conn_id, lookup), self._clock()
-        if found is not None and now < found.stale_at:
-            return found
-        behind = found is not None and (found.wait_at is None or now < found.wait_at)
-        accept = self._is_usable if found is None else self._is_fresh
-        refresh = functools.partial(self._refresh, accept, behind=behind)
-        try:
-            self._metas.get(_ALL, refresh, lookup.deadline, lookup.waits, lambda: _meta_of(found))
-        except DeadlineError as error:
-            self._tiers.report_time_out(self._meta_group(), error)
-            raise
-        if found is None:
-            return self._after_refresh(conn_id, lookup)
-        return found if behind else self._cached(conn_id, lookup) or found
+        now, ttl = self._refresher.clock(), self._settings.catalog_ttl_seconds
+        again_at = claims.listed_at + _MISSING_SECONDS
+        if now >= again_at:
+            item = self._missing(conn_id)
+            known = self._refresher.peek(item, lookup)
+            if known is None or now >= known.stale_at:
+                claims = self.find(conn_id, lookup, since=now - _MISSING_SECONDS)
+                times = 1 if known is None else known.value + 1
+                pause = min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, ttl))
+                known = Entry(times, now, now + pause, now + pause + ttl, now + pause + ttl)
+                if not claims.specs:
+                    self._refresher.put(item, known)
+            again_at = known.stale_at
+        return claims if claims.specs else replace(claims, stale_at=min(claims.stale_at, again_at))
 
-    def refresh_for_miss(self, claims: CacheEntry[Claims], lookup: Lookup) -> CacheEntry[Claims]:
-        """Return what is known of a missing conn_id after listing again, which is done at most once in
-        `MISS_REFRESH_SECONDS`.
-
-        Scopes in back-off are not listed. Where listing fails, what was known before is the answer.
-        """
-        newest = self._cached(claims.value.conn_id, lookup) or claims
-        if newest.value.warehouses or not self._may_list_for_miss(newest.value.meta):
-            return newest
-        lookup.waits()
-        try:
-            self._metas.refresh(_ALL, functools.partial(self._refresh, self._is_recent, at_once=True), lookup.deadline)
-        except Exception as error:
-            self._miss_failed_at = self._clock()
-            reason = error if isinstance(error, RedshiftSecretsError) else type(error).__name__
-            log.warning("the catalog could not be listed again for a missing conn_id: %s", reason)
-            return newest
-        return self._cached(claims.value.conn_id, lookup) or newest
-
-    def refresh_behind(self) -> None:
+    def refresh_behind(self, spec: ConnectionSpec) -> None:
         """List again behind the lookups, since AWS has shown that what was listed is no longer true."""
-        known_at = self._clock()
-        newer = functools.partial(self._refresh, lambda meta: meta.value.taken_at > known_at, behind=True, at_once=True)
-        self._metas.refresh_in_background(_ALL, newer)
+        warehouse = spec.warehouse
+        scope = Scope(warehouse.kind, warehouse.region, warehouse.role_arn)
+        self._refresher.refresh_behind(self._listing(scope, all_rows()), self._refresher.clock())
 
-    def snapshot(self, deadline: Deadline) -> Snapshot:
-        """Return everything that is known, for commands that list; raises as `find`."""
-        own = self._own
-        if own is None or self._clock() >= own.expires_at:
-            self._metas.get(_ALL, functools.partial(self._refresh, self._is_usable), deadline)
-        elif self._clock() >= own.stale_at:
-            self._metas.refresh_in_background(_ALL, functools.partial(self._refresh, self._is_fresh, behind=True))
-        own = self._own
-        if own is not None:
-            return own.value
-        found = self._tiers.get(self._listings_group(), anywhere=True)
-        return build_snapshot(found.value if found else (), self._clock(), self._settings)
+    def snapshot(self, lookup: Lookup) -> Snapshot:
+        """Return everything that is known, for commands that list."""
+        scopes = self._scopes(lookup)
+        return _snapshot(scopes, self._refresher.get([self._listing(scope, all_rows()) for scope in scopes], lookup))
 
-    def cached(self) -> CacheEntry[Snapshot] | None:
+    def cached(self) -> Snapshot | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
-        found = self._tiers.get(self._listings_group())
-        if found is None:
-            return None
-        snapshot = build_snapshot(found.value, self._clock(), self._settings)
-        return CacheEntry(snapshot, found.stale_at, found.expires_at, found.wait_at)
-
-    def specs(self, conn_id: str, warehouses: Sequence[Warehouse]) -> tuple[ConnectionSpec, ...]:
-        """Return one spec of `conn_id` for each of the warehouses, the oldest first."""
-        oldest_first = sorted(warehouses, key=lambda warehouse: (warehouse.created_at, warehouse.arn))
-        return tuple(build_spec(warehouse, conn_id, self._settings) for warehouse in oldest_first)
+        region = None if self._home() else self._refresher.cached(self._region())
+        scopes = self._places(self._home() or ((region.value,) if region else ()))
+        found = [(scope, self._refresher.cached(self._listing(scope, all_rows()))) for scope in scopes]
+        known = [(scope, entry) for scope, entry in found if entry is not None]
+        return _snapshot([scope for scope, _ in known], [entry for _, entry in known]) if known else None
 
     def describe(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
         """Return the spec with its warehouse as it is at this moment; all processes together ask AWS at most once in a few
         seconds."""
         listed = spec.warehouse
 
-        def ask() -> Refreshed[Warehouse]:
-            found = self._aws.describe(listed)
-            until = self._clock() + _STATE_SECONDS
-            return Refreshed(
-                CacheEntry(found, until, until), lambda: {_STATE: rows_of_catalog.warehouses_to_bytes([found])}
-            )
+        def ask(_recall: Recall) -> Entry[Warehouse]:
+            found, now = self._aws.describe(listed), self._refresher.clock()
+            until = now + _STATE_SECONDS
+            return Entry(found, now, until, until, until)
 
-        def decode(rows: Rows) -> Warehouse | None:
-            found = rows_of_catalog.warehouses_from_bytes(rows[_STATE]) if _STATE in rows else None
-            return found[0] if found else None
-
-        def refresh() -> CacheEntry[Warehouse]:
-            return self._tiers.get_or_refresh(
-                group, ask, deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic)
-            )
-
-        def look_in_store() -> CacheEntry[Warehouse] | None:
-            return self._from_store(group, lookup)
-
-        group = Group(f"{self._group} {listed.arn}", f"the state of {listed}", (_STATE,), decode, lambda: (_STATE,))
-        found = self._states.get(listed.arn, refresh, lookup.deadline, lookup.waits, look_in_store).value
+        item = Item(
+            f"state {listed.arn} {listed.role_arn}",
+            f"the state of {listed}",
+            ask,
+            _to_row,
+            _from_row(Warehouse),
+            _ROW,
+            _ROW,
+        )
+        found = self._refresher.get_one(item, lookup).value
         # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
         return build_spec(replace(found, tags=listed.tags), spec.conn_id, self._settings)
 
-    def _cached(self, conn_id: str, lookup: Lookup, *, anywhere: bool = False) -> CacheEntry[Claims] | None:
-        """What is known of a conn_id without asking AWS: from this process's snapshot, else from the nearest tier."""
-        own, now = self._own, self._clock()
-        if own is not None and now < own.stale_at:
-            return _claims_in(own, conn_id)
-        shared = self._from_store(self._claims_group(conn_id), lookup, anywhere=anywhere)
-        if own is None or now >= own.expires_at or (shared is not None and shared.stale_at > own.stale_at):
-            return shared
-        return _claims_in(own, conn_id)
+    def _scopes(self, lookup: Lookup) -> tuple[Scope, ...]:
+        """Everything there is to list: both kinds, in every region of every account."""
+        return self._places(self._home() or (self._refresher.get_one(self._region(), lookup).value,))
 
-    def _from_store(self, group: Group[V], lookup: Lookup, *, anywhere: bool = False) -> CacheEntry[V] | None:
-        found = self._tiers.get(group, anywhere=anywhere)
-        if found is not None:
-            lookup.reached(self._tiers.stores[0].name)
-        return found
+    def _home(self) -> tuple[str, ...]:
+        settings = self._settings
+        return settings.regions or ((settings.region_name,) if settings.region_name else ())
 
-    def _after_refresh(self, conn_id: str, lookup: Lookup) -> CacheEntry[Claims]:
-        found = self._cached(conn_id, lookup, anywhere=True)
-        if found is None:
-            # There is a meta row without the rows that belong to it: the store was emptied or damaged. Only a newer one
-            # will do.
-            damaged = self._shared_meta()
-            since = damaged.value.taken_at if damaged else float("-inf")
-            newer = functools.partial(self._refresh, lambda meta: meta.value.taken_at > since)
-            self._metas.refresh(_ALL, newer, lookup.deadline)
-            found = self._cached(conn_id, lookup, anywhere=True)
-        if found is None:
-            raise CatalogUnavailableError(["what another process listed cannot be read here"])
-        return found
-
-    def _is_usable(self, _meta: CacheEntry[CatalogMeta]) -> bool:
-        return True
-
-    def _is_fresh(self, meta: CacheEntry[CatalogMeta]) -> bool:
-        return self._clock() < meta.stale_at
-
-    def _is_recent(self, meta: CacheEntry[CatalogMeta]) -> bool:
-        return self._was_recently(meta.value.taken_at)
-
-    def _may_list_for_miss(self, meta: CatalogMeta) -> bool:
-        return not self._was_recently(meta.taken_at) and not self._was_recently(self._miss_failed_at)
-
-    def _was_recently(self, moment: float) -> bool:
-        # Also where it lies ahead by less: hosts do not agree on the time. By more, the clock was set back since.
-        return abs(self._clock() - moment) < MISS_REFRESH_SECONDS
-
-    def _refresh(
-        self, accept: Callable[[CacheEntry[CatalogMeta]], bool], *, behind: bool = False, at_once: bool = False
-    ) -> CacheEntry[CatalogMeta]:
-        """Take a catalog that another process put into the shared tiers, or list for all of them."""
-        own = self._own
-        mine = CacheEntry(own.value.meta, own.stale_at, own.expires_at, own.wait_at) if own else None
-        if mine is not None and self._clock() < mine.expires_at and accept(mine):
-            return mine  # a thread that came a moment too late to join the refresh before
-        return self._tiers.get_or_refresh(
-            self._meta_group(),
-            functools.partial(self._list, behind=behind, at_once=at_once),
-            accept=accept,
-            stale_value=(mine or self._metas.peek(_ALL) or self._shared_meta()) if behind else None,
-            deadline=Deadline(self._settings.aws_timeout_seconds, self._monotonic),
+    def _places(self, home: Sequence[str]) -> tuple[Scope, ...]:
+        places: list[tuple[str | None, str]] = [(None, region) for region in home]
+        for account in self._settings.accounts:
+            places += [(account.role_arn, region) for region in account.regions or home]
+        return tuple(
+            dict.fromkeys(Scope(kind, region, role) for role, region in places for kind in ("cluster", "workgroup"))
         )
 
-    def _list(self, *, behind: bool, at_once: bool) -> Refreshed[CatalogMeta]:
-        """List what is due (with `at_once`, all that is not in back-off) and take a new snapshot of all that is known."""
-        now = self._clock()
-        known = {listing.scope: listing for listing in self._known_listings()}
-        listings = [
-            self._without_expired(known.get(scope, Listing(scope)), now) for scope in dict.fromkeys(self._aws.scopes())
-        ]
-        due = [x for x in listings if x.due_at <= now or (at_once and x.failures == 0)]
-        # Half of the time of a lookup: the other half is for minting, also while one region does not answer. Where no
-        # lookup waits, and where nothing is known yet, a slow listing is waited for: the next lookup finds it.
-        seconds = _PATIENCE_SECONDS if behind else self._settings.aws_timeout_seconds / 2
-        deadline = Deadline(seconds, self._monotonic)
-        patience = Deadline(max(_PATIENCE_SECONDS, seconds), self._monotonic) if not known else None
-        calls = [functools.partial(self._aws.list, listing.scope) for listing in due]
-        answers = dict(
-            zip(
-                (x.scope for x in due),
-                run_all(calls, threads=_THREADS, deadline=deadline, patience=patience),
-                strict=True,
-            )
+    def _region(self) -> Item[str]:
+        """The region of the caller, which a lookup on a warm host need not load boto3 to know."""
+
+        def ask(_recall: Recall) -> Entry[str]:
+            return self._aged(self._aws.default_region(), self._refresher.clock())
+
+        return Item("region", "the AWS region of this process", ask, _to_row, _from_row(str), _ROW, _ROW)
+
+    def _missing(self, conn_id: str) -> Item[int]:
+        """How many times a conn_id was looked for and not found; fresh until it is to be looked for again."""
+
+        def ask(_recall: Recall) -> Entry[int]:
+            raise NotImplementedError  # it is only put
+
+        return Item(f"missing {conn_id}", f"the search for {conn_id!r}", ask, _to_row, _from_row(int), _ROW, _ROW)
+
+    def _listing(self, scope: Scope, rows: Sequence[str]) -> Item[Listing]:
+        return Item(
+            f"listing {scope.kind} {scope.region} {scope.role_arn}",
+            f"the list of {scope}",
+            functools.partial(self._list, scope),
+            listing_to_rows,
+            listing_from_rows,
+            rows,
+            all_rows(),
+            kept=False,
         )
-        listings = [self._updated(x, answers[x.scope], deadline) if x.scope in answers else x for x in listings]
-        if all(listing.listed_at is None for listing in listings):
-            raise CatalogUnavailableError([f"{x.scope}: {x.error}" for x in listings])
+
+    def _list(self, scope: Scope, recall: Recall) -> Entry[Listing]:
+        listed_at = recall.began_at
+        try:
+            listing = build_listing(self._aws.list(scope, recall), self._settings)
+        except AwsError as error:
+            if error.code == ENDLESS_PAGING:
+                recall.forget()  # going on from there would not end either
+            raise
         self._metrics.incr(CATALOG_REFRESHES)
-        snapshot = build_snapshot(listings, now, self._settings)
-        for problem in snapshot.problems:
+        for problem in listing.problems:
             log.warning("%s", problem)
-        oldest = min(x.listed_at for x in listings if x.listed_at is not None)
-        stale_at = min(listing.due_at for listing in listings)
-        expires_at = oldest + self._settings.catalog_max_stale_seconds
-        wait_at = now + _WAIT_AFTER * self._settings.catalog_ttl_seconds
-        entry = CacheEntry(snapshot, stale_at, expires_at, wait_at)
-        self._listed = ClockSafeEntry(entry, self._clock, self._monotonic)
-        meta = CacheEntry(snapshot.meta, stale_at, expires_at, wait_at)
-        return Refreshed(meta, lambda: rows_of_catalog.snapshot_to_rows(snapshot))
+        return self._aged(listing, listed_at)
 
-    def _known_listings(self) -> tuple[Listing, ...]:
-        """What this process or another one listed before, whichever is newer."""
-        entry = self._own
-        own = entry.value if entry else None
-        shared = self._shared_meta()
-        if shared is not None and (own is None or shared.value.taken_at > own.meta.taken_at):
-            found = self._tiers.get(self._listings_group())
-            if found is not None:
-                return found.value
-        return own.listings if own is not None else ()
-
-    def _shared_meta(self) -> CacheEntry[CatalogMeta] | None:
-        return self._tiers.get(self._meta_group())
-
-    def _meta_group(self) -> Group[CatalogMeta]:
-        names = (rows_of_catalog.META,)
-        return Group(self._group, _WHAT, names, rows_of_catalog.meta_from_rows, rows_of_catalog.all_rows)
-
-    def _listings_group(self) -> Group[tuple[Listing, ...]]:
-        name = rows_of_catalog.LISTINGS
-
-        def decode(rows: Rows) -> tuple[Listing, ...] | None:
-            return rows_of_catalog.listings_from_bytes(rows[name]) if name in rows else None
-
-        return Group(self._group, _WHAT, (name,), decode, rows_of_catalog.all_rows)
-
-    def _claims_group(self, conn_id: str) -> Group[Claims]:
-        names = (rows_of_catalog.META, rows_of_catalog.claims_row(conn_id))
-
-        def decode(rows: Rows) -> Claims | None:
-            meta = rows_of_catalog.meta_from_rows(rows)
-            warehouses = rows_of_catalog.claims_from_rows(rows, conn_id)
-            return Claims(conn_id, warehouses, meta) if meta is not None and warehouses is not None else None
-
-        return Group(self._group, _WHAT, names, decode, rows_of_catalog.all_rows)
-
-    def _without_expired(self, listing: Listing, now: float) -> Listing:
-        """The listing, without what was last known of it where that is too old to be used."""
-        latest = now + self._longest_pause() + CLOCKS_DIFFER_SECONDS
-        if (listing.listed_at or 0) > now + CLOCKS_DIFFER_SECONDS or listing.due_at > latest:
-            # Nothing was listed after now, and nothing is put off for so long: the clock was set back since.
-            listed_at = min(listing.listed_at, now) if listing.listed_at is not None else None
-            listing = replace(listing, listed_at=listed_at, due_at=now, failures=0)
-        if listing.listed_at is None or now < listing.listed_at + self._settings.catalog_max_stale_seconds:
-            return listing
-        return replace(listing, warehouses=(), listed_at=None)
-
-    def _longest_pause(self) -> float:
-        return max(self._settings.catalog_ttl_seconds, _FIRST_RETRY_SECONDS)
-
-    def _updated(self, before: Listing, answer: Sequence[Warehouse] | Exception | None, deadline: Deadline) -> Listing:
-        now = self._clock()
+    def _aged(self, value: Any, made_at: float) -> Entry[Any]:
         ttl = self._settings.catalog_ttl_seconds
-        if answer is not None and not isinstance(answer, Exception):
-            due_at = now + ttl * (1 - _SPREAD * self._rand())
-            return Listing(before.scope, tuple(answer), listed_at=now, due_at=due_at)
-        if answer is not None and not isinstance(answer, RedshiftSecretsError):
-            log.error("%s could not be listed", before.scope, exc_info=answer)
-        error = f"no answer within {deadline.seconds:g} s" if answer is None else str(answer)
-        # A region that is denied for good must not cost a call every ten seconds: the pause doubles.
-        failures = before.failures + 1
-        pause = min(_FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10), self._longest_pause())
-        kept = "nothing is known of it" if before.listed_at is None else "its last listing is kept"
-        log.warning("%s could not be listed, %s: %s", before.scope, kept, error)
-        return replace(before, error=error, failures=failures, due_at=now + pause)
+        return Entry(
+            value,
+            made_at,
+            made_at + ttl * (1 - _SPREAD * self._refresher.rand()),
+            made_at + min(_WAIT_AFTER * ttl, self._settings.catalog_max_stale_seconds),
+            made_at + self._settings.catalog_max_stale_seconds,
+        )
 
 
-def _claims_in(snapshot: CacheEntry[Snapshot], conn_id: str) -> CacheEntry[Claims]:
-    value = snapshot.value
-    claims = Claims(conn_id, value.claims.get(conn_id, ()), value.meta)
-    return CacheEntry(claims, snapshot.stale_at, snapshot.expires_at, snapshot.wait_at)
+def _divide(
+    scopes: Sequence[Scope], entries: Sequence[Entry[Listing] | Exception]
+) -> tuple[list[Entry[Listing]], tuple[Unseen, ...]]:
+    seen = [entry for entry in entries if isinstance(entry, Entry)]
+    failed = [(x, entry) for x, entry in zip(scopes, entries, strict=True) if isinstance(entry, Exception)]
+    return seen, tuple(Unseen(scope, known_error(error)) for scope, error in failed)
 
 
-def _meta_of(claims: CacheEntry[Claims] | None) -> CacheEntry[CatalogMeta] | None:
-    if claims is None:
-        return None
-    return CacheEntry(claims.value.meta, claims.stale_at, claims.expires_at, claims.wait_at)
+def _merge(found: Sequence[tuple[ConnectionSpec, ...]]) -> tuple[ConnectionSpec, ...]:
+    """The specs of one conn_id in all scopes, the oldest warehouse first."""
+    # One warehouse may be listed twice, through two roles: the first of them serves it.
+    by_arn = {spec.warehouse.arn: spec for specs in reversed(found) for spec in specs}
+    if len(by_arn) < 2:
+        return tuple(by_arn.values())
+    return tuple(sorted(by_arn.values(), key=lambda spec: (spec.warehouse.created_at, spec.warehouse.arn)))
+
+
+def _snapshot(scopes: Sequence[Scope], entries: Sequence[Entry[Listing] | Exception]) -> Snapshot:
+    seen, unseen = _divide(scopes, entries)
+    listings = [entry.value for entry in seen]
+    conn_ids = dict.fromkeys(conn_id for listing in listings for conn_id in listing.specs)
+    return Snapshot(
+        {conn_id: _merge([listing.specs.get(conn_id, ()) for listing in listings]) for conn_id in conn_ids},
+        unseen,
+        tuple(reason for listing in listings for reason in listing.ignored),
+        tuple(problem for listing in listings for problem in listing.problems),
+        min((entry.stale_at for entry in seen), default=float("-inf")),
+    )
+
+
+def _to_row(value: object) -> dict[str, bytes]:
+    return {_ROW[0]: msgpack.encode(value)}
+
+
+def _from_row(kind: type[Any]) -> Callable[[Any], Any]:
+    def decode(rows: Any) -> Any:
+        try:
+            return msgpack.decode(rows[_ROW[0]], type=kind)
+        except (KeyError, MsgspecError):
+            return None
+
+    return decode

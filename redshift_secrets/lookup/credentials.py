@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import random
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec.structs import asdict
+from msgspec import MsgspecError, msgpack
+from msgspec.structs import astuple
 
-from redshift_secrets.cache import CacheEntry, Deadline, Group, ProcessCache, Refreshed, Rows, SharedTiers
-from redshift_secrets.errors import AwsError, DeadlineError
-from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Lookup, Metrics, NoMetrics
+from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.recall import Recall
+from redshift_secrets.cache.refresh import Item, Lookup, Refresher
+from redshift_secrets.cache.store import Rows
+from redshift_secrets.errors import AwsError
+from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
 from redshift_secrets.model import Credential, MintRequest
+from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _SPREAD = 0.1
 _LAST_SECONDS = 60.0
 """Validity that a credential must have left even where AWS cannot be asked for another one."""
+_WAIT_AFTER = 3
+"""After so many times `catalog_ttl_seconds` a lookup waits until an admin secret was read again, which may be rotated."""
 _ROW = "credential"
+_DECODER = msgpack.Decoder(Credential)
 
 
 class Minter(Protocol):
@@ -35,84 +42,48 @@ class Credentials:
     """Returns credentials that are valid for at least `min_validity_seconds`, and for `airflow_cache_ttl_seconds` where
     Airflow keeps an answer that long.
 
-    The latter is this process's own: what it puts into the shared tiers has the deadlines that every process goes by.
-    `mask` is called with each password, and when it expires, the moment it exists, so that logs never show it. `clock`
-    gives seconds since the epoch, `monotonic` seconds on a clock that never jumps, `rand` numbers from 0 to 1 to spread
-    refreshes. In the shared tiers a credential is kept under the key that `cache_key` gives its request.
+    The latter is this process's own: what it puts into the shared tiers has the ages that every process goes by. `mask` is
+    called with each password, and when it expires, the moment it exists, so that logs never show it.
     """
 
     def __init__(
         self,
-        min_validity_seconds: int,
+        settings: Settings,
         aws: Minter,
-        *,
-        airflow_cache_ttl_seconds: int = 0,
+        refresher: Refresher,
+        metrics: Metrics,
         mask: Callable[[str, float], None],
-        tiers: SharedTiers | None = None,
-        cache_key: Callable[[MintRequest], str] = repr,
-        metrics: Metrics | None = None,
-        timeout_seconds: float = 10.0,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = random.random,
+        airflow_cache_ttl_seconds: int,
     ) -> None:
-        self._min_validity_seconds = min_validity_seconds
-        self._airflow_cache_ttl_seconds = airflow_cache_ttl_seconds
+        self._settings = settings
         self._aws = aws
+        self._refresher = refresher
+        self._metrics = metrics
         self._mask = mask
-        self._tiers = tiers if tiers is not None else SharedTiers(clock=clock)
-        self._cache_key = cache_key
-        self._metrics = metrics or NoMetrics()
-        self._timeout_seconds = timeout_seconds
-        self._clock = clock
-        self._monotonic = monotonic
-        self._rand = rand
-        self._cache: ProcessCache[MintRequest, Credential] = ProcessCache(_describe, clock=clock, monotonic=monotonic)
+        self._airflow_cache_ttl_seconds = airflow_cache_ttl_seconds
 
-    def get(self, request: MintRequest, lookup: Lookup) -> CacheEntry[Credential]:
-        """Return a valid credential. Raises what minting raises when there is none, `DeadlineError` when it is late."""
-        group = self._group(request)
+    def get(self, request: MintRequest, lookup: Lookup) -> Entry[Credential]:
+        """Return a valid credential. Raises what minting raises when there is none, `DeadlineError` when it is late, and
+        `MustWait` where the lookup has to wait."""
+        return self._refresher.get_one(self._item(request), lookup)
 
-        def look_in_store() -> CacheEntry[Credential] | None:
-            shared = self._tiers.get(group)
-            found = self._for_this_process(shared) if shared else None
-            if found is None or self._clock() >= found.expires_at:
-                return None
-            lookup.reached(self._tiers.stores[0].name)
-            return found
-
-        try:
-            return self._cache.get(
-                request, lambda: self._refresh(request, group), lookup.deadline, lookup.waits, look_in_store
-            )
-        except DeadlineError as error:
-            self._tiers.report_time_out(group, error)
-            raise
-
-    def cached(self, request: MintRequest) -> CacheEntry[Credential] | None:
+    def cached(self, request: MintRequest) -> Entry[Credential] | None:
         """Return what the nearest shared tier has, without asking AWS."""
-        return self._tiers.get(self._group(request))
+        return self._refresher.cached(self._item(request))
 
-    def _refresh(self, request: MintRequest, group: Group[Credential]) -> CacheEntry[Credential]:
-        """Take what another process minted, or mint for all of them."""
-        served = self._cache.peek(request)
-        waits = self._must_wait(served)
+    def _item(self, request: MintRequest) -> Item[Credential]:
+        def decode(rows: Rows) -> Credential | None:
+            try:
+                credential = _DECODER.decode(rows[_ROW])
+            except (KeyError, MsgspecError):
+                return None
+            self._mask_password(credential, request)  # new to this process, whichever one minted it
+            return credential
 
-        def accept(entry: CacheEntry[Credential]) -> bool:
-            here = self._for_this_process(entry)
-            return not self._must_wait(here) if waits else self._clock() < here.stale_at
+        fetch = functools.partial(self._mint, request)
+        return Item(name_of(request), _describe(request), fetch, _to_rows, decode, (_ROW,), (_ROW,), self._here)
 
-        return self._for_this_process(
-            self._tiers.get_or_refresh(
-                group,
-                lambda: self._mint(request),
-                accept=accept,
-                stale_value=None if waits else served,
-                deadline=Deadline(self._timeout_seconds, self._monotonic),
-            )
-        )
-
-    def _mint(self, request: MintRequest) -> Refreshed[Credential]:
+    def _mint(self, request: MintRequest, _recall: Recall) -> Entry[Credential]:
         try:
             credential = self._aws.mint(request)
         except AwsError as error:
@@ -123,33 +94,28 @@ class Credentials:
         log.info(
             "minted a credential for %s on %s, valid for %d s", credential.user, request.arn, _validity(credential)
         )
-        return Refreshed(self._entry(credential), lambda: {_ROW: credential_to_bytes(credential)})
-
-    def _group(self, request: MintRequest) -> Group[Credential]:
-        def decode(rows: Rows) -> Credential | None:
-            credential = credential_from_bytes(rows[_ROW]) if _ROW in rows else None
-            if credential is not None:
-                self._mask_password(credential, request)  # new to this process, whichever one minted it
-            return credential
-
-        return Group(self._cache_key(request), _describe(request), (_ROW,), decode, lambda: (_ROW,))
+        return self._aged(credential, request)
 
     def _mask_password(self, credential: Credential, request: MintRequest) -> None:
         # An admin password has no end of its own: it is only read again after a while.
         self._mask(credential.password, float("inf") if request.auth == "secret" else credential.expires_at)
 
-    def _entry(self, credential: Credential) -> CacheEntry[Credential]:
-        half = _validity(credential) / 2
-        wait_at = self._usable_until(credential, self._min_validity_seconds)
-        stale_at = credential.minted_at + half * (1 - _SPREAD * self._rand())
+    def _aged(self, credential: Credential, request: MintRequest) -> Entry[Credential]:
+        made_at, spread = credential.minted_at, 1 - _SPREAD * self._refresher.rand()
+        wait_at = self._usable_until(credential, self._settings.min_validity_seconds)
+        stale_at = made_at + _validity(credential) / 2 * spread
         expires_at = max(wait_at, credential.expires_at - _LAST_SECONDS)
-        return CacheEntry(credential, min(stale_at, wait_at), expires_at, wait_at)
+        if request.auth == "secret":
+            # It may be rotated at any moment, so it is as old as the tags may be, no older.
+            stale_at = min(stale_at, made_at + self._settings.catalog_ttl_seconds * spread)
+            wait_at = min(wait_at, made_at + _WAIT_AFTER * self._settings.catalog_ttl_seconds)
+        return Entry(credential, made_at, min(stale_at, wait_at), wait_at, expires_at)
 
-    def _for_this_process(self, entry: CacheEntry[Credential]) -> CacheEntry[Credential]:
-        """Return the entry with the deadlines that hold in this process, whose Airflow may keep an answer longer."""
+    def _here(self, entry: Entry[Credential]) -> Entry[Credential]:
+        """Return the entry with the ages that hold in this process, whose Airflow may keep an answer longer."""
         expires_at = min(entry.expires_at, self._usable_until(entry.value, self._airflow_cache_ttl_seconds))
-        wait_at = expires_at if entry.wait_at is None else min(entry.wait_at, expires_at)
-        return CacheEntry(entry.value, min(entry.stale_at, wait_at), expires_at, wait_at)
+        wait_at = min(entry.wait_at, expires_at)
+        return Entry(entry.value, entry.made_at, min(entry.stale_at, wait_at), wait_at, expires_at)
 
     def _usable_until(self, credential: Credential, min_validity_seconds: int) -> float:
         usable_until = credential.expires_at - min_validity_seconds
@@ -159,21 +125,15 @@ class Credentials:
         # used then, otherwise each lookup would be a mint.
         return credential.minted_at + _validity(credential) / 2
 
-    def _must_wait(self, entry: CacheEntry[Credential] | None) -> bool:
-        return entry is None or (entry.wait_at is not None and self._clock() >= entry.wait_at)
+
+def name_of(request: MintRequest) -> str:
+    """Return the name under which the credential of a request is cached."""
+    return f"credential {json.dumps(astuple(request))}"
 
 
-def credential_to_bytes(credential: Credential) -> bytes:
-    """Encode a credential as JSON. It holds the password: for sealing, not for anything else."""
-    return json.dumps(asdict(credential)).encode()
-
-
-def credential_from_bytes(content: bytes) -> Credential | None:
-    """Decode what `credential_to_bytes` encoded; `None` for anything else."""
-    try:
-        return Credential(**json.loads(content))
-    except (TypeError, ValueError):
-        return None
+def _to_rows(credential: Credential) -> Rows:
+    # It holds the password: for sealing, not for anything else.
+    return {_ROW: msgpack.encode(credential)}
 
 
 def _validity(credential: Credential) -> float:

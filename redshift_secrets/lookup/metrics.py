@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
-from redshift_secrets.cache import Deadline
-
 LOOKUPS = "redshift_secrets.lookups"
 MINTS = "redshift_secrets.mints"
 MINT_FAILURES = "redshift_secrets.mint_failures"
@@ -46,20 +44,3 @@ class NoMetrics:
 
     def timing(self, stat: str, dt: timedelta) -> None:
         """Do nothing."""
-
-
-class Lookup:
-    """One lookup: when it has to end, and the farthest tier that it has asked."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self.tier = "process"
-
-    def reached(self, store: str) -> None:
-        """Record that a shared store had the entry."""
-        if self.tier == "process":
-            self.tier = store
-
-    def waits(self) -> None:
-        """Record that a refresh is waited for."""
-        self.tier = "aws"

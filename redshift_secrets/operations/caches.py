@@ -8,10 +8,11 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.store import NamespacedStore
+from redshift_secrets.cache.refresh import Tier as SharedTier
+from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.lookup.broker import CachedConnection
 from redshift_secrets.operations.inspect import login_user
-from redshift_secrets.operations.site import site_broker, site_stores
+from redshift_secrets.operations.site import site_broker, site_tiers
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import is_per_dag
 
@@ -32,62 +33,65 @@ class Flushed(Struct, frozen=True):
 
 def describe_tiers(settings: Settings, clock: Callable[[], float] = time.time) -> list[Tier]:
     """Return what the shared tiers have, near to far, without asking AWS for more than the caller's identity."""
-    return [_tier(settings, store, clock()) for store in site_stores(settings)]
+    return [_tier(settings, tier, clock()) for tier in site_tiers(settings)]
 
 
 def flush(settings: Settings, conn_id: str | None) -> Flushed:
     """Empty every shared tier, or remove one conn_id from each. Raises `PerDagCredentialsError`."""
-    stores = site_stores(settings)
-    if not stores:
-        return Flushed(("no tier is shared: cache.host is off",), complete=True)
+    tiers = site_tiers(settings)
+    if not tiers:
+        line = (
+            "nothing is shared (cache.host is off), so no other process was reached: each keeps what it remembers until that"
+            " is refreshed, or until it is restarted"
+        )
+        return Flushed((line,), complete=False)
     if conn_id is None:
-        for store in stores:
-            store.clear()
+        for tier in tiers:
+            tier.store.clear()
+            tier.store.mark_flushed()
     # Each store's own catalog decides which entries are those of the conn_id.
-    elif True not in [site_broker(settings, [store]).flush(stores, conn_id) for store in stores]:
+    elif True not in [site_broker(settings, [tier]).flush(tiers, conn_id) for tier in tiers]:
         return Flushed((f"no shared tier has {conn_id!r}, so there is nothing to remove",), complete=True)
     what = "all entries" if conn_id is None else f"the entries of {conn_id!r}"
-    troubles = {store.name: _trouble(store) for store in stores}
+    troubles = {tier.store.name: _trouble(tier.store) for tier in tiers}
     lines = tuple(f"{name}: NOT cleared, {why}" if why else f"{name}: cleared {what}" for name, why in troubles.items())
     return Flushed(lines, complete=not any(troubles.values()))
 
 
-def _trouble(store: NamespacedStore) -> str | None:
+def _trouble(store: SharedStore) -> str | None:
     """Why a store could not be emptied."""
     from redshift_secrets.cache.redis.store import RedisStore
 
-    return store.store.describe().trouble if isinstance(store.store, RedisStore) else None
+    return store.describe().trouble if isinstance(store, RedisStore) else None
 
 
-def _tier(settings: Settings, store: NamespacedStore, now: float) -> Tier:
-    snapshot, connections = site_broker(settings, [store]).cached()
+def _tier(settings: Settings, tier: SharedTier, now: float) -> Tier:
+    snapshot, connections = site_broker(settings, [tier]).cached()
     if snapshot is None:
         catalog = "no catalog"
     else:
-        catalog = (
-            f"a catalog of {_counted(len(snapshot.value.claims), 'conn_id')}, refreshed {_in(snapshot.stale_at - now)}"
-        )
-    rows = tuple(_row(store, each, now) for each in connections)
-    return Tier(f"{store.name}: {_where(store)}; {catalog}", rows)
+        catalog = f"a catalog of {_counted(len(snapshot.specs), 'conn_id')}, refreshed {_in(snapshot.stale_at - now)}"
+    rows = tuple(_row(tier.store.name, each, now) for each in connections)
+    return Tier(f"{tier.store.name}: {_where(tier.store)}; {catalog}", rows)
 
 
-def _where(store: NamespacedStore) -> str:
+def _where(store: SharedStore) -> str:
     from redshift_secrets.cache.redis.store import RedisStore
 
-    if isinstance(store.store, HostStore):
-        host = store.store.describe()
+    if isinstance(store, HostStore):
+        host = store.describe()
         kind = "in memory" if host.memory_backed else "on disk"
         return f"{host.folder} ({kind}), {host.size // 1024} KiB, {_counted(host.rows, 'row')}, key {host.fingerprint}"
-    if isinstance(store.store, RedisStore):
-        fleet = store.store.describe()
+    if isinstance(store, RedisStore):
+        fleet = store.describe()
         state = fleet.trouble if fleet.trouble else _counted(fleet.groups or 0, "group")
         return f"{fleet.url}, {state}, key {fleet.key_fingerprint}"
     return store.name
 
 
-def _row(store: NamespacedStore, cached: CachedConnection, now: float) -> dict[str, str]:
+def _row(tier: str, cached: CachedConnection, now: float) -> dict[str, str]:
     spec, entry = cached.spec, cached.credential
-    row = {"tier": store.name, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier}
+    row = {"tier": tier, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier}
     if entry is None:
         none = "one for each DAG" if is_per_dag(spec) else "none"
         return {**row, "user": login_user(spec), "credential": none, "refreshed_in": "", "expires_in": ""}

@@ -44,7 +44,7 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     Raises `RedshiftSecretsError` when discovery or the mint fails.
     """
     steps = _Steps(on_step)
-    steps.time("discovery", lambda: broker.snapshot(broker.deadline()))
+    steps.time("discovery", broker.snapshot)
     fields = steps.time("mint", lambda: broker.connection(conn_id, task.team, task), lambda made: made.description)
     if fields is None:
         return None

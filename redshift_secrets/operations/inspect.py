@@ -26,21 +26,19 @@ class ShownConnection(Struct, frozen=True):
 
 def list_connections(broker: Broker) -> ListedConnections:
     """Return one row for each claim; a conn_id that is claimed twice has two. Raises `RedshiftSecretsError`."""
-    snapshot = broker.snapshot(broker.deadline())
+    snapshot = broker.snapshot()
     rows = []
-    for conn_id in sorted(snapshot.claims):
-        specs = broker.specs(snapshot, conn_id)
+    for conn_id in sorted(snapshot.specs):
+        specs = snapshot.specs[conn_id]
         rows += [_listed(spec, specs) for spec in specs]
-    failed = [listing for listing in snapshot.listings if listing.error is not None]
     notes = [*snapshot.problems, *snapshot.ignored]
-    notes += [f"{listing.scope} could not be listed: {listing.error}" for listing in failed]
-    return ListedConnections(tuple(rows), tuple(notes), incomplete=bool(failed))
+    notes += [f"{unseen.scope} could not be listed: {unseen.error}" for unseen in snapshot.unseen]
+    return ListedConnections(tuple(rows), tuple(notes), incomplete=bool(snapshot.unseen))
 
 
 def show_connection(broker: Broker, conn_id: str) -> list[ShownConnection]:
     """Return one entry for each warehouse that claims `conn_id`. Costs no mint. Raises `RedshiftSecretsError`."""
-    snapshot = broker.snapshot(broker.deadline())
-    return [_shown(spec) for spec in broker.specs(snapshot, conn_id)]
+    return [_shown(spec) for spec in broker.snapshot().specs.get(conn_id, ())]
 
 
 def login_user(spec: ConnectionSpec) -> str:

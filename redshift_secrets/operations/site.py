@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.masking import mask_password
-from redshift_secrets.cache.store import NamespacedStore
+from redshift_secrets.cache.refresh import Tier
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_stores
+from redshift_secrets.lookup.caller import caller_fingerprint
+from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_tiers
 from redshift_secrets.settings import Settings
 
 
-def site_broker(settings: Settings, stores: Sequence[NamespacedStore] = ()) -> Broker:
-    """Return a broker for this site. Without stores it asks AWS for everything, so that it shows what is true now."""
-    return create_broker(settings, stores, mask=mask_password)
+def site_broker(settings: Settings, tiers: Sequence[Tier] = ()) -> Broker:
+    """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
+    aws = LazyAwsClient(settings, caller_fingerprint(os.environ))
+    return create_broker(settings, aws, tiers, mask=mask_password)
 
 
-def site_stores(settings: Settings) -> tuple[NamespacedStore, ...]:
-    """Return the tiers that the processes of this site share, from near to far."""
-    stores = create_stores(settings, LazyAwsClient(settings), airflow_keys=configuration.fernet_keys())
-    for store in stores:
-        store.get_ready()
-    return stores
+def site_tiers(settings: Settings) -> tuple[Tier, ...]:
+    """Return the tiers that the processes of this site share, from near to far, once the caller is known in each."""
+    caller = caller_fingerprint(os.environ)
+    aws = LazyAwsClient(settings, caller)
+    tiers = create_tiers(settings, caller, aws, airflow_keys=configuration.fernet_keys())
+    for tier in tiers:
+        tier.namespace()
+    return tiers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -64,38 +65,37 @@ def denied(operation: str = "redshift:DescribeClusters") -> AwsError:
 class FakeAws:
     """An `AwsClient` that answers from lists and counts its calls.
 
-    `failing` has the scopes that cannot be listed. While `hold` is not set, every call waits for it.
+    `failing` has the scopes that cannot be listed. While `hold` is not set, every call waits for it; with `held_scopes`, only
+    the listings of these do.
     """
 
-    def __init__(
-        self, clock: Clock, warehouses: Sequence[Warehouse] = (), scopes: Sequence[Scope] | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, warehouses: Sequence[Warehouse] = ()) -> None:
         self.clock = clock
         self.warehouses = list(warehouses)
-        self._scopes = scopes or [Scope("cluster", "eu-west-1", None), Scope("workgroup", "eu-west-1", None)]
         self.failing: dict[Scope, Exception] = {}
         self.mint_error: Exception | None = None
         self.calls: Counter[str] = Counter()
         self.listed: Counter[Scope] = Counter()
         self.minted: list[MintRequest] = []
         self.hold: threading.Event | None = None
+        self.held_scopes: set[Scope] | None = None
         self.entered = threading.Event()
         self._lock = threading.Lock()
 
-    def _enter(self, name: str) -> int:
+    def _enter(self, name: str, scope: Scope | None = None) -> int:
         with self._lock:
             self.calls[name] += 1
             number = self.calls[name]
         self.entered.set()
-        if self.hold is not None:
+        if self.hold is not None and (self.held_scopes is None or scope in self.held_scopes):
             assert self.hold.wait(30)
         return number
 
-    def scopes(self) -> Sequence[Scope]:
-        return self._scopes
+    def default_region(self) -> str:
+        return "eu-west-1"
 
-    def list(self, scope: Scope) -> Sequence[Warehouse]:
-        self._enter("list")
+    def list(self, scope: Scope, recall: Callable[[str, Callable[[], Any]], Any]) -> Sequence[Warehouse]:
+        self._enter("list", scope)
         with self._lock:
             self.listed[scope] += 1
         if scope in self.failing:

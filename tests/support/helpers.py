@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.cache import Deadline
+from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
+from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import Catalog
-from redshift_secrets.lookup.metrics import Lookup
-from redshift_secrets.model import Scope
+from redshift_secrets.lookup.metrics import NoMetrics
 from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster
 
@@ -123,13 +123,25 @@ def in_child(call: Callable[[], Any]) -> Any:
     return outcome
 
 
-def make_catalog(aws, rand=0.0, monotonic=time.monotonic, **settings):
-    return Catalog(Settings.from_kwargs(settings), aws, clock=aws.clock, monotonic=monotonic, rand=lambda: rand)
+def waiting(attempt: Callable[[Lookup], Any], lookup: Lookup | None = None) -> Any:
+    """Return what `attempt` returns for a lookup that waits for whatever it has to."""
+    lookup = lookup or Lookup(WatchedDeadline())
+    while True:
+        try:
+            return attempt(lookup)
+        except MustWait as must:
+            for run, until in must.waits:
+                run.wait(until)
+
+
+def make_catalog(aws, rand=0.0, monotonic=time.monotonic, tiers=(), **settings):
+    refresher = Refresher(tiers, clock=aws.clock, monotonic=monotonic, rand=lambda: rand)
+    return Catalog(Settings.from_kwargs({"regions": ["eu-west-1"], **settings}), aws, refresher, NoMetrics())
 
 
 def get_snapshot(catalog):
     """Return the catalog's snapshot, after any refresh that this started has ended."""
-    snapshot = catalog.snapshot(WatchedDeadline())
+    snapshot = waiting(catalog.snapshot)
     all_refreshes_done()
     return snapshot
 
@@ -144,20 +156,31 @@ def tagged(identifier="prod", **tags):
 class Site:
     """A broker and its `FakeAws`. `secrets` are the passwords that were masked."""
 
-    def __init__(self, clock, *warehouses, airflow_cache_ttl_seconds=0, monotonic=time.monotonic, **settings):
+    def __init__(
+        self,
+        clock,
+        *warehouses,
+        airflow_cache_ttl_seconds=0,
+        monotonic=time.monotonic,
+        tiers=(),
+        metrics=None,
+        **settings,
+    ):
         warehouses = warehouses or (cluster(),)
-        roles = dict.fromkeys([None, *(warehouse.role_arn for warehouse in warehouses)])
-        scopes = [Scope(kind, "eu-west-1", role) for role in roles for kind in ("cluster", "workgroup")]
-        self.aws = FakeAws(clock, warehouses, scopes)
+        roles = dict.fromkeys(warehouse.role_arn for warehouse in warehouses if warehouse.role_arn is not None)
+        settings = {"regions": ["eu-west-1"], "accounts": [{"role_arn": role} for role in roles], **settings}
+        self.settings = Settings.from_kwargs(settings)
+        self.aws = FakeAws(clock, warehouses)
         self.secrets: list[str] = []
+        seconds = self.settings.aws_timeout_seconds
+        self.refresher = Refresher(tiers, timeout_seconds=seconds, clock=clock, monotonic=monotonic, rand=lambda: 0.0)
         self.broker = Broker(
-            Settings.from_kwargs(settings),
+            self.settings,
             self.aws,
+            self.refresher,
             mask=lambda password, _expires_at: self.secrets.append(password),
+            metrics=metrics or NoMetrics(),
             airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
-            clock=clock,
-            monotonic=monotonic,
-            rand=lambda: 0.0,
         )
 
     def ask(self, conn_id="analytics", team=None):

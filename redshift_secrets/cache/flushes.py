@@ -1,0 +1,65 @@
+"""Notices that somebody has flushed a store, so that running processes forget what they remember of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import MsgspecError, msgpack
+
+if TYPE_CHECKING:
+    from redshift_secrets.cache.refresh import Tier
+
+_LOOK_SECONDS = 5.0
+_NAME, _ROW = "flush mark of the fleet", "mark"
+_KEPT_SECONDS = 30 * 86_400.0
+
+
+class Flushes:
+    """Flushes of these tiers: looked for at most once in 5 s in each process, in the fleet once in 5 s for each host.
+
+    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._tiers = tiers
+        self._clock = clock
+        self._monotonic = monotonic
+        # A process that has only the fleet store does not pay a round trip for this at its first lookup: it forgets
+        # everything once, when it first looks.
+        self._look_at = (
+            monotonic() + _LOOK_SECONDS if len(tiers) == 1 and tiers[0].store.across_hosts else float("-inf")
+        )
+        self._mark: tuple[str | None] | None = None
+
+    def happened(self) -> bool:
+        """Whether there was a flush since the last look, or may have been, as far as another look is due."""
+        if not self._tiers or self._monotonic() < self._look_at:
+            return False
+        self._look_at = self._monotonic() + _LOOK_SECONDS
+        if len(self._tiers) > 1:
+            self._look_at_fleet()
+        before, self._mark = self._mark, (self._tiers[0].store.flush_mark(),)
+        return self._mark != before
+
+    def _look_at_fleet(self) -> None:
+        """Empty the host store where the fleet store was flushed since a process of this host looked."""
+        host, fleet = (tier.store for tier in self._tiers)
+        place = self._tiers[0].place(_NAME)
+        assert place is not None  # on its own host a caller is always known
+        looked_at, known = self._known_mark(host.read({place: (_ROW,)}).get(place, {}).get(_ROW))
+        if 0 <= self._clock() - looked_at < _LOOK_SECONDS:
+            return
+        found = fleet.flush_mark() or known
+        if looked_at > 0 and found != known:
+            host.clear()
+            host.mark_flushed()
+        row = msgpack.encode((self._clock(), found))
+        host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
+
+    @staticmethod
+    def _known_mark(row: bytes | None) -> tuple[float, str]:
+        try:
+            return msgpack.decode(row, type=tuple[float, str]) if row is not None else (0.0, "")
+        except MsgspecError:
+            return 0.0, ""

@@ -1,0 +1,116 @@
+"""Threads that refresh, deadlines of the lookups that wait for them, and calls that end later."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from redshift_secrets.cache import forks
+
+V = TypeVar("V")
+
+
+class Deadline:
+    """A moment `seconds` from now by the monotonic clock: a lookup returns before it, whatever happens."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._monotonic = monotonic
+        self._end = monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds until the deadline, never less than zero."""
+        return max(0.0, self._end - self._monotonic())
+
+    def half(self) -> Deadline:
+        """Return the deadline after half of the time that is left."""
+        return Deadline(self.left() / 2, self._monotonic)
+
+
+class Workers:
+    """Runs calls in at most `size` daemon threads, which do not keep the process from exiting and end when there is nothing
+    to do. Safe among threads; the child of a fork starts its own and forgets the calls of its parent."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.reset_after_fork()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child, where none of the threads exist."""
+        self._lock = threading.Lock()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._threads = 0
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Have a thread make the call, which must not raise. Raises `RuntimeError` where the system has no thread to give."""
+        with self._lock:
+            self._calls.append(call)
+            if self._threads == self._size:
+                return
+            try:
+                threading.Thread(target=self._work, name="redshift-secrets worker", daemon=True).start()
+            except RuntimeError:
+                if not self._threads:  # else one of those that run will come to this call
+                    self._calls.pop()
+                    raise
+            else:
+                self._threads += 1
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._threads -= 1
+                    break
+                call = self._calls.popleft()
+            call()
+            del call  # what it holds is not kept while this thread waits for the lock
+        forks.exiting_threads.add_this_thread()
+
+
+class Run(Generic[V]):
+    """One call in another thread: `value` or `error` is set once it has ended."""
+
+    def __init__(self, work: Callable[[], V]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], object]] = []
+        self._done = threading.Event()
+        self.value: V | None = None
+        self.error: Exception | None = None
+
+    def __call__(self) -> None:
+        """Make the call. What is no `Exception` ends it without a value."""
+        try:
+            self.value = self._work()
+        except Exception as error:
+            self.error = error
+        finally:
+            with self._lock:
+                self._done.set()
+                callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                with suppress(RuntimeError):  # the event loop of a lookup that has gone is closed
+                    callback()
+
+    @property
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._done.is_set()
+
+    def wait(self, deadline: Deadline) -> None:
+        """Return when the call has ended, at the deadline at the latest."""
+        self._done.wait(deadline.left())
+
+    def on_done(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called in that thread when the call has ended; at once where it has."""
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
