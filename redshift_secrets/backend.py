@@ -147,15 +147,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             )
 
     def _fields(self, conn_id: str, team_name: str | None, lookup: Lookup | None) -> ConnectionFields | None:
-        task, broker = self._task(team_name), self._broker
+        task = self._task(team_name)
         try:
             # Who the caller is costs more than an answer from memory.
-            if broker is None or broker.remembered(conn_id, team_name, task) is None:
-                broker = self._current_broker()
+            answer = self._broker.remembered(conn_id, team_name, task) if self._broker is not None else None
+            if answer is not None:
+                return answer.fields
+            broker = self._current_broker()
             if lookup is not None:
                 return broker.attempt(conn_id, team_name, task, lookup)
-            max_waiting = _MAX_WAITING if refusals.serves_http() else None
-            return broker.connection(conn_id, team_name, task, max_waiting=max_waiting)
+            return broker.connection(conn_id, team_name, task, max_waiting=_max_waiting)
         except (CannotServeError, MustWait):
             raise
         except Exception as error:
@@ -184,7 +185,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
         connection_class = self._current_connection_class()
         built = connection.build(fields, connection_class, os.environ)
-        if fields.valid_until is not None and renewing_connection.can_renew(connection_class):
+        if fields.valid_until is not None:
             refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
             renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
         return built
@@ -216,3 +217,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _current_connection_class(self) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.
         return getattr(self, "_connection_class", None) or connection.server_connection_class()
+
+
+def _max_waiting() -> int | None:
+    return _MAX_WAITING if refusals.serves_http() else None

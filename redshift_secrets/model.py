@@ -129,6 +129,8 @@ class ConnectionSpec(Struct, frozen=True):
     conn_type: str
     team: str | None
     extra: Mapping[str, object]
+    per_dag: bool = False
+    """Whether it logs in as another database user for each DAG: then `db_user` is a template."""
     sources: Mapping[str, str] = {}
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

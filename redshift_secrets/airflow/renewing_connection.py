@@ -47,18 +47,14 @@ class Renewal:
         return begun is not None and 0 <= self.now() - begun < LOGIN_PASSWORD_PAIR_SECONDS
 
 
-def can_renew(connection_class: type[Any]) -> bool:
-    """Whether a Connection of this class can renew itself: that of tasks can, an `attrs` class.
+def attach(connection: Any, renewal: Renewal) -> None:
+    """Let a Connection renew itself from now on, where it is of the class of tasks: an `attrs` class.
 
     That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
-    return hasattr(connection_class, "__attrs_attrs__")
-
-
-def attach(connection: Any, renewal: Renewal) -> None:
-    """Let a Connection whose class `can_renew` renew itself from now on."""
-    connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
-    connection.__dict__["_renewal"] = renewal
+    if hasattr(connection, "__attrs_attrs__"):
+        connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
+        connection.__dict__["_renewal"] = renewal
 
 
 def without_renewal(connection: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import MsgspecError, msgpack
 
 if TYPE_CHECKING:
-    from redshift_secrets.cache.refresh import Tier
+    from redshift_secrets.cache.tiers import Tier
 
 _LOOK_SECONDS = 5.0
 _NAME, _ROW = "flush mark of the fleet", "mark"

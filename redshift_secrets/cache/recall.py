@@ -18,6 +18,8 @@ T = TypeVar("T")
 _BEGAN, _SAVED, _ANSWERS = "began", "saved", "answers"
 _KEPT_SECONDS = 900.0
 """How long answers are used to go on: no listing has older ones in it."""
+_SAVE_AFTER_SECONDS = 0.5
+"""Most listings end sooner, and need not be saved."""
 _SAVE_SHARE = 10
 """Answers are saved at most so often that asking takes so many times as long as saving."""
 
@@ -39,7 +41,7 @@ class Recall:
         self._monotonic = monotonic
         self._answers: dict[str, Any] | None = None
         self._began_at = clock()
-        self._save_at = float("-inf")
+        self._save_at = monotonic() + _SAVE_AFTER_SECONDS
         self._saved = False
 
     @property
@@ -65,11 +67,6 @@ class Recall:
             for store, group, _ in self._stores:
                 store.clear(f"{group}+")
         self._saved = False
-
-    @staticmethod
-    def saved_at(store: SharedStore, group: str) -> float:
-        """Return when answers for this group were last saved, in seconds since the epoch; minus infinity for never."""
-        return _number(store.read({f"{group}+": (_SAVED,)}).get(f"{group}+", {}).get(_SAVED))
 
     def _loaded(self) -> dict[str, Any]:
         if self._answers is None:
@@ -99,6 +96,12 @@ class Recall:
             store.replace(f"{group}+", rows, self._began_at + _KEPT_SECONDS)
             self._saved = True
         self._save_at = began + (self._monotonic() - began) * (1 + _SAVE_SHARE)
+
+
+def answered_at(store: SharedStore, group: str) -> float:
+    """Return when a refresh of this group was last answered something, in seconds since the epoch; minus infinity where it
+    was not, or has ended."""
+    return _number(store.read({f"{group}+": (_SAVED,)}).get(f"{group}+", {}).get(_SAVED))
 
 
 def _number(encoded: bytes | None) -> float:

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.entry import Entry
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher, Tier
+from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
+from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import (
     AwsError,
@@ -31,7 +32,7 @@ from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, Warehouse
 from redshift_secrets.settings import Settings
-from redshift_secrets.settings.db_user import is_per_dag, render
+from redshift_secrets.settings.db_user import render
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Broker:
         self._settings = settings
         self._refresher = refresher
         self._metrics = metrics
+        self._counts = not isinstance(metrics, NoMetrics)
         self._clock = refresher.clock
         self._catalog = Catalog(settings, aws, refresher, metrics)
         self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds)
@@ -100,60 +102,71 @@ class Broker:
         team_name: str | None = None,
         task: TaskContext | None = None,
         *,
-        max_waiting: int | None = None,
+        max_waiting: Callable[[], int | None] = lambda: None,
     ) -> ConnectionFields | None:
         """Return the connection, or `None` for what is not managed. `task` is only used where the setting `db_user` names
         a database user for each DAG.
 
         Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`. While
-        `max_waiting` lookups wait for AWS, a further one does not: it gets what is stale, or is refused.
+        as many lookups wait for AWS as `max_waiting` returns, a further one does not: it gets what is stale, or is refused.
         """
+        if not self._settings.matches(conn_id):
+            return None
+        answer = self.remembered(conn_id, team_name, task)
+        if answer is not None:
+            return answer.fields
         lookup = self.lookup()
         while True:
             try:
                 return self.attempt(conn_id, team_name, task, lookup)
             except MustWait as must:
-                if not self._begin_waiting(max_waiting):
-                    lookup.hurry = TooManyWaitingError(max_waiting or 0)
+                most = max_waiting()
+                if not self._begin_waiting(most):
+                    lookup.hurry = TooManyWaitingError(most or 0)
                     continue
                 try:
                     _wait(must)
                 finally:
                     self._end_waiting()
 
+    def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
+        """Return the last answer if it still holds, without any I/O but a look for flushes."""
+        answer = self._answers.get((conn_id, team_name, task))
+        if (
+            answer is None
+            or self._clock() >= answer.valid_until
+            or self._refresher.monotonic() >= answer.valid_until_monotonic
+        ):
+            return None
+        if self._refresher.forget_if_flushed():
+            self._answers.clear()
+            return None
+        if self._counts:
+            self._count(answer, "process")
+        return answer
+
     def attempt(
         self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup
     ) -> ConnectionFields | None:
-        """Do as `connection`, or raise `MustWait`: then it is to be tried again with the same `lookup`."""
-        if not self._settings.matches(conn_id):
-            return None
-        answer, tier = self.remembered(conn_id, team_name, task), "process"
-        if answer is None:
-            try:
-                answer = self._answer(conn_id, team_name, task, lookup)
-            except CannotServeError:
-                self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": lookup.tier})
-                raise
-            tier = lookup.tier
-            left = answer.valid_until - self._clock()
-            if left > 0:
-                answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
-                # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
-                if len(self._answers) >= _MAX_ANSWERS:
-                    self._answers.clear()
-                self._answers[conn_id, team_name, task] = answer
-        if not isinstance(self._metrics, NoMetrics):
-            self._count(answer, tier)
-        return answer.fields
-
-    def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
-        """Return the last answer if it still holds: then `attempt` costs no I/O."""
+        """Look a conn_id up that is not remembered. Raises `MustWait` where it has to wait: then it is to be tried again with
+        the same `lookup`."""
         if self._refresher.forget_if_flushed():
             self._answers.clear()
-        answer = self._answers.get((conn_id, team_name, task))
-        if answer is None or self._clock() >= answer.valid_until:
-            return None
-        return answer if self._refresher.monotonic() < answer.valid_until_monotonic else None
+        try:
+            answer = self._answer(conn_id, team_name, task, lookup)
+        except CannotServeError:
+            self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": lookup.tier})
+            raise
+        left = answer.valid_until - self._clock()
+        if left > 0:
+            answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
+            # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
+            if len(self._answers) >= _MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[conn_id, team_name, task] = answer
+        if self._counts:
+            self._count(answer, lookup.tier)
+        return answer.fields
 
     def lookup(self) -> Lookup:
         """Return a lookup that begins now."""
@@ -191,7 +204,7 @@ class Broker:
         """
         snapshot = self._catalog.cached()
         specs = snapshot.specs.get(conn_id, ()) if snapshot else ()
-        if any(is_per_dag(spec) for spec in specs):
+        if any(spec.per_dag for spec in specs):
             raise PerDagCredentialsError(
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
             )
@@ -228,10 +241,9 @@ class Broker:
         specs = [spec for spec in claims.specs if spec.team is None or spec.team == team_name]
         if not specs:
             return Answer(None, 0 if claims.unseen else claims.stale_at)
-        # One that is being deleted claims nothing beside another one.
-        specs = [spec for spec in specs if not spec.warehouse.is_being_deleted] or specs
-        self._check_unseen(specs[0], claims.unseen)
-        spec = self._only(specs)
+        if claims.unseen:
+            self._check_unseen(specs[0], claims.unseen)
+        spec = specs[0] if len(specs) == 1 else self._only(specs)
         for warning in spec.warnings:
             # The task's log has what is odd about the tags.
             self._report(logging.WARNING, conn_id, warning)
@@ -264,7 +276,8 @@ class Broker:
             raise _refusal(
                 spec,
                 f"{spec.warehouse} claims it, and whether another warehouse does is not known:"
-                f" {join_messages([str(each) for each in silent])}",
+                f" {join_messages([str(each) for each in silent])} Where nothing is to be found there, leave it out of regions"
+                " or warehouses",
             )
         for each in unseen:
             self._report(
@@ -277,6 +290,8 @@ class Broker:
         return self._settings.connections_lookup_pattern is not None and self._settings.matches(conn_id)
 
     def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
+        # A warehouse that is being deleted claims nothing beside another one.
+        specs = [spec for spec in specs if not spec.warehouse.is_being_deleted] or specs
         if len(specs) == 1:
             return specs[0]
         first, second = specs[0], specs[1]
@@ -356,7 +371,7 @@ def _wait(must: MustWait) -> None:
 
 
 def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:
-    if not is_per_dag(spec):
+    if not spec.per_dag:
         return spec
     try:
         return replace(spec, db_user=render(str(spec.db_user), task))

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import MsgspecError, Struct, msgpack
 from msgspec.structs import replace
 
-from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
-from redshift_secrets.cache.refresh import Item, Lookup, Refresher
+from redshift_secrets.cache.refresh import Lookup, Refresher
 from redshift_secrets.errors import ENDLESS_PAGING, AwsError, RedshiftSecretsError, known_error
 from redshift_secrets.lookup.listing import (
+    ALL_ROWS,
     Listing,
     Specs,
-    all_rows,
     build_listing,
     listing_from_rows,
     listing_to_rows,
@@ -30,7 +30,7 @@ from redshift_secrets.lookup.listing import (
 )
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
 from redshift_secrets.lookup.spec import build_spec
-from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
+from redshift_secrets.model import ConnectionSpec, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ _MISSING_SECONDS = 10.0
 _STATE_SECONDS = 5.0
 _SPREAD = 0.1
 _ROW = ("value",)
+_KINDS: Mapping[str, WarehouseKind] = {"clusters": "cluster", "workgroups": "workgroup"}
+"""What the setting `warehouses` may name."""
 
 
 class WarehouseLister(Protocol):
@@ -110,7 +112,8 @@ class Catalog:
     def find(self, conn_id: str, lookup: Lookup, since: float = float("-inf")) -> Claims:
         """Return what is known of `conn_id`, with listings made after `since` (seconds since the epoch) where AWS answers."""
         scopes = self._scopes(lookup)
-        entries = self._refresher.get([self._listing(scope, rows_of(conn_id)) for scope in scopes], lookup, since)
+        rows = rows_of(conn_id)
+        entries = self._refresher.get([self._listing(scope, rows) for scope in scopes], lookup, since)
         seen, unseen = _divide(scopes, entries)
         specs = _merge([entry.value.specs.get(conn_id, ()) for entry in seen])
         return Claims(
@@ -144,18 +147,18 @@ class Catalog:
         """List again behind the lookups, since AWS has shown that what was listed is no longer true."""
         warehouse = spec.warehouse
         scope = Scope(warehouse.kind, warehouse.region, warehouse.role_arn)
-        self._refresher.refresh_behind(self._listing(scope, all_rows()), self._refresher.clock())
+        self._refresher.refresh_behind(self._listing(scope, ALL_ROWS), self._refresher.clock())
 
     def snapshot(self, lookup: Lookup) -> Snapshot:
         """Return everything that is known, for commands that list."""
         scopes = self._scopes(lookup)
-        return _snapshot(scopes, self._refresher.get([self._listing(scope, all_rows()) for scope in scopes], lookup))
+        return _snapshot(scopes, self._refresher.get([self._listing(scope, ALL_ROWS) for scope in scopes], lookup))
 
     def cached(self) -> Snapshot | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
         region = None if self._home() else self._refresher.cached(self._region())
         scopes = self._places(self._home() or ((region.value,) if region else ()))
-        found = [(scope, self._refresher.cached(self._listing(scope, all_rows()))) for scope in scopes]
+        found = [(scope, self._refresher.cached(self._listing(scope, ALL_ROWS))) for scope in scopes]
         known = [(scope, entry) for scope, entry in found if entry is not None]
         return _snapshot([scope for scope, _ in known], [entry for _, entry in known]) if known else None
 
@@ -171,7 +174,7 @@ class Catalog:
 
         item = Item(
             f"state {listed.arn} {listed.role_arn}",
-            f"the state of {listed}",
+            lambda: f"the state of {listed}",
             ask,
             _to_row,
             _from_row(Warehouse),
@@ -183,7 +186,7 @@ class Catalog:
         return build_spec(replace(found, tags=listed.tags), spec.conn_id, self._settings)
 
     def _scopes(self, lookup: Lookup) -> tuple[Scope, ...]:
-        """Everything there is to list: both kinds, in every region of every account."""
+        """Everything there is to list: each kind, in every region of every account."""
         return self._places(self._home() or (self._refresher.get_one(self._region(), lookup).value,))
 
     def _home(self) -> tuple[str, ...]:
@@ -194,9 +197,8 @@ class Catalog:
         places: list[tuple[str | None, str]] = [(None, region) for region in home]
         for account in self._settings.accounts:
             places += [(account.role_arn, region) for region in account.regions or home]
-        return tuple(
-            dict.fromkeys(Scope(kind, region, role) for role, region in places for kind in ("cluster", "workgroup"))
-        )
+        kinds = [kind for name, kind in _KINDS.items() if name in self._settings.warehouses]
+        return tuple(dict.fromkeys(Scope(kind, region, role) for role, region in places for kind in kinds))
 
     def _region(self) -> Item[str]:
         """The region of the caller, which a lookup on a warm host need not load boto3 to know."""
@@ -204,7 +206,7 @@ class Catalog:
         def ask(_recall: Recall) -> Entry[str]:
             return self._aged(self._aws.default_region(), self._refresher.clock())
 
-        return Item("region", "the AWS region of this process", ask, _to_row, _from_row(str), _ROW, _ROW)
+        return Item("region", lambda: "the AWS region of this process", ask, _to_row, _from_row(str), _ROW, _ROW)
 
     def _missing(self, conn_id: str) -> Item[int]:
         """How many times a conn_id was looked for and not found; fresh until it is to be looked for again."""
@@ -212,17 +214,19 @@ class Catalog:
         def ask(_recall: Recall) -> Entry[int]:
             raise NotImplementedError  # it is only put
 
-        return Item(f"missing {conn_id}", f"the search for {conn_id!r}", ask, _to_row, _from_row(int), _ROW, _ROW)
+        return Item(
+            f"missing {conn_id}", lambda: f"the search for {conn_id!r}", ask, _to_row, _from_row(int), _ROW, _ROW
+        )
 
     def _listing(self, scope: Scope, rows: Sequence[str]) -> Item[Listing]:
         return Item(
             f"listing {scope.kind} {scope.region} {scope.role_arn}",
-            f"the list of {scope}",
+            lambda: f"the list of {scope}",
             functools.partial(self._list, scope),
             listing_to_rows,
             listing_from_rows,
             rows,
-            all_rows(),
+            ALL_ROWS,
             kept=False,
         )
 

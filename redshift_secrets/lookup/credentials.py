@@ -11,9 +11,9 @@ from typing import Protocol
 from msgspec import MsgspecError, msgpack
 from msgspec.structs import astuple
 
-from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
-from redshift_secrets.cache.refresh import Item, Lookup, Refresher
+from redshift_secrets.cache.refresh import Lookup, Refresher
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.errors import AwsError
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
@@ -81,7 +81,16 @@ class Credentials:
             return credential
 
         fetch = functools.partial(self._mint, request)
-        return Item(name_of(request), _describe(request), fetch, _to_rows, decode, (_ROW,), (_ROW,), self._here)
+        return Item(
+            name_of(request),
+            functools.partial(_describe, request),
+            fetch,
+            _to_rows,
+            decode,
+            (_ROW,),
+            (_ROW,),
+            self._here,
+        )
 
     def _mint(self, request: MintRequest, _recall: Recall) -> Entry[Credential]:
         try:

@@ -23,6 +23,9 @@ _BUCKETS = 512
 """Rows that more conn_ids are spread over. Their number is fixed, so that each one is there, also when it is empty: a row
 that is missing or damaged can then not be taken for a conn_id that no warehouse claims."""
 
+ALL_ROWS: Sequence[str] = (_ALL, *map(str, range(_BUCKETS)))
+"""The names of all rows that a listing may have."""
+
 Specs = Mapping[str, tuple[ConnectionSpec, ...]]
 
 _DECODER = msgpack.Decoder(dict[str, tuple[ConnectionSpec, ...]])
@@ -70,11 +73,6 @@ def listing_to_rows(listing: Listing) -> Rows:
 def rows_of(conn_id: str) -> Sequence[str]:
     """Return the names of the rows one of which has the specs of a conn_id."""
     return _ALL, _bucket(conn_id)
-
-
-def all_rows() -> Sequence[str]:
-    """Return the names of all rows that a listing may have."""
-    return (_ALL, *map(str, range(_BUCKETS)))
 
 
 def listing_from_rows(rows: Rows) -> Listing | None:

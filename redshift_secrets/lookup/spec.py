@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
+from redshift_secrets.settings.db_user import is_template
 from redshift_secrets.settings.settings import Settings
 
 _SETTINGS = {
@@ -82,6 +83,7 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         conn_type=chosen["conn-type"].value or settings.conn_type,
         team=chosen["team"].value,
         extra={**settings.extra, **{key: value.value for key, value in tagged.extra.items()}},
+        per_dag=auth in ("db-user", "connector") and is_template(chosen["db-user"].value),
         sources=sources,
         errors=tuple(errors),
         warnings=tuple(warnings),

@@ -15,9 +15,10 @@ from msgspec.structs import asdict
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.host.paths import default_cache_dir, ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.refresh import Refresher, Tier
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.sealing import Seal, host_key
-from redshift_secrets.errors import NO_REDIS_KEY, CallerChangedError, SettingsError
+from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.errors import NO_REDIS_KEY, CallerChangedError, RedshiftSecretsError, SettingsError
 from redshift_secrets.lookup.broker import Aws, Broker
 from redshift_secrets.lookup.caller import caller_fingerprint, fingerprint, settings_fingerprint
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
@@ -166,8 +167,7 @@ def create_tiers(
     if folder is not None:
         seal = _host_seal(keys, folder)
         if seal is not None:
-            own = f"{caller} {configuration}"
-            tiers.append(Tier(HostStore(folder, seal, clock=clock), lambda: own))
+            tiers.append(Tier(HostStore(folder, seal, clock=clock), f"{caller} {configuration}"))
     if cache.redis_url is not None:
         from redshift_secrets.cache.redis.store import RedisStore
 
@@ -185,7 +185,10 @@ def create_tiers(
 
 
 def _fleet_namespace(aws: LazyAwsClient, configuration: str) -> str | None:
-    identity = aws.sts_identity()
+    try:
+        identity = aws.sts_identity()
+    except RedshiftSecretsError:
+        return None  # the call that needs it most says why
     return None if identity is None else f"{identity} {configuration}"
 
 

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from redshift_secrets.cache.host.store import HostStore
-from redshift_secrets.cache.refresh import Tier as SharedTier
 from redshift_secrets.cache.store import SharedStore
+from redshift_secrets.cache.tiers import Tier as SharedTier
 from redshift_secrets.lookup.broker import CachedConnection
 from redshift_secrets.operations.inspect import login_user
 from redshift_secrets.operations.site import site_broker, site_tiers
 from redshift_secrets.settings import Settings
-from redshift_secrets.settings.db_user import is_per_dag
 
 
 class Tier(Struct, frozen=True):
@@ -93,7 +92,7 @@ def _row(tier: str, cached: CachedConnection, now: float) -> dict[str, str]:
     spec, entry = cached.spec, cached.credential
     row = {"tier": tier, "conn_id": spec.conn_id, "warehouse": spec.warehouse.identifier}
     if entry is None:
-        none = "one for each DAG" if is_per_dag(spec) else "none"
+        none = "one for each DAG" if spec.per_dag else "none"
         return {**row, "user": login_user(spec), "credential": none, "refreshed_in": "", "expires_in": ""}
     return {
         **row,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.masking import mask_password
-from redshift_secrets.cache.refresh import Tier
+from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.caller import caller_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_tiers
@@ -26,5 +26,5 @@ def site_tiers(settings: Settings) -> tuple[Tier, ...]:
     aws = LazyAwsClient(settings, caller)
     tiers = create_tiers(settings, caller, aws, airflow_keys=configuration.fernet_keys())
     for tier in tiers:
-        tier.namespace()
+        tier.place("")
     return tiers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import string
 
-from redshift_secrets.model import ConnectionSpec, TaskContext
+from redshift_secrets.model import TaskContext
 from redshift_secrets.settings import values
 
 _PLACEHOLDERS = ("dag_id", "team")
@@ -21,11 +21,6 @@ _SEPARATORS = ".+@"
 def is_template(db_user: str | None) -> bool:
     """Whether the database user depends on the DAG: no database user that AWS accepts has a brace in it."""
     return db_user is not None and "{" in db_user
-
-
-def is_per_dag(spec: ConnectionSpec) -> bool:
-    """Whether a connection logs in as another database user for each DAG."""
-    return spec.auth in ("db-user", "connector") and is_template(spec.db_user)
 
 
 def parse(raw: object) -> str:

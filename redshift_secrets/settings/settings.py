@@ -72,6 +72,13 @@ def _required_tags(raw: object) -> dict[str, str]:
         raise ValueError(f"has a tag that {error}") from None
 
 
+def _warehouses(raw: object) -> tuple[str, ...]:
+    kinds = values.listed(values.one_of("clusters", "workgroups"))(raw)
+    if not kinds:
+        raise ValueError("must name clusters, workgroups or both")
+    return kinds
+
+
 def _fields(
     path: str, raw: Mapping[str, object], readers: Mapping[str, Callable[[object], Any]], problems: list[str]
 ) -> dict[str, Any]:
@@ -232,6 +239,7 @@ class Settings(Private, frozen=True):
     tag_prefix: str = "airflow:"
     regions: tuple[str, ...] = ()
     accounts: tuple[Account, ...] = ()
+    warehouses: tuple[str, ...] = ("clusters", "workgroups")
     profile_name: str | None = None
     region_name: str | None = None
     role_arn: str | None = None
@@ -297,6 +305,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "tag_prefix": _tag_prefix,
     "regions": values.listed(values.region),
     "accounts": _accounts,
+    "warehouses": _warehouses,
     "profile_name": values.text,
     "region_name": values.region,
     "role_arn": values.role_arn,

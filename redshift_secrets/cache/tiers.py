@@ -1,0 +1,267 @@
+"""The tiers that processes share, and the refresh for all of them.
+
+A refresh goes through the stores from near to far. In each it takes the lease and looks again: the process that had the
+lease before may have stored a new entry, or a failure. With every lease it asks AWS; then it puts the answer, or the
+failure, into every store, and releases the leases. A process that cannot have a lease waits for what the other one stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from redshift_secrets.cache.entry import Entry, Failure, Item
+from redshift_secrets.cache.recall import Recall, answered_at
+from redshift_secrets.cache.store import Lease, Rows, SharedStore
+from redshift_secrets.cache.workers import Deadline
+
+log = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.4
+_PAUSE_PER_READ = 20
+"""Between reads of what another process is refreshing. Each pause is longer than the one before, and at least so many times
+as long as the last read took, up to the longest; and it differs from process to process. Hundreds that wait together, and
+slow each read down, must leave the processor to the one they wait for."""
+_STALLED_AFTER = 0.75
+"""The part of its time after which a waiting process takes the refresh elsewhere for stalled. Then one of all that wait
+asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
+_AGES = struct.Struct(">dddd")
+"""In front of each row: the ages of its entry."""
+_FAILURE = "failure"
+
+
+class Tier(Struct, frozen=True):
+    """A store as one caller sees it. `namespace` is a text that only this caller has, or a function that finds it out and
+    returns `None` where it cannot: then the store is not used. It may take its time unless `is_known`."""
+
+    store: SharedStore
+    namespace: str | Callable[[], str | None]
+    is_known: Callable[[], bool] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the caller is known, so that the store answers at once."""
+        return self.is_known is None or self.is_known()
+
+    def place(self, name: str) -> str | None:
+        """Return the group of an item, `None` where the caller cannot be determined."""
+        namespace = self.namespace if isinstance(self.namespace, str) else self.namespace()
+        return None if namespace is None else hashlib.sha256(f"{namespace}\0{name}".encode()).hexdigest()
+
+
+class _Held(Struct, frozen=True):
+    """A store whose lease this process has, and the failure that is known there."""
+
+    store: SharedStore
+    place: str
+    lease: Lease
+    failure: Failure | None
+
+
+class Tiers:
+    """Stores from near to far; none at all is fine. `timeout_seconds` is how long a refresh waits for one elsewhere.
+
+    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps; `sleep` takes seconds, `rand`
+    returns numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        timeout_seconds: float,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+        rand: Callable[[], float],
+    ) -> None:
+        self._tiers = tuple(tiers)
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._rand = rand
+
+    def __iter__(self) -> Any:
+        return iter(self._tiers)
+
+    # --- looking
+
+    def read(self, items: Sequence[Item[V]], tier: Tier) -> Mapping[str, Entry[V]]:
+        """Return by name what one tier has unexpired of these items, in one read."""
+        places = [(item, place) for item in items if (place := tier.place(item.name)) is not None]
+        rows = tier.store.read({place: item.rows for item, place in places})
+        entries = ((item.name, self._unexpired(item, rows.get(place, {}))) for item, place in places)
+        return {name: entry for name, entry in entries if entry is not None}
+
+    def put(self, item: Item[V], entry: Entry[V]) -> None:
+        """Have every process find an entry that AWS need not be asked for."""
+        for tier in self._tiers:
+            place = tier.place(item.name) if tier.ready else None
+            if place is not None:
+                tier.store.replace(place, _to_rows(item, entry), entry.expires_at)
+
+    def put_failure(self, item: Item[Any], failure: Failure) -> None:
+        """Have the processes of this host find a failure while the refresh may still run."""
+        for tier in self._tiers[:1]:
+            place = tier.place(item.name) if tier.ready else None
+            if place is not None:
+                _store_failure(tier.store, place, failure)
+
+    def is_being_answered(self, item: Item[Any]) -> bool:
+        """Whether a refresh, wherever it runs, is being answered and only has more to ask."""
+        places = [(tier.store, tier.place(item.name)) for tier in self._tiers if tier.ready]
+        return any(place is not None and self._has_recent_answers(store, place) for store, place in places)
+
+    def _look(self, item: Item[V], store: SharedStore, place: str) -> tuple[Entry[V] | None, Failure | None]:
+        """Return what a store has of an item: the unexpired entry, and the last failure."""
+        failed = _failure_place(place)
+        rows = store.read({place: item.rows, failed: (_FAILURE,)})
+        return self._unexpired(item, rows.get(place, {})), Failure.from_bytes(rows.get(failed, {}).get(_FAILURE))
+
+    def _unexpired(self, item: Item[V], rows: Rows) -> Entry[V] | None:
+        value = item.decode({name: row[_AGES.size :] for name, row in rows.items()}) if rows else None
+        if value is None:
+            return None
+        entry = Entry(value, *_AGES.unpack_from(next(iter(rows.values()))))
+        if item.here is not None:
+            entry = item.here(entry)
+        return entry if self._clock() < entry.expires_at else None
+
+    def _has_recent_answers(self, store: SharedStore, place: str) -> bool:
+        return answered_at(store, place) > self._clock() - self._timeout_seconds
+
+    # --- the refresh
+
+    def refresh(
+        self, item: Item[V], before: Failure | None, since: float, *, waits: bool
+    ) -> tuple[Entry[V] | Failure | None, bool]:
+        """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
+
+        Returns the entry or the failure, and whether the entry is whole. Neither where another process is asking and nobody
+        waits for it any longer. `before` is the last failure that this process knows of.
+        """
+        deadline = Deadline(self._timeout_seconds, self._monotonic)
+        held: list[_Held] = []
+        try:
+            for tier in self._tiers:
+                place = tier.place(item.name)
+                if place is None:
+                    continue
+                found = self._lease(item, tier.store, place, since, deadline, waits=waits)
+                if isinstance(found, _Held):
+                    held.append(found)
+                    continue
+                if isinstance(found, Failure):
+                    _spread(found, held)
+                elif found is not None:
+                    _copy(item, found, tier.store, place, held)
+                return found, item.kept
+            return self._fetch(item, held, before), True
+        finally:
+            for each in reversed(held):
+                each.lease.release()
+
+    def _lease(
+        self, item: Item[V], store: SharedStore, place: str, since: float, deadline: Deadline, *, waits: bool
+    ) -> _Held | Entry[V] | Failure | None:
+        """Take the lease of a store and look again, for as long as that takes. Without the lease, return what is found."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            left_before = deadline.left()
+            lease = store.try_lock(place)
+            try:
+                entry, failure = self._look(item, store, place)
+                now = self._clock()
+                if entry is not None and entry.made_at > since and now < (entry.wait_at if waits else entry.stale_at):
+                    return entry
+                if failure is not None and now < failure.retry_at:
+                    return failure
+                if lease is None and self._has_stalled(item, store, place, failure, deadline, waits=waits):
+                    lease = store.try_lock(f"{place}?")
+                if lease is not None:
+                    held, lease = _Held(store, place, lease, failure), None
+                    return held
+            finally:
+                if lease is not None:
+                    lease.release()
+            if failure is not None:
+                return failure  # another process finds out whether it still fails
+            left = deadline.left()
+            if not waits or left <= 0:
+                return None
+            for_read = (left_before - left) * _PAUSE_PER_READ
+            self._sleep(min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
+            pause *= 2
+
+    def _has_stalled(
+        self,
+        item: Item[Any],
+        store: SharedStore,
+        place: str,
+        failure: Failure | None,
+        deadline: Deadline,
+        *,
+        waits: bool,
+    ) -> bool:
+        """Whether the process that has the lease seems to be suspended, so that one more asks AWS beside it."""
+        waited = deadline.seconds - deadline.left()
+        if failure is not None:
+            stalled = self._clock() >= failure.retry_at + self._timeout_seconds
+        else:
+            stalled = waits and deadline.seconds * _STALLED_AFTER <= waited < deadline.seconds
+        if not stalled or self._has_recent_answers(store, place):
+            return False
+        log.warning("the refresh of %s seems to be stuck in another process; taking over", item.describe())
+        return True
+
+    def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
+        """Ask AWS, and put the answer or the failure into every store whose lease is held."""
+        recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
+        try:
+            entry = item.fetch(recall)
+        except Exception as error:
+            known = next((each.failure for each in held if each.failure is not None), before)
+            failure = Failure.after(known, error, self._clock())
+            _spread(failure, held)
+            return failure
+        rows = _to_rows(item, entry) if held else {}
+        for each in held:
+            each.store.replace(each.place, rows, entry.expires_at)
+            if each.failure is not None:
+                each.store.clear(_failure_place(each.place))
+        recall.forget()
+        return item.here(entry) if item.here is not None else entry
+
+
+def _to_rows(item: Item[V], entry: Entry[V]) -> Rows:
+    ages = _AGES.pack(entry.made_at, entry.stale_at, entry.wait_at, entry.expires_at)
+    return {name: ages + row for name, row in item.encode(entry.value).items()}
+
+
+def _copy(item: Item[V], entry: Entry[V], store: SharedStore, place: str, held: Sequence[_Held]) -> None:
+    """Put what a farther store has into the nearer ones."""
+    rows = store.read({place: item.all_rows}).get(place, {}) if held else {}
+    for each in held:
+        each.store.replace(each.place, rows, entry.expires_at)
+
+
+def _spread(failure: Failure, held: Sequence[_Held]) -> None:
+    """Put a failure into the stores of those that it holds for."""
+    for each in held:
+        if not (each.store.across_hosts and failure.known_error.host_only):
+            _store_failure(each.store, each.place, failure)
+
+
+def _store_failure(store: SharedStore, place: str, failure: Failure) -> None:
+    store.replace(_failure_place(place), {_FAILURE: failure.to_bytes()}, failure.expires_at)
+
+
+def _failure_place(place: str) -> str:
+    return f"{place}!"
