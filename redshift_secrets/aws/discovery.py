@@ -2,8 +2,8 @@
 
 AWS filters clusters by tag and returns their tags: one call per hundred tagged clusters.
 https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
-Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied, the tags
-of each workgroup are listed one by one. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
+Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied or cannot be
+reached (many private networks have no endpoint for it), the tags of each workgroup are listed one by one. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
 
 A listing may take longer than the process that began it. So each page, and each resource's tags, is an answer of its own, as
 plain data: the next process continues from the answers that there are.
@@ -18,7 +18,7 @@ from typing import Any
 from botocore import xform_name
 from msgspec.structs import replace
 
-from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.errors import NOT_REACHED, translate_errors
 from redshift_secrets.aws.paging import Page, Recall, read_pages
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import VpcEndpoint, Warehouse
@@ -112,7 +112,7 @@ class Discovery:
         return {name: fields for page in pages for name, fields in page.items()}
 
     def _tags_from_tagging_api(self) -> dict[str, dict[str, str]] | None:
-        """Return tags by workgroup ARN, `None` where the API is denied.
+        """Return tags by workgroup ARN, `None` where the API is denied or cannot be reached.
 
         https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html
         """
@@ -120,7 +120,7 @@ class Discovery:
             "tag:GetResources",
             "workgroup",
             _tags,
-            may_be_denied=True,
+            optional=True,
             ResourceTypeFilters=["redshift-serverless:workgroup"],
             TagFilters=[{"Key": self._marker}],
         )
@@ -182,10 +182,11 @@ class Discovery:
         kind: str,
         read: Callable[[Mapping[str, Any]], Any],
         *,
-        may_be_denied: bool = False,
+        optional: bool = False,
         **request: Any,
     ) -> list[Any]:
-        """Return every page of a listing, as `read` makes it plain data; with `may_be_denied`, a denied page is `None`.
+        """Return every page of a listing, as `read` makes it plain data; with `optional`, a page is `None` where it is
+        denied or does not come.
 
         `action` is the IAM action, `kind` says in error messages what is listed.
         """
@@ -201,7 +202,7 @@ class Discovery:
                     response = call(**request, **{size_name: _PAGE_SIZE}, **position)
                     return [read(response), response.get(token_name)]
             except AwsError as error:
-                if may_be_denied and error.is_denied and error.operation == action:
+                if optional and error.operation == action and (error.is_denied or error.code in NOT_REACHED):
                     return [None, None]
                 raise
 

@@ -22,6 +22,9 @@ _INTERNAL = frozenset(
     {"InternalFailure", "InternalServerException", "ServiceUnavailable", "ServiceUnavailableException"}
 )
 
+NOT_REACHED = frozenset({"TimedOut", "Unreachable"})
+"""The codes of this package for an endpoint that does not answer."""
+
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
 _ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
 """Operations that botocore calls to obtain credentials for the operation that was requested."""

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.paging import ask_aws
@@ -221,8 +221,19 @@ class TestWorkgroups:
                 assert client.list(WORKGROUPS, memory) == whole
         assert aws.calls == calls, "each process asked for exactly one more answer"
 
-    def test_tags_are_listed_one_by_one_where_the_tagging_api_is_denied(self, aws: FakeAws, client: AwsClient) -> None:
-        aws.deny("get_resources")
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetResources"),
+            ConnectTimeoutError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
+            EndpointConnectionError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
+        ],
+        ids=lambda failure: type(failure).__name__,
+    )
+    def test_tags_are_listed_one_by_one_where_the_tagging_api_is_denied_or_not_reached(
+        self, aws: FakeAws, client: AwsClient, failure: Exception
+    ) -> None:
+        aws.answers["get_resources"] = failure
         assert [each.tags for each in client.list(WORKGROUPS, ask_aws)] == [
             {"airflow:conn-id": "w1"},
             {"airflow:conn-id": "w3"},
