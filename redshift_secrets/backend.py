@@ -27,7 +27,7 @@ from redshift_secrets.cache import forks
 from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.cache.workers import Deadline
-from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError
+from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError, known_error
 from redshift_secrets.lookup import wiring
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings
 from redshift_secrets.settings.db_user import is_template
@@ -82,12 +82,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.matches(conn_id):
             try:
                 fields = self._fields(conn_id, team_name, lookup)
+                if fields is not None:
+                    return self._connection(fields, team_name)
             except CannotServeError as error:
                 if refusals.refusals_are_lost():
                     log.error("%s", error)
                 return refusals.refuse(conn_id, str(error))
-            if fields is not None:
-                return self._connection(fields, team_name)
         connection_class = getattr(self, "_connection_class", None)
         return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
 
@@ -177,18 +177,23 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             return None
         try:
             fields = self._fields(conn_id, team_name, lookup)
+            return None if fields is None else self._connection(replace(fields, conn_id=explained_id), team_name)
         except CannotServeError as error:
             log.error("%s", error)
             return refusals.to_connection(explained_id, str(error), self._current_connection_class())
-        return None if fields is None else self._connection(replace(fields, conn_id=explained_id), team_name)
 
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
-        connection_class = self._current_connection_class()
-        built = connection.build(fields, connection_class, os.environ)
-        if fields.valid_until is not None:
-            refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
-            renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
-        return built
+        """Build the Connection; raises `CannotServeError` whatever goes wrong, so that nobody falls through to an old password."""
+        try:
+            built = connection.build(fields, self._current_connection_class(), os.environ)
+            if fields.valid_until is not None:
+                refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
+                renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
+            return built
+        except Exception as error:
+            raise CannotServeError(
+                f"connection {fields.conn_id!r} cannot be served: building it failed with {known_error(error)}"
+            ) from None
 
     def _refresh_fields(self, conn_id: str, team_name: str | None) -> ConnectionFields:
         """Return the fields for a Connection that renews itself; raises what a lookup would."""

@@ -241,13 +241,20 @@ class Broker:
         specs = [spec for spec in claims.specs if spec.team is None or spec.team == team_name]
         if not specs:
             return Answer(None, 0 if claims.unseen else claims.stale_at)
-        if claims.unseen:
-            self._check_unseen(specs[0], claims.unseen)
-        spec = specs[0] if len(specs) == 1 else self._only(specs)
-        for warning in spec.warnings:
-            # The task's log has what is odd about the tags.
-            self._report(logging.WARNING, conn_id, warning)
-        return self._serve(spec, task or TaskContext(team=team_name), 0 if claims.unseen else claims.stale_at, lookup)
+        known_until = 0 if claims.unseen else claims.stale_at  # nothing decided on half of the knowledge is kept
+        try:
+            if claims.unseen:
+                self._check_unseen(specs[0], claims.unseen)
+            spec = specs[0] if len(specs) == 1 else self._only(specs)
+            for warning in spec.warnings:
+                # The task's log has what is odd about the tags.
+                self._report(logging.WARNING, conn_id, warning)
+            return self._serve(spec, task or TaskContext(team=team_name), known_until, lookup)
+        except (CannotServeError, MustWait):
+            raise
+        except Exception as error:
+            # Whatever it is, nobody may fall through to an old password.
+            raise _refusal(specs[0], str(known_error(error))) from None
 
     def _claims(self, conn_id: str, lookup: Lookup) -> Claims:
         claims = self._catalog.find(conn_id, lookup)
