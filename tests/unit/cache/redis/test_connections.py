@@ -24,7 +24,7 @@ def works(url: str, **options: object) -> RedisStore:
     store.replace("g}{", {name: name.encode() for name in names}, LATER)
     store.replace("h", {"a": b"1"}, LATER)
     other = fleet_store(url, **options)
-    assert other.read("g}{", names) == {name: name.encode() for name in names}
+    assert other.read({"g}{": names})["g}{"] == {name: name.encode() for name in names}
     lease = store.try_lock("h")
     assert isinstance(lease, RedisLease)
     assert other.try_lock("h") is None
@@ -33,9 +33,9 @@ def works(url: str, **options: object) -> RedisStore:
     info = store.describe()
     assert (info.trouble, info.groups) == (None, 2)
     store.clear("h")
-    assert (other.read("h", ["a"]), other.read("g}{", ["row 7"])) == ({}, {"row 7": b"row 7"})
+    assert (other.read({"h": ["a"]})["h"], other.read({"g}{": ["row 7"]})["g}{"]) == ({}, {"row 7": b"row 7"})
     store.clear()
-    assert other.read("g}{", ["row 7"]) == {}
+    assert other.read({"g}{": ["row 7"]})["g}{"] == {}
     return store
 
 

@@ -1,0 +1,142 @@
+"""The fleet tier while its server is down, suspended, full, read-only or locked: never an error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from redshift_secrets.cache.redis.threads import ThreadCall
+from redshift_secrets.cache.store import FreeLease
+from tests.support.fakes import Clock
+from tests.support.redis_servers import NOW, PATIENT, RedisServer, fleet_store, free_port, tls_in_front_of
+
+LATER = NOW + 600
+
+
+def test_a_server_that_is_suspended_and_continues_is_used_again(unavailable, clock: Clock, monkeypatch):
+    with RedisServer() as server:
+        it = unavailable(server.url)
+        server.pause()
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadCall, "queued_seconds", lambda _call: -PATIENT)  # its patience is used up at once
+            assert it.store.read({"g": ["a"]})["g"] == {}
+        it.reads_as_empty()
+        server.resume()
+        clock.pass_(31)
+        it.store.replace("g", {"a": b"1"}, LATER)
+        assert it.store.read({"g": ["a"]})["g"] == {"a": b"1"}
+    assert [level for level, _ in it.logged()] == ["WARNING", "INFO"]
+    assert it.logged()[1][1] == f"Redis at {server.url} is available again"
+
+
+def test_a_server_that_was_restarted_between_two_calls_is_not_unavailable(unavailable):
+    port = free_port()
+    with RedisServer(port=port):
+        it = unavailable(f"redis://127.0.0.1:{port}")
+        it.store.replace("g", {"a": b"1"}, LATER)
+    with RedisServer(port=port):
+        assert it.store.read({"g": ["a"]})["g"] == {}
+        it.store.replace("g", {"a": b"2"}, LATER)
+        assert it.store.read({"g": ["a"]})["g"] == {"a": b"2"}
+    assert it.logged() == []
+
+
+def test_a_refused_connection_is_logged_in_the_words_of_the_system(unavailable):
+    it = unavailable(f"redis://:hunter2@127.0.0.1:{free_port()}")
+    it.reads_as_empty()
+    ((_, message),) = it.logged()
+    assert "is unavailable: Connection refused. Lookups continue" in message
+    assert "hunter2" not in message
+
+
+def test_a_full_server_drops_writes_and_keeps_what_it_has(unavailable, clock: Clock):
+    with RedisServer("--maxmemory-policy", "noeviction") as server, server.admin() as admin:
+        it = unavailable(server.url)
+        it.store.replace("g", {"a": b"1"}, LATER)
+        admin.config_set("maxmemory", 1)
+        it.store.replace("g", {"a": b"2"}, LATER)
+        assert it.store.read({"g": ["a"]})["g"] == {}
+        assert isinstance(it.store.try_lock("g"), FreeLease)
+        clock.pass_(31)
+        admin.config_set("maxmemory", 0)
+        assert it.store.read({"g": ["a"]})["g"] == {"a": b"1"}
+    assert ["maxmemory" in message for _, message in it.logged()] == [True, False]
+
+
+def test_a_replica_can_be_read_but_not_written(unavailable):
+    with RedisServer("--replicaof", "127.0.0.1", str(free_port())) as server:
+        it = unavailable(server.url)
+        assert it.store.read({"g": ["a"]})["g"] == {}
+        assert it.logged() == []
+        it.reads_as_empty()
+    ((_, message),) = it.logged()
+    assert "replica" in message
+
+
+@contextlib.contextmanager
+def locked_server() -> Iterator[RedisServer]:
+    with RedisServer() as server, server.admin() as admin:
+        admin.execute_command("ACL", "SETUSER", "airflow", "on", ">hunter2", "~another:*", "+@all")
+        admin.config_set("requirepass", "correct-horse")
+        yield server
+
+
+@pytest.mark.parametrize("login", ["", "airflow:wrong-horse@", ":wrong-horse@"])
+def test_a_wrong_password_is_logged_without_it(unavailable, caplog, login):
+    with locked_server() as server:
+        it = unavailable(f"unix://{login}{server.path}")
+        it.reads_as_empty()
+        info = it.store.describe()
+    assert [level for level, _ in it.logged()] == ["WARNING"]
+    assert info.trouble
+    assert "wrong-horse" not in caplog.text + repr(info)
+
+
+def test_a_missing_access_rule_is_logged(unavailable):
+    with locked_server() as server:
+        it = unavailable(f"unix://airflow:hunter2@{server.path}")
+        it.reads_as_empty()
+        ((_, message),) = it.logged()
+        assert "access rules" in message
+        assert "access rules" not in (it.store.describe().trouble or "")
+
+
+def test_a_group_that_the_access_rules_forbid_takes_no_other_with_it(unavailable):
+    with RedisServer() as server, server.admin() as admin:
+        fleet_store(server.url).replace("g", {"a": b"1"}, LATER)
+        admin.execute_command("ACL", "SETUSER", "airflow", "on", ">hunter2", "~redshift-secrets:{g}", "+@all")
+        it = unavailable(f"unix://airflow:hunter2@{server.path}")
+        for _ in range(2):
+            assert it.store.read({"forbidden": ["a"], "g": ["a"]}) == {"forbidden": {}, "g": {"a": b"1"}}
+    assert [("access rules" in message, level) for level, message in it.logged()] == [(True, "WARNING")]
+
+
+def test_a_certificate_that_cannot_be_trusted_is_logged(unavailable):
+    with RedisServer() as server, tls_in_front_of(server.path) as (front, _authority):
+        it = unavailable(f"rediss://:hunter2@localhost:{front.port}")
+        it.reads_as_empty()
+    ((_, message),) = it.logged()
+    assert "TLS failed" in message
+    assert "hunter2" not in message
+
+
+def test_without_redis_py_the_log_says_what_to_install(unavailable, monkeypatch):
+    it = unavailable("redis://127.0.0.1")
+    monkeypatch.setitem(sys.modules, "redis", None)
+    it.reads_as_empty()
+    assert [("pip install" in message and "redshift-secrets[redis]" in message) for _, message in it.logged()] == [True]
+
+
+def test_describe_tries_even_during_the_back_off_and_reports_why_it_failed(unavailable):
+    server = RedisServer()
+    server.stop()
+    it = unavailable(server.url)
+    it.reads_as_empty()
+    info = it.store.describe()
+    assert info.groups is None
+    assert info.trouble == os.strerror(errno.ENOENT)
