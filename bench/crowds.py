@@ -76,8 +76,8 @@ def one_host(effort: Effort) -> Sequence[Line]:
 
 
 def one_fleet(effort: Effort) -> Sequence[Line]:
-    """As above, with the 200 children spread over ten hosts: each host is a separate runtime folder, so that none sees
-    the store of another, and all of them share one Redis (a real server on loopback, empty at the start of each round).
+    """As above, with the 200 children spread over ten hosts: each host has a separate host store, and all of them share
+    one Redis (a real server on loopback, empty at the start of each round).
     """
     with _site() as site:
         crowds = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.children.airflow_parts import HOST_STORE
 from redshift_secrets.local.aws import SimulatedAws
 from redshift_secrets.local.config import Cluster, Warehouses
 from redshift_secrets.local.tokens import TokenRegistry
@@ -41,9 +42,8 @@ class Loopback:
     def new_host(self) -> dict[str, str]:
         """Return the variables that give a process a separate, empty host store, as on another host."""
         host = self.folder / f"host-{len(self._made)}"
-        host.mkdir(mode=0o700)
         self._made.append(host)
-        return {"XDG_RUNTIME_DIR": str(host), "XDG_CACHE_HOME": str(host)}
+        return {HOST_STORE: str(host)}
 
     def environment(self, *parts: dict[str, str]) -> dict[str, str]:
         """Return the environment of a process that uses this AWS, overridden by `parts`."""
@@ -84,9 +84,6 @@ def tagged(identifier: str, conn_id: str, region: str = "eu-west-1") -> Cluster:
 
 
 def memory_backed() -> str | None:
-    """Return a memory-backed folder if there is one.
-
-    The host store is in `$XDG_RUNTIME_DIR`, which is memory-backed on machines that have it.
-    """
+    """Return the memory-backed folder in which the host store is by default, if there is one."""
     shared_memory = "/dev/shm"
     return shared_memory if os.access(shared_memory, os.W_OK | os.X_OK) else None

@@ -11,14 +11,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from redshift_secrets.cache.host.paths import default_cache_dir
 from redshift_secrets.lookup import wiring
 from tests.support import tables
 from tests.support.fakes import Clock
 from tests.support.helpers import Site
+from tests.support.host_store import HOST_STORE
 
 _HOME = Path(tempfile.mkdtemp(prefix="redshift-secrets-tests-"))
 
@@ -46,6 +49,12 @@ os.environ.update(
     AWS_SHARED_CREDENTIALS_FILE=str(_NO_AWS),
     AWS_EC2_METADATA_DISABLED="true",
 )
+os.environ[HOST_STORE] = str(_HOME / "redshift-secrets")
+
+# As if every backend of this process and its forked children had the setting `cache.path`.
+mock.patch.object(
+    wiring, "default_cache_dir", lambda configured: default_cache_dir(configured or os.environ[HOST_STORE])
+).start()
 
 
 # On a busy machine examples may take long.
@@ -67,9 +76,10 @@ def site(clock):
 def host_store(monkeypatch):
     """An empty host store and an empty memory for each test."""
     with tempfile.TemporaryDirectory(dir=_HOME) as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        store = Path(folder) / "redshift-secrets"
+        monkeypatch.setenv(HOST_STORE, str(store))
         monkeypatch.setattr(wiring, "_brokers", {})
-        yield Path(folder) / "redshift-secrets"
+        yield store
 
 
 def pytest_addoption(parser):

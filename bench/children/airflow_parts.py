@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+HOST_STORE = "BENCH_HOST_STORE"
+"""The variable that names the folder of a process's host store, which becomes the setting `cache.path`."""
 
 
 def task_connection_class() -> Any:
@@ -22,6 +26,8 @@ def server_connection_class() -> Any:
 def construct(path: str, kwargs: dict[str, Any], connection_class: Any) -> Any:
     """Import the backend class at `path` and construct it, as Airflow does with `[secrets] backend`."""
     module, _, name = path.rpartition(".")
+    if name == "RedshiftSecretsBackend":
+        kwargs = {**kwargs, "cache": {"path": os.environ[HOST_STORE], **kwargs.get("cache", {})}}
     backend = getattr(importlib.import_module(module), name)(**kwargs)
     if hasattr(backend, "_set_connection_class"):  # Airflow 3.2 and newer
         backend._set_connection_class(connection_class)

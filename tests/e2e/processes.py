@@ -18,6 +18,7 @@ from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import MINT
 from tests.e2e.patience import PATIENCE_SECONDS
 from tests.support.helpers import forget_memory
+from tests.support.host_store import HOST_STORE
 from tests.support.redis_servers import KEY
 
 BOUND = 300.0
@@ -93,9 +94,7 @@ def access_key(stand_in: StandIn, user: str) -> dict[str, str]:
 
 def host(folder: Path, name: str) -> dict[str, str]:
     """Return the environment of a process on a host of this name, which is a host store of its own."""
-    place = folder / name
-    place.mkdir(mode=0o700, exist_ok=True)
-    return {"XDG_RUNTIME_DIR": str(place)}
+    return {HOST_STORE: str(folder / name)}
 
 
 def fleet(redis: str) -> dict[str, str]:

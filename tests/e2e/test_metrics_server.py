@@ -17,6 +17,7 @@ import pytest
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import MINT_WITH_IAM
+from tests.support.host_store import HOST_STORE
 
 pytestmark = pytest.mark.airflow
 
@@ -53,7 +54,7 @@ except ImportError:
 
 for _ in range(2):
     wiring._brokers.clear()  # as in a new process
-    backend = RedshiftSecretsBackend(regions="eu-west-1", aws_timeout_seconds=300)
+    backend = RedshiftSecretsBackend(regions="eu-west-1", aws_timeout_seconds=300, cache={cache!r})
     for conn_id in ("analytics", "analytics", "nobody"):
         backend.get_connection(conn_id)
 try:
@@ -87,7 +88,7 @@ def process(stand_in: StandIn):
     def run(start: str, *, flush: bool = False, **metrics: str) -> None:
         settings = {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in metrics.items()}
         environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
-        script = PROCESS.format(start=STARTS[start], flush=flush)
+        script = PROCESS.format(start=STARTS[start], flush=flush, cache={"path": os.environ[HOST_STORE]})
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300, check=False
         )

@@ -71,7 +71,7 @@ def airflow_site(stand_in: StandIn, dags: Path = DAGS, /, **environment: str) ->
 
 def forget(airflow: AirflowSite) -> None:
     """Remove the host store, as if the host had just been started."""
-    shutil.rmtree(airflow.home / "run" / "redshift-secrets", ignore_errors=True)
+    shutil.rmtree(airflow.host_store, ignore_errors=True)
 
 
 def run(airflow: AirflowSite, dag_id: str, **conf: Any) -> tuple[str, str]:

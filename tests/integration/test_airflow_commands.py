@@ -13,6 +13,7 @@ from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import LIST, MINT_WITH_IAM, airflow_site, aws_rights
 from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import airflow_version
+from tests.support.host_store import HOST_STORE
 
 pytestmark = pytest.mark.airflow
 
@@ -52,8 +53,7 @@ def outcomes(stand_in: StandIn) -> Iterator[Outcomes]:
         def completed(which: tuple[str, str]) -> subprocess.CompletedProcess[str]:
             command, database = which
             host = airflow.home / f"{command}-{database}"
-            host.mkdir(mode=0o700)
-            changes = {**DATABASES[database], **aws_rights(stand_in, host.name), "XDG_RUNTIME_DIR": str(host)}
+            changes = {**DATABASES[database], **aws_rights(stand_in, host.name), HOST_STORE: str(host)}
             return airflow.completed("airflow", *COMMANDS[command], changes=changes)
 
         each = [(command, database) for command in COMMANDS for database in DATABASES]

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import psutil
 import sqlalchemy
 
+from tests.support.host_store import HOST_STORE, with_host_store
 from tests.support.interrupts import deferred_signals
 
 PATIENCE_SECONDS = 240.0
@@ -84,8 +85,9 @@ def process_kinds(version: tuple[int, int]) -> Mapping[str, _ProcessKind]:
 class AirflowSite:
     """A real Airflow that reads the folder `dags`. A context manager, which leaves no process and no file.
 
-    All processes have the variables in `environment`. `database_url` is the metadata database, by default a file in
-    AIRFLOW_HOME. Raises `AirflowSiteError` if something fails or does not happen within `patience_seconds`.
+    All processes have the variables in `environment`, and those with this backend the host store in the folder `host_store`.
+    `database_url` is the metadata database, by default a file in AIRFLOW_HOME. Raises `AirflowSiteError` if something fails
+    or does not happen within `patience_seconds`.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class AirflowSite:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="redshift-secrets-airflow-"))
+        self.host_store = self.home / "host-store"
         self.version = airflow_version()
         self._patience = patience_seconds
         self._kinds = process_kinds(self.version)
@@ -117,10 +120,8 @@ class AirflowSite:
 
     def _settings(self, dags: Path, database_url: str) -> dict[str, str]:
         api = f"http://127.0.0.1:{self._api_port}"
-        run = self.home / "run"
-        run.mkdir(mode=0o700)
         return {
-            "XDG_RUNTIME_DIR": str(run),
+            HOST_STORE: str(self.host_store),
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -187,7 +188,8 @@ class AirflowSite:
 
     def environment_with(self, changes: Changes) -> dict[str, str]:
         """Return the environment of a process with these changes."""
-        return {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
+        merged = {name: value for name, value in {**self.environment, **changes}.items() if value is not None}
+        return with_host_store(merged)
 
     def stop(self, *names: str, patience_seconds: float = _STOP_SECONDS) -> None:
         """Stop these processes, by default all, with everything they started; after `patience_seconds` kill what is left.
