@@ -260,7 +260,7 @@ from redshift_secrets.cache.sealing import Seal
 store = HostStore(Path({str(folder)!r}), Seal([sys.stdin.readline().strip()]), clock=lambda: 1.0)
 store.replace("g", {{"n": b"row"}}, 2.0)
 store.try_lock("g").release()
-print(json.dumps([len(store.read({{"g": ["n"]}})["g"]), sorted({{"filelock", "platformdirs", "redis"}} & set(sys.modules))]))
+print(json.dumps([len(store.read({{"g": ["n"]}})["g"]), sorted({{"filelock", "redis"}} & set(sys.modules))]))
 """
         environment = {**os.environ, "PYTHONPATH": str(Path(paths.__file__).parents[2])}
         command = [sys.executable, "-c", script]
