@@ -8,6 +8,7 @@ https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -210,7 +211,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def _remembers(self, conn_id: str, team_name: str | None) -> bool:
         if self._broker is None:
-            self._broker = wiring.existing_broker(self._settings_key)
+            with contextlib.suppress(Exception):  # the lookup meets it, too, and answers for it
+                self._broker = wiring.existing_broker(self._settings_key)
         return (
             self._broker is not None and self._broker.remembered(conn_id, team_name, self._task(team_name)) is not None
         )

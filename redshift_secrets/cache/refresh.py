@@ -145,7 +145,8 @@ class Refresher:
 
     def put(self, item: Item[V], entry: Entry[V]) -> None:
         """Have every process find an entry that AWS need not be asked for."""
-        self._keep(item.name, entry)
+        with self._lock:
+            self._keep(item.name, entry)
         self._tiers.put(item, entry)
 
     def refresh_behind(self, item: Item[Any], since: float) -> None:
@@ -176,13 +177,14 @@ class Refresher:
     ) -> Entry[V] | Exception | tuple[Run[Any], Deadline]:
         """Return the entry, or the error, or what has to be waited for and until when."""
         now = self.clock()
-        if entry is not None and _is_fresh(entry, now, since):
-            return entry
         run, until = lookup.waited.get(item.name, (None, None))
         if run is not None and run.value is not None:
             new: Entry[V] = run.value  # made for this lookup, whatever its age
             return new
         with self._lock:
+            entry = _newer(entry, self._entry(item.name))  # a refresh may have ended since
+            if entry is not None and _is_fresh(entry, now, since):
+                return entry
             failure, running = self._failure(item.name), self._running.get(item.name)
             if entry is not None and (failure is not None or (now < entry.wait_at and entry.made_at > since)):
                 self._refresh_behind(item, since)
@@ -255,17 +257,15 @@ class Refresher:
         except Exception as error:
             result = Failure.after(before, error, self.clock())
         finally:
-            with self._lock:
+            with self._lock:  # in one step: a lookup finds the refresh running, or its outcome
                 self._running.pop(item.name, None)
+                if result is None:
+                    self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS
+                elif whole or isinstance(result, Failure):
+                    self._keep(item.name, result)
         if isinstance(result, Failure):
-            self._keep(item.name, result)
             log.warning("%s could not be refreshed: %s", item.describe(), result.known_error)
             return None
-        if result is None:
-            with self._lock:
-                self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS
-        elif whole:
-            self._keep(item.name, result)
         return result
 
     # --- memory
@@ -279,13 +279,12 @@ class Refresher:
         return self.clock() - self.monotonic()
 
     def _keep(self, name: str, kept: Entry[Any] | Failure) -> None:
-        """Remember a failure, or an entry, which ends all failures."""
-        with self._lock:
-            if isinstance(kept, Failure):
-                self._failures[name] = kept, self._offset()
-            else:
-                self._entries[name] = kept, self._offset()
-                self._failures.pop(name, None)
+        """Remember a failure, or an entry, which ends all failures. The caller has the lock."""
+        if isinstance(kept, Failure):
+            self._failures[name] = kept, self._offset()
+        else:
+            self._entries[name] = kept, self._offset()
+            self._failures.pop(name, None)
 
     def _entry(self, name: str) -> Entry[Any] | None:
         """The entry in memory unless it has expired. The caller has the lock."""

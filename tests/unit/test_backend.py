@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from types import SimpleNamespace
 from unittest import mock
 from urllib.parse import quote, quote_plus
 
@@ -18,14 +19,19 @@ from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow import masking
+from redshift_secrets.airflow.refusals import RefusedConnection
+from redshift_secrets.cache import event_loop
+from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.lookup import wiring
+from redshift_secrets.model import Scope
 from redshift_secrets.settings import values
 from tests.support import airflow_parts
 from tests.support.airflow_parts import CONNECTION_CLASSES, Connection, Refusal, ServerConnection, used
 from tests.support.fakes import Clock, FakeAws, cluster, denied, workgroup
-from tests.support.helpers import all_refreshes_done, in_child
+from tests.support.helpers import BOUND, all_refreshes_done, in_child
 
+CLUSTERS = Scope("cluster", "eu-west-1", None)
 AWKWARD = "p/a+s s=w%o:r@d?&é"
 FIELDS = ("conn_id", "conn_type", "host", "port", "schema", "login", "password", "extra_dejson")
 
@@ -46,11 +52,10 @@ def backend_of(aws, connection_class=None, **kwargs):
     backend = RedshiftSecretsBackend(**{"cache": {"host": False}, **kwargs})
     if connection_class is not None:
         backend._connection_class = connection_class  # as Airflow 3.2 and newer do
-    with (
-        mock.patch("redshift_secrets.lookup.wiring.LazyAwsClient", return_value=aws),
-        mock.patch.dict(wiring._brokers, clear=True),
-    ):
-        assert backend.broker is not None
+    with mock.patch("redshift_secrets.lookup.wiring.LazyAwsClient", return_value=aws):
+        broker = backend._create_broker("a caller")
+    # Each has a broker of its own, although their settings are the same.
+    backend._settings_key, backend._create_broker = f"backend {id(broker)}", lambda _caller: broker
     return backend
 
 
@@ -77,26 +82,58 @@ class TestApplicationName:
         assert backend.get_connection("analytics").extra_dejson == {"application_name": "etl"}
 
 
+class LoopTime:
+    """A manual clock, on which lookups in an event loop have their deadlines and wait."""
+
+    def __init__(self, monkeypatch):
+        self.clock, self.waiting, self._passed = Clock(0), 0, asyncio.Event()
+        monkeypatch.setattr(
+            "redshift_secrets.backend.Deadline", lambda seconds: Deadline(seconds, monotonic=self.clock)
+        )
+        monkeypatch.setattr(event_loop, "asyncio", SimpleNamespace(**{**vars(asyncio), "wait_for": self._wait_for}))
+
+    async def _wait_for(self, awaitable, seconds):
+        end, task = self.clock() + seconds, asyncio.ensure_future(awaitable)
+        self.waiting += 1
+        try:
+            while not task.done() and self.clock() < end:
+                passed = asyncio.ensure_future(self._passed.wait())
+                await asyncio.wait({task, passed}, return_when=asyncio.FIRST_COMPLETED)
+                passed.cancel()
+        finally:
+            self.waiting -= 1
+            task.cancel()
+        if not task.done():
+            raise asyncio.TimeoutError
+
+    async def pass_when(self, waiting, seconds):
+        """Let so many seconds pass when so many lookups wait."""
+        end = time.monotonic() + BOUND
+        while self.waiting < waiting:
+            assert time.monotonic() < end, f"{self.waiting} lookups wait"
+            await asyncio.sleep(0)
+        self.clock.pass_(seconds)
+        self._passed.set()
+        self._passed = asyncio.Event()
+
+
 class TestInAnEventLoop:
     @pytest.fixture
     def asked_in(self, monkeypatch):
-        """The threads in which the lookup ran."""
-        threads = []
-        get_connection = RedshiftSecretsBackend.get_connection
+        """Whether each attempt of a lookup ran in the event loop."""
+        return attempts_in_the_loop(monkeypatch, RedshiftSecretsBackend)
 
-        def noting(self, *args):
-            threads.append(threading.current_thread())
-            return get_connection(self, *args)
-
-        monkeypatch.setattr(RedshiftSecretsBackend, "get_connection", noting)
-        return threads
+    @pytest.fixture
+    def loop_time(self, monkeypatch):
+        return LoopTime(monkeypatch)
 
     def test_a_lookup_that_needs_io_runs_off_the_loop_and_one_from_memory_in_it(self, asked_in):
         backend = backend_of(AwsClient())
-        first = asyncio.run(backend.aget_connection("analytics"))
-        second = asyncio.run(backend.aget_connection("analytics"))
-        assert first.password == second.password == AWKWARD
-        assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
+        assert asyncio.run(backend.aget_connection("analytics")).password == AWKWARD
+        assert set(asked_in) == {False}
+        asked_in.clear()
+        assert asyncio.run(backend.aget_connection("analytics")).password == AWKWARD
+        assert asked_in == [True]
 
     def test_the_loop_continues_while_aws_is_slow(self):
         aws = AwsClient()
@@ -114,13 +151,68 @@ class TestInAnEventLoop:
     def test_a_conn_id_that_the_pattern_rules_out_costs_no_thread(self, asked_in):
         backend = backend_of(AwsClient(), connections_lookup_pattern="^rs_")
         assert asyncio.run(backend.aget_connection("analytics")) is None
-        assert asked_in == [threading.main_thread()]
+        assert asked_in == [True]
 
     def test_a_refusal_is_the_same(self):
         aws = AwsClient()
         aws.mint_error = denied()
         with pytest.raises(Refusal, match="cannot be served"):
             used(asyncio.run(backend_of(aws).aget_connection("analytics")))
+
+    def test_sixty_at_once_wait_for_silent_mints_without_threads_and_end_in_time(self, loop_time):
+        names = [f"c{number}" for number in range(60)]
+        aws = AwsClient(*(cluster(name, {"airflow:conn-id": name}) for name in names))
+        backend = backend_of(aws)
+        backend.get_connection("nobody")  # lists
+        aws.hold = threading.Event()
+
+        async def crowd():
+            # What everything else in the process needs threads for shares the executor of the loop.
+            asyncio.get_running_loop().run_in_executor = mock.Mock(side_effect=AssertionError)
+            lookups = [asyncio.create_task(backend.aget_connection(name)) for name in names]
+            await loop_time.pass_when(60, seconds=9.9)
+            await loop_time.pass_when(60, seconds=0.1)
+            return await asyncio.gather(*lookups, return_exceptions=True)
+
+        try:
+            outcomes = asyncio.run(asyncio.wait_for(crowd(), BOUND))
+        finally:
+            aws.hold.set()
+        assert len(outcomes) == 60
+        assert all(isinstance(outcome, (Refusal, RefusedConnection)) for outcome in outcomes)
+
+    def test_the_time_counts_from_the_call_whatever_is_waited_for(self, loop_time):
+        aws, minting, mints = AwsClient(), threading.Event(), threading.Event()
+        aws.hold, aws.held_scopes = threading.Event(), {CLUSTERS}
+        aws.mint = lambda _request: minting.set() or mints.wait(BOUND)
+        backend = backend_of(aws, regions=["eu-west-1"], warehouses=["clusters"])
+
+        async def look_up():
+            lookup = asyncio.create_task(backend.aget_connection("analytics"))
+            await loop_time.pass_when(1, seconds=9)
+            aws.hold.set()
+            while not minting.is_set():
+                await asyncio.sleep(0)
+            await loop_time.pass_when(1, seconds=1)
+            return await lookup
+
+        try:
+            with pytest.raises(Refusal, match="Timed out after 10 s"):
+                used(asyncio.run(asyncio.wait_for(look_up(), BOUND)))
+        finally:
+            mints.set()
+
+
+def attempts_in_the_loop(monkeypatch, backend_class):
+    """Return a list that gets, for each attempt of a lookup, whether it ran in the main thread, where the event loop is."""
+    found, get_connection = [], backend_class._get_connection
+
+    def noting(self, *args):
+        found.append(threading.current_thread() is threading.main_thread())
+        return get_connection(self, *args)
+
+    monkeypatch.setattr(backend_class, "_get_connection", noting)
+    return found
 
 
 class TestOneBackendPerLookup:
@@ -140,17 +232,13 @@ class TestOneBackendPerLookup:
         assert {self.look_up().password for _ in range(5)} == {AWKWARD}
         assert aws.calls == {"list": 2, "mint": 1}
 
-    def test_the_next_backend_answers_in_the_event_loop(self, aws):
-        threads = []
-
-        class Noting(RedshiftSecretsBackend):
-            def get_connection(self, *args):
-                threads.append(threading.current_thread())
-                return super().get_connection(*args)
-
-        for _ in range(2):
-            asyncio.run(Noting(cache={"host": False}).aget_connection("analytics"))
-        assert [thread is threading.main_thread() for thread in threads] == [False, True]
+    def test_the_next_backend_answers_in_the_event_loop(self, aws, monkeypatch):
+        in_the_loop = attempts_in_the_loop(monkeypatch, RedshiftSecretsBackend)
+        asyncio.run(RedshiftSecretsBackend(cache={"host": False}).aget_connection("analytics"))
+        assert set(in_the_loop) == {False}
+        in_the_loop.clear()
+        asyncio.run(RedshiftSecretsBackend(cache={"host": False}).aget_connection("analytics"))
+        assert in_the_loop == [True]
 
     def test_other_settings_and_other_callers_do_not_share_answers(self, aws, monkeypatch, tmp_path):
         self.look_up()

@@ -11,7 +11,7 @@ import pytest
 
 from redshift_secrets.airflow import masking
 from redshift_secrets.airflow.masking import PasswordMasker, mask_password
-from redshift_secrets.cache import CLOCKS_DIFFER_SECONDS
+from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 from tests.support import airflow_parts
 from tests.support.airflow_parts import VERSION, from_airflow_3_0
 from tests.support.fakes import EPOCH, Clock

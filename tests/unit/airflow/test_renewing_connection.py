@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -23,14 +24,19 @@ NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login
 
 
 @pytest.fixture
-def make(site):
+def make(site, clock, monkeypatch):
     """Makes a backend as in a task, and the AWS that it asks."""
+
+    monkeypatch.setattr("redshift_secrets.backend.time", SimpleNamespace(time=clock))
+    monkeypatch.setattr(
+        "redshift_secrets.airflow.refusals.serves_http", lambda: False
+    )  # whatever this process has loaded
 
     def backend_of(connection_class=SdkConnection, **settings):
         made = site(tagged(db_user="etl"), **settings)
         backend = RedshiftSecretsBackend(cache={"host": False}, **settings)
         backend._set_connection_class(connection_class)
-        backend._broker = made.broker
+        backend._broker, backend._current_broker = made.broker, lambda: made.broker
         return backend, made
 
     return backend_of

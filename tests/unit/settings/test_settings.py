@@ -23,6 +23,7 @@ DEFAULTS = {
     "tag_prefix": "airflow:",
     "regions": (),
     "accounts": (),
+    "warehouses": ("clusters", "workgroups"),
     "profile_name": None,
     "region_name": None,
     "role_arn": None,
@@ -58,6 +59,7 @@ READ = {
         [{"role_arn": ROLE}, {"role_arn": OTHER_ROLE, "external_id": "x1", "regions": ["us-east-1"]}],
         (Account(ROLE), Account(OTHER_ROLE, "x1", ("us-east-1",))),
     ),
+    "warehouses": (["workgroups"], ("workgroups",)),
     "profile_name": ("prod", "prod"),
     "region_name": ("eu-west-1", "eu-west-1"),
     "role_arn": (ROLE, ROLE),
@@ -101,6 +103,10 @@ IMPOSSIBLE = [
     ("regions", ["eu-west-1", ["us-east-1"]], "must be an AWS region such as eu-west-1, not ['us-east-1']"),
     ("regions", "eu-west-\u0661", "must be an AWS region such as eu-west-1"),
     ("regions", 7, "must be a list, not 7"),
+    ("warehouses", ["cluster"], "must be one of clusters, workgroups, not 'cluster' (did you mean 'clusters'?)"),
+    ("warehouses", "clusters serverless", "must be one of clusters, workgroups, not 'serverless'"),
+    ("warehouses", [], "must name clusters, workgroups or both"),
+    ("warehouses", True, "must be a list, not True"),
     ("profile_name", "", "must be one line of text that is not empty, not ''"),
     ("profile_name", "prod\ntest", "must be one line of text that is not empty, not 'prod\\ntest'"),
     ("profile_name", "prod\0", "must be one line of text that is not empty"),
@@ -294,6 +300,13 @@ def test_none_means_not_set_as_in_the_amazon_provider(name: str):
 @pytest.mark.parametrize("raw", ["eu-west-1 us-east-1", "eu-west-1,us-east-1"])
 def test_a_list_may_be_written_without_json(raw: str):
     assert Settings.from_kwargs({"regions": raw}).regions == ("eu-west-1", "us-east-1")
+
+
+@pytest.mark.parametrize(
+    "raw", ["clusters, workgroups", ["clusters", "workgroups"], ["clusters", "workgroups", "clusters"]]
+)
+def test_both_kinds_of_warehouses_may_be_named(raw: object):
+    assert Settings.from_kwargs({"warehouses": raw}).warehouses == DEFAULTS["warehouses"]
 
 
 @pytest.mark.parametrize(("name", "raw", "said"), IMPOSSIBLE)
