@@ -64,6 +64,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._user_per_dag = is_template(self.settings.db_user)
         self._fallbacks = Fallbacks(self.settings.fallback, refusals.authoritative_refusal)
         self._broker: Broker | None = None
+        # Here, so that no process that is forked from this one has to do it again.
+        self._settings_key = wiring.settings_key(self.settings)
         load_algorithms()
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
@@ -124,10 +126,6 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """The broker of the caller that the environment names now, created at its first lookup."""
         self._broker = wiring.get_or_create_broker(self._settings_key, self._create_broker)
         return self._broker
-
-    @functools.cached_property
-    def _settings_key(self) -> str:
-        return wiring.settings_key(self.settings)
 
     def _create_broker(self, caller: str) -> Broker:
         # Forks wait for imports, which a child must not find half done. They do not wait for an option whose value comes

@@ -2,7 +2,7 @@
 
 At each registration Airflow compiles one pattern of every secret that the process has ever registered. A process that
 runs for weeks would spend seconds in that with the interpreter locked, and milliseconds on each log line. So a password is added
-in all its forms at once with a pattern of its own, and leaves when it has expired.
+in all its forms at once, without a pattern, which would take most of a first lookup to compile, and leaves when it has expired.
 https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/mask-sensitive-values.html
 """
 
@@ -51,21 +51,22 @@ class _Replacer:
     When Airflow registers a secret of its own, it compiles one pattern of all of them again and puts that here.
     """
 
-    def __init__(self, of_airflow: Any, passwords: Iterable[re.Pattern[str]]) -> None:
+    def __init__(self, of_airflow: Any, forms: Iterable[str]) -> None:
         self.of_airflow = of_airflow
-        self._passwords = tuple(passwords)
+        # The longest first: a shorter one may be part of it.
+        self._forms = sorted(forms, key=len, reverse=True)
 
     def sub(self, replacement: str, text: str) -> str:
         """Return `text` with every secret replaced."""
         if self.of_airflow is not None:
             text = self.of_airflow.sub(replacement, text)
-        for pattern in self._passwords:
-            text = pattern.sub(replacement, text)
+        for form in self._forms:
+            text = text.replace(form, replacement)
         return text
 
 
 class _Password:
-    """One registered password: its forms, the pattern of all of them, and when it expires."""
+    """One registered password: its forms, and when it expires."""
 
     def __init__(self, password: str, expires_at: float) -> None:
         self.expires_at = expires_at
@@ -73,7 +74,6 @@ class _Password:
         self.forms = frozenset(
             {password, quote(password), quote(password, safe=""), quote_plus(password), quote(password, safe=" +")}
         )
-        self.pattern = re.compile("|".join(map(re.escape, sorted(self.forms, key=len, reverse=True))))
 
     def patterns(self, masker: Any) -> frozenset[str]:
         """Return the forms as `masker` keeps them: escaped by the library that it compiles with (`re2` in 2.11)."""
@@ -107,8 +107,7 @@ class PasswordMasker:
             expired = [text for text, each in self._registered.items() if each.expires_at <= now]
             removed = [self._registered.pop(text) for text in expired]
             added = self._registered[password] = known or _Password(password, expires_at)
-            # The longest first: a shorter one may be part of it.
-            patterns = [self._registered[text].pattern for text in sorted(self._registered, key=len, reverse=True)]
+            forms = {form for each in self._registered.values() for form in each.forms}
             for masker in maskers():
                 for each in removed:
                     masker.patterns -= each.patterns(masker)
@@ -116,7 +115,7 @@ class PasswordMasker:
                 masker.patterns |= added.patterns(masker)
                 before = masker.replacer
                 of_airflow = before.of_airflow if isinstance(before, _Replacer) else before
-                masker.replacer = _Replacer(of_airflow, patterns)
+                masker.replacer = _Replacer(of_airflow, forms)
 
 
 mask_password = PasswordMasker().add

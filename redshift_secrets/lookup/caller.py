@@ -10,12 +10,11 @@ https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
+import msgspec.json
 from msgspec.structs import asdict
 
 from redshift_secrets.settings.settings import Settings
@@ -54,12 +53,10 @@ def caller_fingerprint(environ: Mapping[str, str], read: Callable[[str], bytes] 
     return fingerprint([variables, files])
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Struct):
-        return asdict(value)
-    return value.pattern if isinstance(value, re.Pattern) else str(value)
-
-
 def fingerprint(content: object) -> str:
     """Return a digest of plain data, structs and patterns, which identifies keys in it without revealing them."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(content, enc_hook=_plain, order="deterministic")).hexdigest()
+
+
+def _plain(value: object) -> object:
+    return value.pattern if isinstance(value, re.Pattern) else str(value)

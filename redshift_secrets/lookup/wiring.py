@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import asdict
-
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.host.paths import default_cache_dir, ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
@@ -38,7 +36,7 @@ _MAX_BROKERS = 3
 
 def settings_key(settings: Settings) -> str:
     """Return a text that is the same for settings that one broker can serve."""
-    return fingerprint(asdict(settings))
+    return fingerprint(settings)
 
 
 def existing_broker(settings_key: str, environ: Mapping[str, str] = os.environ) -> Broker | None:
