@@ -48,6 +48,7 @@ SUITE = (
     "tests/unit/settings/test_db_user.py",
     "tests/unit/test_backend.py",
     "tests/unit/test_backend_environment.py",
+    "tests/unit/test_backend_unexpected.py",
     "tests/unit/test_house.py",
     "tests/unit/test_public_names.py",
 )
