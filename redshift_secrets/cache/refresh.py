@@ -167,7 +167,10 @@ class Refresher:
         name = f"the caller in {tier.store.name}"
         if not tier.ready and lookup.hurry is None and name not in lookup.waited:
             run = Run(lambda: tier.place(name))
-            self._workers.submit(run)
+            try:
+                self._workers.submit(run)
+            except RuntimeError:
+                return False  # there is no thread for a refresh either, and that says so
             lookup.waited[name] = run, lookup.deadline
             raise MustWait([(run, lookup.deadline)])
         return tier.ready
@@ -191,7 +194,10 @@ class Refresher:
                 if failure is not None and run is not None:
                     self._log_stale(item, entry, failure.known_error)
                 return entry
-            if failure is not None and (now < failure.retry_at or (running is not None and running is not run)):
+            tried = run is not None and run.done
+            if failure is not None and (
+                now < failure.retry_at or tried or (running is not None and running is not run)
+            ):
                 return copy_for_reraise(failure.error)
             if lookup.hurry is not None:
                 self._refresh_behind(item, since)

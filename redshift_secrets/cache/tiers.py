@@ -109,8 +109,8 @@ class Tiers:
 
     def put_failure(self, item: Item[Any], failure: Failure) -> None:
         """Have the processes of this host find a failure while the refresh may still run."""
-        for tier in self._tiers[:1]:
-            place = tier.place(item.name) if tier.ready else None
+        for tier in self._tiers:
+            place = tier.place(item.name) if not tier.store.across_hosts else None
             if place is not None:
                 _store_failure(tier.store, place, failure)
 
@@ -183,8 +183,12 @@ class Tiers:
                     return entry
                 if failure is not None and now < failure.retry_at:
                     return failure
-                if lease is None and self._has_stalled(item, store, place, failure, deadline, waits=waits):
+                if lease is None and self._has_stalled(store, place, failure, deadline, waits=waits):
                     lease = store.try_lock(f"{place}?")
+                    if lease is not None:
+                        log.warning(
+                            "the refresh of %s seems to be stuck in another process; taking over", item.describe()
+                        )
                 if lease is not None:
                     held, lease = _Held(store, place, lease, failure), None
                     return held
@@ -192,7 +196,7 @@ class Tiers:
                 if lease is not None:
                     lease.release()
             if failure is not None:
-                return failure  # another process finds out whether it still fails
+                return failure if waits else None  # another process finds out whether it still fails
             left = deadline.left()
             if not waits or left <= 0:
                 return None
@@ -202,7 +206,6 @@ class Tiers:
 
     def _has_stalled(
         self,
-        item: Item[Any],
         store: SharedStore,
         place: str,
         failure: Failure | None,
@@ -216,10 +219,7 @@ class Tiers:
             stalled = self._clock() >= failure.retry_at + self._timeout_seconds
         else:
             stalled = waits and deadline.seconds * _STALLED_AFTER <= waited < deadline.seconds
-        if not stalled or self._has_recent_answers(store, place):
-            return False
-        log.warning("the refresh of %s seems to be stuck in another process; taking over", item.describe())
-        return True
+        return stalled and not self._has_recent_answers(store, place)
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
         """Ask AWS, and put the answer or the failure into every store whose lease is held."""
@@ -234,7 +234,7 @@ class Tiers:
         rows = _to_rows(item, entry) if held else {}
         for each in held:
             each.store.replace(each.place, rows, entry.expires_at)
-            if each.failure is not None:
+            if each.failure is not None or not each.store.across_hosts:  # there a lookup may have timed out meanwhile
                 each.store.clear(_failure_place(each.place))
         recall.forget()
         return item.here(entry) if item.here is not None else entry
