@@ -21,9 +21,8 @@ T = TypeVar("T")
 AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
 """`auto` is resolved when a connection spec is built; see docs/contract.md, "Ways of authenticating"."""
 
-# Nearly every lookup checks a database user, so this one is compiled before processes fork; the others are compiled when
-# first used.
-_DB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}")
+# Compiled when first used: most processes need none of them.
+_DB_NAME = r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}"
 _DB_GROUP = r"[a-z][a-z0-9_+.@-]{0,63}"
 _CONN_ID = r"[\w\-.:/]{1,250}"
 _CONN_TYPE = r"[a-z][a-z0-9_]{0,63}"
@@ -115,7 +114,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 auth = one_of(*AUTH_METHODS)
 
 
-def _named(pattern: str | re.Pattern[str], rule: str) -> Callable[[object], str]:
+def _named(pattern: str, rule: str) -> Callable[[object], str]:
     def read(raw: object) -> str:
         if isinstance(raw, str) and re.fullmatch(pattern, raw.strip()):
             return raw.strip()
