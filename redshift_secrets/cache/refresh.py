@@ -27,7 +27,13 @@ from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.flushes import Flushes
 from redshift_secrets.cache.tiers import Tier, Tiers
 from redshift_secrets.cache.workers import Deadline, Run, Workers
-from redshift_secrets.errors import DeadlineError, RedshiftSecretsError, RefreshNotStartedError, copy_for_reraise
+from redshift_secrets.errors import (
+    DeadlineError,
+    RedshiftSecretsError,
+    RefreshNotStartedError,
+    copy_for_reraise,
+    known_error,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +49,15 @@ _MAX_THREADS, _MAX_ENTRIES = 32, 4096
 class Lookup:
     """One lookup: when it has to end, what it has waited for, and the farthest tier that it has asked.
 
-    With `hurry`, it waits for nothing more and gets that error instead.
+    With `hurry`, it waits for nothing more and gets that error instead. `searches` is for the caller: whether the lookup has
+    begun to look for something that is missing.
     """
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.tier = "process"
         self.hurry: RedshiftSecretsError | None = None
+        self.searches = False
         self.waited: dict[str, tuple[Run[Any], Deadline]] = {}
 
 
@@ -260,8 +268,8 @@ class Refresher:
             before = self._failure(item.name)
         try:
             result, whole = self._tiers.refresh(item, before, since, waits=waits)
-        except Exception as error:
-            result = Failure.after(before, error, self.clock())
+        except BaseException as error:  # whatever ends the refresh, lookups wait for it
+            result = Failure.after(before, known_error(error), self.clock())
         finally:
             with self._lock:  # in one step: a lookup finds the refresh running, or its outcome
                 self._running.pop(item.name, None)

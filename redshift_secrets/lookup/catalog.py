@@ -130,10 +130,11 @@ class Catalog:
         """
         now, ttl = self._refresher.clock(), self._settings.catalog_ttl_seconds
         again_at = claims.listed_at + _MISSING_SECONDS
-        if now >= again_at:
+        if now >= again_at or lookup.searches:  # which is tried again when the new listings are there
             item = self._missing(conn_id)
             known = self._refresher.peek(item, lookup)
             if known is None or now >= known.stale_at:
+                lookup.searches = True
                 claims = self.find(conn_id, lookup, since=now - _MISSING_SECONDS)
                 times = 1 if known is None else known.value + 1
                 pause = min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, ttl))

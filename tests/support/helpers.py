@@ -154,12 +154,13 @@ def tagged(identifier="prod", **tags):
 
 
 class Site:
-    """A broker and its `FakeAws`. `secrets` are the passwords that were masked."""
+    """A broker and its `FakeAws`, which may be shared with another. `secrets` are the passwords that were masked."""
 
     def __init__(
         self,
         clock,
         *warehouses,
+        aws=None,
         airflow_cache_ttl_seconds=0,
         monotonic=time.monotonic,
         tiers=(),
@@ -170,7 +171,7 @@ class Site:
         roles = dict.fromkeys(warehouse.role_arn for warehouse in warehouses if warehouse.role_arn is not None)
         settings = {"regions": ["eu-west-1"], "accounts": [{"role_arn": role} for role in roles], **settings}
         self.settings = Settings.from_kwargs(settings)
-        self.aws = FakeAws(clock, warehouses)
+        self.aws = aws or FakeAws(clock, warehouses)
         self.secrets: list[str] = []
         seconds = self.settings.aws_timeout_seconds
         self.refresher = Refresher(tiers, timeout_seconds=seconds, clock=clock, monotonic=monotonic, rand=lambda: 0.0)

@@ -59,13 +59,13 @@ class TestMisses:
         assert here.ask("new").description.startswith("cluster new")
         assert here.aws.calls["list"] == 4
 
-    def test_any_number_of_misses_that_match_cost_one_listing_in_10_s(self, site, clock):
+    def test_any_number_of_misses_that_match_cost_one_listing(self, site, clock):
         here = site(connections_lookup_pattern=PATTERN)
-        for _ in range(5):
+        for pause in (10, 20, 40):
             assert Crowd(16, lambda: here.broker.connection("new")).outcomes() == [None] * 16
-            clock.pass_(10)
+            clock.pass_(pause)
         all_refreshes_done()
-        assert here.aws.calls["list"] == 2 * 5
+        assert here.aws.calls["list"] == 2 * 3
 
     def test_a_missing_id_without_a_pattern_waits_for_the_next_catalog(self, site, clock):
         here = site()
@@ -104,7 +104,10 @@ class TestConflicts:
         here = site(cluster("old", tags, created_at=EPOCH - 9), cluster("young", tags), on_conflict="oldest")
         here.ask("a")
         here.ask("b")
-        assert [r.getMessage().split()[1] for r in caplog.records if r.levelno == logging.ERROR] == ["'a'", "'b'"]
+        assert [r.getMessage().split()[1].strip(":") for r in caplog.records if r.levelno == logging.ERROR] == [
+            "'a'",
+            "'b'",
+        ]
 
     @pytest.mark.parametrize("created_at", [EPOCH, float("inf")], ids=["equal", "unknown"])
     def test_with_oldest_equal_creation_times_are_refused(self, site, created_at):
@@ -172,7 +175,7 @@ class TestTeams:
 class TestNothingListed:
     def test_an_id_that_matches_is_refused_with_the_reason(self, site):
         message = unreachable(site(connections_lookup_pattern=PATTERN)).refusal()
-        assert "'analytics' matches connections_lookup_pattern and cannot be looked up" in message
+        assert "'analytics' matches connections_lookup_pattern and was not found" in message
         assert str(UNREACHABLE) in message
 
     def test_without_a_pattern_it_is_none_after_one_logged_error_and_one_try(self, site, clock, caplog):
@@ -198,10 +201,11 @@ class TestNothingListed:
         assert here.ask() is None
         assert here.ask("other") is not None
 
-    def test_after_an_unexpected_failure_of_the_catalog_a_matching_id_is_refused(self, site, monkeypatch):
+    def test_after_an_unexpected_failure_of_a_listing_a_matching_id_is_refused_without_its_text(self, site):
         here = site(connections_lookup_pattern=PATTERN)
-        monkeypatch.setattr(here.aws, "scopes", lambda: 1 / 0)
+        here.aws.failing[CLUSTERS] = ZeroDivisionError("hunter2")
         assert "ZeroDivisionError" in here.refusal()
+        assert "hunter2" not in here.refusal()
 
 
 def test_a_child_forked_during_a_lookup_answers_at_once(site, clock):

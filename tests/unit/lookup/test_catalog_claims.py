@@ -1,24 +1,18 @@
-"""The claims of a conn_id, and when a missing conn_id or a paused warehouse causes another call to AWS."""
+"""The claims of a conn_id, and the direct look at a warehouse that accepts no logins."""
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from redshift_secrets.cache import SharedTiers
 from redshift_secrets.errors import AwsError
-from redshift_secrets.lookup.catalog import MISS_REFRESH_SECONDS, Catalog
 from redshift_secrets.model import Scope
-from redshift_secrets.settings import Settings
 from tests.support.fakes import EPOCH, FakeAws, cluster, denied, workgroup
-from tests.support.helpers import WatchedDeadline, all_refreshes_done, get_snapshot, lookup, make_catalog, past_deadline
-from tests.unit.cache.test_shared import Memory
+from tests.support.helpers import all_refreshes_done, get_snapshot, make_catalog, waiting
+from tests.support.memory_store import MemoryStore, tier
 
 CLUSTERS = Scope("cluster", "eu-west-1", None)
 WORKGROUPS = Scope("workgroup", "eu-west-1", None)
 OTHER_ROLE = "arn:aws:iam::210987654321:role/reader"
-TTL, STALE = 300, 86_400
 
 ADHOC = workgroup(tags={"airflow:conn-id": "adhoc"})
 
@@ -33,89 +27,50 @@ def catalog(aws):
     return make_catalog(aws)
 
 
-def get_specs(catalog):
-    return catalog.specs("analytics", get_snapshot(catalog).claims["analytics"])
+def find(catalog, conn_id="analytics"):
+    claims = waiting(lambda lookup: catalog.find(conn_id, lookup))
+    all_refreshes_done()
+    return claims
 
 
-class TestMissRefresh:
-    @pytest.fixture
-    def miss(self, catalog, aws):
-        claims = catalog.find("new", lookup())
-        aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        return claims
-
-    def is_found(self, catalog, miss):
-        return bool(catalog.refresh_for_miss(miss, lookup()).value.warehouses)
-
-    def test_a_recent_catalog_is_not_refreshed(self, aws, catalog, clock, miss):
-        clock.pass_(MISS_REFRESH_SECONDS - 0.001)
-        assert not self.is_found(catalog, miss)
-        assert aws.calls["list"] == 2
-
-    def test_after_10_s_everything_is_listed_again_once(self, aws, catalog, clock, miss):
-        clock.pass_(10)
-        for _ in range(10):
-            assert self.is_found(catalog, miss)
-        assert aws.calls["list"] == 4
-        assert "new" in get_snapshot(catalog).claims
-
-    def test_a_thread_that_is_too_late_to_join_a_refresh_causes_no_second_one(self, aws):
-        clock, others = aws.clock, []
-
-        def clock_with_interruption():
-            # The thread has seen that a refresh is due; before it can start one, that of another thread begins and ends.
-            if others:
-                others.pop()()
-            return clock()
-
-        catalog = Catalog(Settings(), aws, clock=clock_with_interruption, rand=lambda: 0.0)
-        miss = catalog.find("new", lookup())
-        clock.pass_(10)
-        others.append(lambda: self.is_found(catalog, miss))
-        self.is_found(catalog, miss)
-        assert aws.calls["list"] == 4
-
-    def test_a_scope_in_back_off_is_not_listed(self, aws, catalog, clock):
-        aws.failing[WORKGROUPS] = denied()
-        miss = catalog.find("new", lookup())
-        clock.pass_(10)
-        get_snapshot(catalog)  # its second failure, so that it is not listed for 20 s
-        clock.pass_(10)
-        aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        assert self.is_found(catalog, miss)
-        assert (aws.listed[CLUSTERS], aws.listed[WORKGROUPS]) == (2, 2)
-
-    def test_a_late_refresh_leaves_the_old_claims_and_the_next_lookup_does_not_wait(self, aws, catalog, clock, miss):
-        clock.pass_(10)
-        aws.hold = threading.Event()
-        assert not catalog.refresh_for_miss(miss, lookup(past_deadline())).value.warehouses
-        deadline = WatchedDeadline()
-        assert not catalog.refresh_for_miss(miss, lookup(deadline)).value.warehouses
-        assert deadline.waits == 0
-        aws.hold.set()
-        all_refreshes_done()
-        assert "new" in get_snapshot(catalog).claims
+def describe(catalog, spec):
+    return waiting(lambda lookup: catalog.describe(spec, lookup))
 
 
 class TestClaims:
-    def test_one_warehouse_listed_through_two_roles_is_no_conflict(self, clock):
-        scopes = [CLUSTERS, Scope("cluster", "eu-west-1", OTHER_ROLE)]
-        aws = FakeAws(clock, [cluster(role_arn=OTHER_ROLE), cluster()], scopes)
-        catalog = make_catalog(aws)
-        (spec,) = get_specs(catalog)
-        assert spec.warehouse.role_arn is None, "the first role that lists it serves it"
+    @pytest.fixture
+    def two_roles(self, clock):
+        aws = FakeAws(clock, [cluster(role_arn=OTHER_ROLE), cluster()])
+        return aws, make_catalog(aws, accounts=[{"role_arn": OTHER_ROLE}])
 
-    def test_a_warehouse_is_served_through_the_role_that_can_list_it(self, clock):
-        scopes = [CLUSTERS, Scope("cluster", "eu-west-1", OTHER_ROLE)]
-        aws = FakeAws(clock, [cluster(role_arn=OTHER_ROLE), cluster()], scopes)
+    def test_one_warehouse_listed_through_two_roles_is_no_conflict(self, two_roles):
+        (spec,) = find(two_roles[1]).specs
+        assert spec.warehouse.role_arn is None, "the first role that lists it serves it"
+        assert get_snapshot(two_roles[1]).specs["analytics"] == (spec,)
+
+    def test_a_warehouse_is_served_through_the_role_that_can_list_it(self, two_roles):
+        aws, catalog = two_roles
         aws.failing[CLUSTERS] = denied()
-        catalog = make_catalog(aws)
-        (spec,) = get_specs(catalog)
-        assert spec.warehouse.role_arn == OTHER_ROLE
+        claims = find(catalog)
+        assert [spec.warehouse.role_arn for spec in claims.specs] == [OTHER_ROLE]
+        assert [each.scope for each in claims.unseen] == [CLUSTERS]
 
     def test_specs_come_oldest_warehouse_first(self, aws, catalog):
         aws.warehouses[:] = [cluster("b"), cluster("c", created_at=EPOCH - 5000), cluster("a")]
-        assert [s.warehouse.identifier for s in get_specs(catalog)] == ["c", "a", "b"]
+        assert [spec.warehouse.identifier for spec in find(catalog).specs] == ["c", "a", "b"]
+
+    def test_they_are_as_fresh_as_the_oldest_listing(self, aws, catalog, clock):
+        aws.failing[WORKGROUPS] = denied()
+        find(catalog)
+        del aws.failing[WORKGROUPS]
+        clock.pass_(60)
+        claims = find(catalog)
+        assert claims.unseen == ()
+        assert (claims.listed_at, claims.stale_at) == (EPOCH, EPOCH + 300)
+
+    def test_without_any_listing_they_are_not_fresh(self, aws, catalog):
+        aws.failing = {CLUSTERS: denied(), WORKGROUPS: denied()}
+        assert find(catalog).stale_at == float("-inf")
 
     @pytest.mark.parametrize(
         ("settings", "reason"),
@@ -127,55 +82,52 @@ class TestClaims:
     )
     def test_an_ineligible_warehouse_is_ignored_with_the_reason(self, aws, settings, reason):
         snapshot = get_snapshot(make_catalog(aws, **settings))
-        assert snapshot.claims == {}
+        assert snapshot.specs == {}
         assert len(snapshot.ignored) == 2
         assert all(reason in each for each in snapshot.ignored)
 
     def test_a_malformed_marker_is_reported_and_affects_no_other_conn_id(self, aws, catalog, caplog):
         aws.warehouses.append(cluster("odd", {"airflow:conn-id": "good b@d"}))
         snapshot = get_snapshot(catalog)
-        assert set(snapshot.claims) == {"analytics", "adhoc", "good"}
-        assert "b@d" in caplog.text
-        assert "cluster odd" in caplog.text
+        assert set(snapshot.specs) == {"analytics", "adhoc", "good"}
+        for reported in (caplog.text, *snapshot.problems):
+            assert "b@d" in reported
+            assert "cluster odd" in reported
+        assert len(snapshot.problems) == 1
 
 
 class TestDescribe:
-    def test_it_returns_the_current_state_and_asks_aws_once_in_5_s(self, aws, clock):
+    def test_it_returns_the_current_state_and_asks_aws_once_in_5_s(self, aws, catalog, clock):
         aws.warehouses[0] = cluster(status="paused")
-        catalog = make_catalog(aws)
-        (listed,) = get_specs(catalog)
+        (listed,) = find(catalog).specs
         states = []
         for status in ("resuming", "available"):
             aws.warehouses[0] = cluster(status=status)
-            states += [catalog.describe(listed, lookup()).warehouse.status for _ in range(3)]
+            states += [describe(catalog, listed).warehouse.status for _ in range(3)]
             clock.pass_(5)
         assert states == ["resuming"] * 3 + ["available"] * 3
         assert aws.calls["describe"] == 2
 
-    def test_it_does_not_change_conn_id_and_team(self, aws):
+    def test_it_does_not_change_conn_id_and_team(self, aws, catalog):
         aws.warehouses[0] = cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "a"}, status="paused")
-        catalog = make_catalog(aws)
-        (listed,) = get_specs(catalog)
+        (listed,) = find(catalog).specs
         aws.warehouses[0] = cluster(tags={"airflow:conn-id": "other", "airflow:team": "b"})
-        spec = catalog.describe(listed, lookup())
+        spec = describe(catalog, listed)
         assert (spec.conn_id, spec.team, spec.warehouse.status) == ("analytics", "a", "available")
 
     def test_a_deleted_warehouse_raises(self, aws, catalog):
-        (listed,) = get_specs(catalog)
+        (listed,) = find(catalog).specs
         aws.warehouses.clear()
         with pytest.raises(AwsError, match="ClusterNotFound"):
-            catalog.describe(listed, lookup())
+            describe(catalog, listed)
 
     def test_all_processes_together_ask_aws_once_in_5_s(self, aws, clock):
-        host = Memory(clock)
+        host = MemoryStore(clock)
 
         def status_in_a_new_process():
-            catalog = Catalog(Settings.from_kwargs({}), aws, tiers=SharedTiers([host], clock=clock), clock=clock)
-            claims = catalog.find("analytics", lookup()).value
-            (spec,) = catalog.specs("analytics", claims.warehouses)
-            status = catalog.describe(spec, lookup()).warehouse.status
-            all_refreshes_done()
-            return status
+            catalog = make_catalog(aws, tiers=[tier(host)])
+            (spec,) = find(catalog).specs
+            return describe(catalog, spec).warehouse.status
 
         aws.warehouses[0] = cluster(status="paused")
         assert [status_in_a_new_process() for _ in range(20)] == ["paused"] * 20
@@ -186,14 +138,11 @@ class TestDescribe:
         assert aws.calls["describe"] == 2
 
     def test_a_failure_is_shared_by_all_processes(self, aws, clock):
-        host = Memory(clock)
-        catalogs = [
-            Catalog(Settings.from_kwargs({}), aws, tiers=SharedTiers([host], clock=clock), clock=clock)
-            for _ in range(5)
-        ]
-        (spec,) = get_specs(catalogs[0])
+        host = MemoryStore(clock)
+        catalogs = [make_catalog(aws, tiers=[tier(host)]) for _ in range(5)]
+        (spec,) = find(catalogs[0]).specs
         aws.warehouses.clear()
         for catalog in catalogs:
             with pytest.raises(AwsError, match="It is gone"):
-                catalog.describe(spec, lookup())
+                describe(catalog, spec)
         assert aws.calls["describe"] == 1

@@ -7,15 +7,16 @@ import threading
 import pytest
 from msgspec.structs import fields, replace
 
-from redshift_secrets.cache import SharedTiers
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.errors import AwsError, DeadlineError
-from redshift_secrets.lookup.credentials import Credentials, credential_from_bytes, credential_to_bytes
+from redshift_secrets.lookup.credentials import Credentials
+from redshift_secrets.lookup.metrics import NoMetrics
 from redshift_secrets.lookup.spec import build_spec
-from redshift_secrets.model import Credential, MintRequest
+from redshift_secrets.model import MintRequest
 from redshift_secrets.settings import Settings
 from tests.support.fakes import EPOCH, FakeAws, cluster, denied, workgroup
-from tests.support.helpers import BOUND, Crowd, all_refreshes_done, lookup, past_deadline
-from tests.unit.cache.test_shared import Memory
+from tests.support.helpers import BOUND, Crowd, all_refreshes_done, lookup, past_deadline, waiting
+from tests.support.memory_store import MemoryStore, tier
 
 REQUEST = MintRequest(
     auth="db-user",
@@ -57,13 +58,33 @@ def aws(clock):
     return FakeAws(clock)
 
 
-def make_credentials(aws, *, min_validity=300, rand=0.0, mask=lambda _password, _expires_at: None, **options):
-    return Credentials(min_validity, aws, mask=mask, clock=aws.clock, rand=lambda: rand, **options)
+def make_credentials(
+    aws,
+    *,
+    min_validity=300,
+    rand=0.0,
+    mask=lambda _password, _expires_at: None,
+    tiers=(),
+    airflow_cache_ttl_seconds=0,
+    **settings,
+):
+    return Credentials(
+        Settings.from_kwargs({"min_validity_seconds": min_validity, **settings}),
+        aws,
+        Refresher(tiers, clock=aws.clock, rand=lambda: rand),
+        NoMetrics(),
+        mask,
+        airflow_cache_ttl_seconds,
+    )
+
+
+def get(credentials, request=REQUEST, asked=None):
+    return waiting(lambda each: credentials.get(request, each), asked).value
 
 
 def password(credentials, request=REQUEST):
     """Return the password that a lookup gets, after any refresh that it started has ended."""
-    credential = credentials.get(request, lookup()).value
+    credential = get(credentials, request)
     all_refreshes_done()
     return credential.password
 
@@ -121,7 +142,7 @@ class TestAges:
         waits = []
         for _ in range(3):
             asked = lookup()
-            assert credentials.get(REQUEST, asked).value.password == "password-1"
+            assert get(credentials, asked=asked).password == "password-1"
             waits.append(asked.tier)
         assert waits == ["aws", "process", "process"]
 
@@ -167,7 +188,7 @@ class TestDeadline:
         with pytest.raises(
             DeadlineError, match=r"the credential of user etl on cluster prod \(123456789012, eu-west-1\)"
         ):
-            credentials.get(REQUEST, lookup(past_deadline()))
+            get(credentials, asked=lookup(past_deadline()))
         aws.hold.set()
         all_refreshes_done()
         assert password(credentials) == "password-1"
@@ -218,15 +239,15 @@ class TestSecrecy:
             masked.append(password)
 
         credentials = make_credentials(aws, mask=mask)
-        crowd = Crowd(4, lambda: (credentials.get(REQUEST, lookup()).value.password, list(masked)))
+        crowd = Crowd(4, lambda: (get(credentials).password, list(masked)))
         assert masking.wait(BOUND)
         with pytest.raises(DeadlineError):
-            credentials.get(REQUEST, lookup(past_deadline()))
+            get(credentials, asked=lookup(past_deadline()))
         go_on.set()
         all_refreshes_done()
         answers = [outcome for outcome in crowd.outcomes() if not isinstance(outcome, DeadlineError)]
         assert all(outcome == ("password-1", ["password-1"]) for outcome in answers)
-        assert credentials.get(REQUEST, lookup()).value.password == "password-1"
+        assert get(credentials).password == "password-1"
 
     def test_each_new_password_is_masked_once_until_it_expires(self, aws, clock):
         masked = []
@@ -244,7 +265,7 @@ class TestSecrecy:
         self, aws, clock, auth, masked_until
     ):
         # Secrets Manager may return the same password again, so it has no expiry of its own.
-        request, tiers = replace(REQUEST, auth=auth, duration=900), SharedTiers([Memory(clock)], clock=clock)
+        request, tiers = replace(REQUEST, auth=auth, duration=900), [tier(MemoryStore(clock))]
 
         def masked_in_a_new_process():
             masked = set()
@@ -255,7 +276,7 @@ class TestSecrecy:
         assert aws.calls["mint"] == 1
 
     def test_a_password_is_masked_when_a_command_reads_it_from_a_store(self, aws, clock):
-        tiers, masked = SharedTiers([Memory(clock)], clock=clock), []
+        tiers, masked = [tier(MemoryStore(clock))], []
         password(make_credentials(aws, tiers=tiers))
         credentials = make_credentials(aws, tiers=tiers, mask=lambda *arguments: masked.append(arguments))
         assert credentials.cached(REQUEST).value.password == "password-1"
@@ -280,18 +301,70 @@ class TestSecrecy:
         assert "minted a credential" in caplog.text
         assert "could not be refreshed" in caplog.text
         assert "password-1" not in caplog.text
-        assert "password-1" not in repr(credentials.get(REQUEST, lookup()).value)
+        assert "password-1" not in repr(get(credentials))
 
 
-class TestBytes:
-    CREDENTIAL = Credential("IAM:etl", "hunter2", 1.0, 2.0, "arn:aws:iam::1:role/x")
+class TestStore:
+    @pytest.mark.parametrize(
+        "content", [b"", b"\xff", b"\xc0", b"\x90", b"\x80", b'{"user": "x"}', b"\x81\xa4user\xa1x"]
+    )
+    def test_a_row_that_carries_no_credential_is_a_miss(self, aws, clock, content):
+        store = MemoryStore(clock)
+        password(make_credentials(aws, tiers=[tier(store)]))
+        (group,) = store.entries()
+        rows, *times = store.groups[group]
+        ages = rows["credential"][:32]
+        store.groups[group] = ({"credential": ages + content}, *times)
+        assert password(make_credentials(aws, tiers=[tier(store)])) == "password-2"
 
-    def test_a_credential_survives_the_way_through_a_store(self):
-        assert credential_from_bytes(credential_to_bytes(self.CREDENTIAL)) == self.CREDENTIAL
+    def test_every_field_of_a_credential_survives_a_store(self, aws, clock):
+        tiers = [tier(MemoryStore(clock))]
+        minted = get(make_credentials(aws, tiers=tiers))
+        assert get(make_credentials(aws, tiers=tiers)) == minted
+        assert aws.calls["mint"] == 1
 
-    @pytest.mark.parametrize("content", [b"", b"\xff", b"null", b"[]", b"{}", b'{"user": "x"}', b'{"unknown": 1}'])
-    def test_other_bytes_are_no_credential(self, content):
-        assert credential_from_bytes(content) is None
+
+class TestAdminSecret:
+    """Its password may be rotated at any moment, and Secrets Manager gives it no expiry: it is as old as tags may be."""
+
+    TTL = 300
+    SECRET = replace(REQUEST, auth="secret")
+
+    def test_it_is_read_again_behind_the_lookup_after_the_ttl_of_the_catalog(self, aws, clock):
+        credentials = make_credentials(aws)
+        assert password(credentials, self.SECRET) == "password-1"
+        clock.pass_(self.TTL - 0.001)
+        assert password(credentials, self.SECRET) == "password-1"
+        assert aws.calls["mint"] == 1
+        clock.pass_(0.001)
+        assert password(credentials, self.SECRET) == "password-1"
+        assert password(credentials, self.SECRET) == "password-2"
+
+    def test_after_three_times_that_a_lookup_waits_for_it(self, aws, clock):
+        credentials = make_credentials(aws)
+        password(credentials, self.SECRET)
+        clock.pass_(3 * self.TTL)
+        assert password(credentials, self.SECRET) == "password-2"
+
+    def test_where_it_cannot_be_read_the_old_one_is_used(self, aws, clock):
+        credentials = make_credentials(aws)
+        password(credentials, self.SECRET)
+        aws.mint_error = denied("secretsmanager:GetSecretValue")
+        clock.pass_(3000)
+        assert password(credentials, self.SECRET) == "password-1"
+
+    def test_it_follows_the_setting(self, aws, clock):
+        credentials = make_credentials(aws, catalog_ttl_seconds=60)
+        password(credentials, self.SECRET)
+        clock.pass_(180)
+        assert password(credentials, self.SECRET) == "password-2"
+
+    def test_no_other_credential_is_minted_more_often_for_it(self, aws, clock):
+        credentials = make_credentials(aws)
+        password(credentials)
+        clock.pass_(3 * self.TTL)
+        password(credentials)
+        assert aws.calls["mint"] == 1
 
 
 class TestAirflowCacheTtl:
@@ -299,7 +372,7 @@ class TestAirflowCacheTtl:
 
     @pytest.fixture
     def tiers(self, clock):
-        return SharedTiers([Memory(clock)], clock=clock)
+        return [tier(MemoryStore(clock))]
 
     def test_a_credential_of_another_process_that_expires_too_soon_is_not_used(self, aws, clock, tiers):
         assert password(make_credentials(aws, tiers=tiers)) == "password-1"

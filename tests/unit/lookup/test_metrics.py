@@ -9,13 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from redshift_secrets.cache import SharedTiers
+from redshift_secrets.cache.refresh import Lookup
 from redshift_secrets.errors import CannotServeError
-from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.settings import Settings
+from redshift_secrets.model import Scope
 from tests.support.fakes import FakeAws, cluster, denied
-from tests.support.helpers import BOUND, Crowd, WatchedDeadline, all_refreshes_done
-from tests.unit.cache.test_shared import Memory
+from tests.support.helpers import BOUND, Crowd, Site, WatchedDeadline, all_refreshes_done
+from tests.support.memory_store import MemoryStore, tier
+
+SCOPES = [Scope(kind, "eu-west-1", None) for kind in ("cluster", "workgroup")]
 
 
 class Recorder:
@@ -50,21 +51,14 @@ def aws(clock):
 
 @pytest.fixture
 def host(clock):
-    return Memory(clock)
+    return MemoryStore(clock)
 
 
 @pytest.fixture
 def new_process(aws, metrics, host):
     def new_process(stores=(host,), **settings):
-        return Broker(
-            Settings.from_kwargs({"db_user": "etl", **settings}),
-            aws,
-            mask=lambda _password, _expires_at: None,
-            tiers=SharedTiers(stores, clock=aws.clock),
-            metrics=metrics,
-            clock=aws.clock,
-            rand=lambda: 0.0,
-        )
+        tiers = [tier(store) for store in stores]
+        return Site(aws.clock, aws=aws, tiers=tiers, metrics=metrics, db_user="etl", **settings).broker
 
     return new_process
 
@@ -82,7 +76,7 @@ def test_mints_listings_and_ages_are_counted(new_process, metrics, clock):
     clock.pass_(60)
     look_up(process)
     look_up(new_process())
-    assert (metrics.counts["mints"], metrics.counts["catalog_refreshes"]) == (1, 1)
+    assert (metrics.counts["mints"], metrics.counts["catalog_refreshes"]) == (1, 2)
     assert metrics.ages == [timedelta(0), timedelta(seconds=60), timedelta(seconds=60)]
 
 
@@ -140,7 +134,7 @@ class TestTier:
         clock.pass_(800)
         metrics.counts.clear()
         look_up(new_process())
-        assert metrics.counts["catalog_refreshes"] == 1
+        assert metrics.counts["catalog_refreshes"] == 2
         assert metrics.lookups() == {"found host": 1}
 
     def test_a_lookup_that_waits_for_a_catalog_of_yesterday_to_be_refreshed_is_aws(self, new_process, metrics, clock):
@@ -184,7 +178,7 @@ class TestTier:
     def test_where_nothing_can_be_listed_a_refusal_is_aws_once_and_then_process(
         self, new_process, aws, metrics, conn_id
     ):
-        aws.failing = dict.fromkeys(aws.scopes(), denied())
+        aws.failing = dict.fromkeys(SCOPES, denied())
         process = new_process(connections_lookup_pattern=".*")
         look_up(process, conn_id)
         assert metrics.lookups() == {"refused aws": 1}
@@ -200,7 +194,7 @@ class TestTier:
         first = Crowd(1, lambda: process.connection("analytics"))
         assert aws.entered.wait(BOUND)  # the mint has begun, and is held
         deadline = WatchedDeadline()
-        monkeypatch.setattr(process, "deadline", lambda: deadline)
+        monkeypatch.setattr(process, "lookup", lambda: Lookup(deadline))
         others = Crowd(3, lambda: process.connection("analytics"))
         deadline.await_waiting(3)
         aws.hold.set()

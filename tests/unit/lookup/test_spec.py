@@ -6,11 +6,11 @@ import logging
 
 import pytest
 
-from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse
 from redshift_secrets.settings import Settings
-from tests.support.fakes import Clock, FakeAws, cluster, workgroup
+from tests.support.fakes import Clock, cluster, workgroup
+from tests.support.helpers import Site
 
 ROLE = "arn:aws:iam::210987654321:role/airflow"
 P = "airflow:"
@@ -128,20 +128,15 @@ def test_an_unknown_tag_is_a_warning_with_the_resource():
 
 @pytest.mark.parametrize("word", ["stream", "tenant", "term", "temp", "item", "dream"])
 def test_a_connection_with_a_tag_that_resembles_team_is_served(word: str, caplog: pytest.LogCaptureFixture):
-    clock = Clock()
-    aws = FakeAws(clock, [cluster(tags={P + "conn-id": "analytics", P + word: "x"})])
-    broker = Broker(Settings(), aws, mask=lambda _password, _expires_at: None, clock=clock)
-    assert broker.connection("analytics") is not None
+    assert Site(Clock(), cluster(tags={P + "conn-id": "analytics", P + word: "x"})).ask() is not None
     (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert message.startswith(f"connection 'analytics': tag {P}{word}: unknown field {word!r}")
 
 
 def test_an_unknown_tag_is_logged_once_where_the_connection_is_used(caplog: pytest.LogCaptureFixture):
-    clock = Clock()
-    aws = FakeAws(clock, [cluster(tags={P + "conn-id": "analytics other", P + "db-usr": "etl"})])
-    broker = Broker(Settings(), aws, mask=lambda _password, _expires_at: None, clock=clock)
+    here = Site(Clock(), cluster(tags={P + "conn-id": "analytics other", P + "db-usr": "etl"}))
     with caplog.at_level(logging.WARNING):
-        answers = [broker.connection("analytics") for _ in range(3)]
+        answers = [here.ask() for _ in range(3)]
     assert None not in answers
     (message,) = [record.getMessage() for record in caplog.records if "db-usr" in record.getMessage()]
     assert message.startswith(f"connection 'analytics': tag {P}db-usr: unknown field")

@@ -81,15 +81,15 @@ def test_a_day_after_the_last_listing_it_is_no_longer_served(blue_yesterday):
 
 
 @pytest.mark.parametrize("code", ["ClusterNotFound", "ResourceNotFoundException"])
-def test_a_mint_that_finds_no_cluster_lists_again_behind_the_refusal(blue_yesterday, code):
-    here = blue_yesterday(0)
+def test_a_mint_that_finds_no_cluster_lists_again_behind_the_refusal(site, code):
+    here = site(cluster("blue"), cluster("green", {}))
+    here.ask("other")  # lists
     tag(here, "blue", {})
     tag(here, "green", {"airflow:conn-id": "analytics", "airflow:db-user": "etl"})
-    here.broker._answers.clear()
-    here.broker._credentials._cache._clear()
     here.aws.mint_error = AwsError("redshift:GetClusterCredentials", "blue", "me", code, "Not found.", "It is gone.")
     assert code in here.refusal()
     all_refreshes_done()
+    assert (here.aws.listed[SCOPES[0]], here.aws.listed[SCOPES[1]]) == (2, 1)
     here.aws.mint_error = None
     assert here.ask().host.startswith("green")
 
