@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 from cryptography.fernet import Fernet
 
-from redshift_secrets.cache import CacheEntry, ProcessCache, SharedTiers
+from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.host.store import HostStore
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.sealing import Seal
+from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import CannotServeError
-from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.settings import Settings
+from redshift_secrets.model import Scope
 from tests.support.fakes import Clock, FakeAws, cluster, denied
-from tests.support.helpers import WatchedDeadline, all_refreshes_done
+from tests.support.helpers import Site, all_refreshes_done, waiting
 from tests.support.redis_servers import RedisServer, fleet_store
 
 DAY = 86_400.0
-FRESH, STALE = 100, 200
+FRESH, STALE, EXPIRED = 100, 150, 200
+WORKGROUPS = Scope("workgroup", "eu-west-1", None)
 SEAL = Seal([Fernet.generate_key().decode()])
 
 
@@ -48,17 +50,20 @@ class TestOneProcess:
 
     @pytest.fixture
     def get(self, time, refreshes):
-        cache = ProcessCache(str, clock=time.wall, monotonic=time.monotonic)
+        refresher = Refresher(clock=time.wall, monotonic=time.monotonic)
         error = []
 
-        def refresh():
+        def fetch(_recall):
             refreshes.append(time.wall())
             if error:
                 raise error[0]
-            return CacheEntry(len(refreshes), time.wall() + FRESH, time.wall() + STALE)
+            now = time.wall()
+            return Entry(len(refreshes), now, now + FRESH, now + STALE, now + EXPIRED)
+
+        item = Item("k", lambda: "k", fetch, lambda _value: {}, lambda _rows: None, (), ())
 
         def get():
-            entry = cache.get("k", refresh, WatchedDeadline())
+            entry = waiting(lambda lookup: refresher.get_one(item, lookup))
             all_refreshes_done()
             return entry.value
 
@@ -75,8 +80,18 @@ class TestOneProcess:
         assert get() == 1  # and refreshed behind
         assert get() == 2
         time.set(jump)
-        time.pass_(STALE + 1)
+        time.pass_(EXPIRED + 1)
         assert get() == 3
+
+    def test_a_clock_set_back_does_not_extend_the_use_of_an_entry_while_aws_fails(self, time, get):
+        get()
+        get.error.append(denied())
+        time.set(-DAY)
+        time.pass_(EXPIRED - 1)
+        assert get() == 1
+        time.pass_(1)
+        with pytest.raises(Exception, match="Not allowed"):
+            get()
 
     def test_a_clock_set_ahead_and_back_costs_only_refreshes(self, time, get):
         get()
@@ -84,11 +99,11 @@ class TestOneProcess:
         assert get() == 2
         time.set(-DAY)
         assert get() == 2
-        time.pass_(STALE + 1)
+        time.pass_(EXPIRED + 1)
         assert get() == 3
 
     @pytest.mark.parametrize("jump", [-DAY, DAY])
-    def test_a_failure_is_retried_after_ten_seconds_whatever_the_clock_says(self, time, get, refreshes, jump):
+    def test_a_failure_is_retried_after_five_seconds_whatever_the_clock_says(self, time, get, refreshes, jump):
         get.error.append(denied())
         for _ in range(3):
             with pytest.raises(Exception, match="Not allowed"):
@@ -96,7 +111,7 @@ class TestOneProcess:
         assert len(refreshes) == 1
         get.error.clear()
         time.set(jump)
-        time.pass_(10)
+        time.pass_(5)
         assert get() == 2
 
 
@@ -109,20 +124,14 @@ class Host:
         self.stores = stores
         self.running = self.process()
 
-    def process(self) -> Broker:
-        return Broker(
-            Settings.from_kwargs({"connections_lookup_pattern": "."}),
-            self.aws,
-            mask=lambda _password, _expires_at: None,
-            tiers=SharedTiers(self.stores, clock=self.time.wall),
-            clock=self.time.wall,
-            monotonic=self.time.monotonic,
-            rand=lambda: 0.0,
+    def process(self) -> Site:
+        tiers = [Tier(store, "caller") for store in self.stores]
+        return Site(
+            self.time.wall, aws=self.aws, tiers=tiers, monotonic=self.time.monotonic, connections_lookup_pattern="."
         )
 
-    def ask(self, broker=None, conn_id="analytics"):
-        fields = (broker or self.process()).connection(conn_id)
-        all_refreshes_done()
+    def ask(self, process=None, conn_id="analytics"):
+        fields = (process or self.process()).ask(conn_id)
         return fields and fields.password
 
 
@@ -143,7 +152,7 @@ class TestLookups:
         time.set(-DAY)
         assert host.ask(host.running) == first
         time.pass_(1801)
-        assert host.ask(host.running) == first  # and refreshed behind
+        host.ask(host.running)  # refreshed, at the latest behind this one
         assert host.ask(host.running) != first
         time.set(-DAY)
         time.pass_(3301)
@@ -199,14 +208,13 @@ class TestLookups:
         assert host.ask(host.running, "new") is not None
 
     def test_a_scope_that_failed_is_listed_again_after_its_pause(self, host, time):
-        host.aws.failing[host.aws.scopes()[1]] = denied()
+        host.aws.failing[WORKGROUPS] = denied()
         host.ask(host.running)
         host.aws.failing.clear()
         time.set(-DAY)
         time.pass_(11)
-        before = dict(host.aws.listed)
         host.ask(host.running)
-        assert host.aws.listed[host.aws.scopes()[1]] == before[host.aws.scopes()[1]] + 1
+        assert host.aws.listed[WORKGROUPS] == 2
 
     def test_a_paused_warehouse_is_described_again_after_five_seconds(self, host, time):
         host.aws.warehouses[0] = cluster(status="paused")
