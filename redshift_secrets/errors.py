@@ -174,7 +174,7 @@ class UnexpectedError(RedshiftSecretsError):
         return f"an unexpected {self.kind}. This is a bug in redshift-secrets or a misconfiguration; please report it"
 
 
-def known_error(error: Exception) -> RedshiftSecretsError:
+def known_error(error: BaseException) -> RedshiftSecretsError:
     """Return an error of this package as it is, and any other one without its text."""
     return error if isinstance(error, RedshiftSecretsError) else UnexpectedError(type(error).__name__)
 

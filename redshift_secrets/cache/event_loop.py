@@ -25,7 +25,10 @@ async def look_up(attempt: Callable[[], T]) -> T:
     call = functools.partial(contextvars.copy_context().run, attempt)
     while True:
         run = Run(call)
-        _workers.submit(run)
+        try:
+            _workers.submit(run)
+        except RuntimeError:
+            run()  # there is no thread to be had, and an attempt does not wait for AWS
         await _ended(run)
         if not isinstance(run.error, MustWait):
             break

@@ -8,6 +8,7 @@ https://docs.python.org/3/library/os.html#os.register_at_fork
 
 from __future__ import annotations
 
+import logging  # noqa: F401  # its hook must come after ours: it takes a lock that threads in `no_fork_here` need
 import os
 import threading
 import time

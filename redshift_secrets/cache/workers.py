@@ -82,13 +82,13 @@ class Run(Generic[V]):
         self._callbacks: list[Callable[[], object]] = []
         self._done = threading.Event()
         self.value: V | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __call__(self) -> None:
-        """Make the call. What is no `Exception` ends it without a value."""
+        """Make the call; raises nothing."""
         try:
             self.value = self._work()
-        except Exception as error:
+        except BaseException as error:
             self.error = error
         finally:
             with self._lock:

@@ -10,10 +10,9 @@ import threading
 
 import pytest
 
-from redshift_secrets.cache import Deadline, forks
+from redshift_secrets.cache import forks
 from redshift_secrets.cache.forks import ExitingThreads, ForkGate
-from redshift_secrets.cache.single_flight import BackgroundCall
-from redshift_secrets.lookup.parallel import run_all
+from redshift_secrets.cache.workers import Workers
 from tests.support.helpers import BOUND, all_refreshes_done, in_child
 
 
@@ -168,23 +167,17 @@ class TestExitingThreads:
     def test_every_thread_of_this_package_adds_itself(self, monkeypatch):
         added = []
         monkeypatch.setattr(forks.exiting_threads, "add_this_thread", lambda: added.append(threading.current_thread()))
-        run_all([lambda: None, lambda: None], threads=2, deadline=Deadline(BOUND))
+        Workers(1).submit(lambda: None)
         all_refreshes_done()
-        call = BackgroundCall("it", lambda: 1, lambda _done: None)
-        call.start()
-        assert call.wait(Deadline(BOUND)) == 1
-        all_refreshes_done()
-        assert [thread.name.rpartition(" ")[0] for thread in added] == ["redshift-secrets worker"] * 2 + [
-            "redshift-secrets"
-        ]
+        assert [thread.name for thread in added] == ["redshift-secrets worker"]
 
 
 HALFWAY = """
 import importlib.abc, os, sys, threading
 
+from redshift_secrets.cache.workers import Deadline, Run, Workers
+from redshift_secrets.lookup.caller import caller_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient
-from redshift_secrets.cache import Deadline
-from redshift_secrets.cache.single_flight import BackgroundCall
 from redshift_secrets.settings import Settings
 
 halfway, forking = threading.Event(), threading.Event()
@@ -200,23 +193,29 @@ class Slow(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Slow())
 os.register_at_fork(before=forking.set)  # registered last, so it is the first
-aws = LazyAwsClient(Settings.from_kwargs({{"regions": ["eu-west-1"]}}))
+aws = LazyAwsClient(Settings.from_kwargs({{}}), caller_fingerprint(os.environ))
+workers = Workers(2)
 
 
-def count_scopes():
-    call = BackgroundCall("the scopes", lambda: len(aws.scopes()), lambda done: None)
-    call.start()
-    return call
+def use_boto3():
+    run = Run(aws.default_region)
+    workers.submit(run)
+    return run
+
+
+def result(run):
+    run.wait(Deadline(20))
+    return run.value
 
 
 assert "boto3" not in sys.modules
-first = count_scopes()
+first = use_boto3()
 assert halfway.wait(30)
 child = os.fork()
-outcome = count_scopes().wait(Deadline(20))
+found = result(use_boto3())
 if child == 0:
-    os._exit(0 if outcome == 2 else 1)
-assert first.wait(Deadline(20)) == outcome == 2
+    os._exit(0 if found == "eu-west-1" else 1)
+assert result(first) == found == "eu-west-1"
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -224,7 +223,11 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.parametrize("module", ["boto3.session", "botocore.client", "urllib3.connection", "s3transfer.manager"])
 def test_a_child_forked_while_another_thread_imports_boto3_can_use_it(module):
     script = textwrap.dedent(HALFWAY).format(module=module)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -63,6 +63,12 @@ class TestFailures:
         assert "the thing k could not be refreshed: an unexpected KeyError." in caplog.text
         assert "hunter2" not in caplog.text
 
+    def test_so_is_what_ends_a_thread(self, process, source, caplog):
+        """A refresh runs in a thread of its own, where nobody else would hear of it."""
+        alone, source.error = process(), SystemExit(3)
+        assert [str(alone.get())[:26] for _ in range(3)] == ["an unexpected SystemExit. "] * 3
+        assert source.asked == 1
+
     def test_behind_a_stale_entry_it_is_logged_once_and_retried_after_a_pause(
         self, process, simulation, source, caplog
     ):

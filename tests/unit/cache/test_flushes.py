@@ -1,0 +1,156 @@
+"""Running processes notice that a store was flushed, soon and at little cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from redshift_secrets.cache.flushes import Flushes
+from tests.support.memory_store import tier
+
+
+@pytest.fixture
+def flushes(simulation):
+    """Makes what one process knows of flushes of these stores."""
+
+    def make(*stores):
+        return Flushes([tier(store) for store in stores], simulation.clock, simulation.monotonic)
+
+    return make
+
+
+@pytest.fixture
+def looks(fleet):
+    """The looks for a flush of the fleet store, each of which is a round trip."""
+    looks, flush_mark = [], fleet.flush_mark
+
+    def look():
+        looks.append(1)
+        return flush_mark()
+
+    fleet.flush_mark = look
+    return looks
+
+
+def flush(*stores):
+    for store in stores:
+        store.clear()
+        store.mark_flushed()
+
+
+def test_without_a_store_there_is_none(flushes):
+    assert not flushes().happened()
+
+
+def test_one_is_noticed_once_at_the_first_look_5_seconds_later(flushes, simulation, host):
+    here = flushes(host)
+    here.happened()
+    flush(host)
+    simulation.pass_(4.9)
+    assert not here.happened()
+    simulation.pass_(0.1)
+    assert [here.happened(), here.happened()] == [True, False]
+    simulation.pass_(5)
+    assert not here.happened()
+
+
+def test_every_process_notices_it(flushes, simulation, host):
+    processes = [flushes(host) for _ in range(3)]
+    for each in processes:
+        each.happened()
+    flush(host)
+    simulation.pass_(5)
+    assert all(each.happened() for each in processes)
+
+
+def test_at_its_first_look_a_process_forgets_what_it_may_remember_from_before_a_flush(flushes, host):
+    flush(host)
+    assert flushes(host).happened()
+
+
+def test_a_process_with_the_fleet_store_alone_does_not_look_at_its_first_lookups(flushes, simulation, fleet, looks):
+    alone = flushes(fleet)
+    assert not alone.happened()
+    flush(fleet)
+    simulation.pass_(4.9)
+    assert (alone.happened(), looks) == (False, [])
+    simulation.pass_(0.1)
+    assert (alone.happened(), looks) == (True, [1])
+
+
+class TestFleet:
+    """On a host with a store of its own, one process looks for all of them."""
+
+    @pytest.fixture
+    def processes(self, flushes, host, fleet, looks):
+        """Ten processes of a host where nothing was flushed until now."""
+        processes = [flushes(host, fleet) for _ in range(10)]
+        for each in processes:
+            each.happened()
+        looks.clear()
+        return processes
+
+    @pytest.mark.usefixtures("processes")
+    def test_new_processes_of_a_host_look_once_in_5_seconds(self, flushes, simulation, host, fleet, looks):
+        for _ in range(10):
+            flushes(host, fleet).happened()
+        assert looks == []
+        simulation.pass_(5)
+        for _ in range(10):
+            flushes(host, fleet).happened()
+        assert looks == [1]
+
+    def test_a_flush_of_the_fleet_empties_the_host_store_and_is_noticed_by_all(
+        self, simulation, host, fleet, looks, processes
+    ):
+        host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
+        flush(fleet)
+        simulation.pass_(5)
+        assert [each.happened() for each in processes] == [True] * 10
+        assert ("g" in host.groups, looks) == (False, [1])
+        simulation.pass_(5)
+        assert [each.happened() for each in processes] == [False] * 10
+
+    def test_each_flush_is_noticed_on_each_host(self, flushes, simulation, host, other_host, fleet):
+        hosts = [flushes(store, fleet) for store in (host, other_host)]
+        for each in hosts:
+            each.happened()
+        for _ in range(3):
+            flush(fleet)
+            simulation.pass_(5)
+            assert [each.happened() for each in hosts] == [True, True]
+
+    def test_a_fleet_store_that_does_not_answer_was_not_flushed(self, simulation, host, fleet, processes):
+        flush(fleet)
+        simulation.pass_(5)
+        for each in processes:
+            each.happened()
+        host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
+        flush_mark, fleet.flush_mark = fleet.flush_mark, lambda: None
+        simulation.pass_(5)
+        assert not processes[0].happened()
+        fleet.flush_mark = flush_mark
+        simulation.pass_(5)
+        assert not processes[0].happened()
+        assert "g" in host.groups
+
+    def test_on_a_host_that_is_new_one_from_before_is_none(self, flushes, simulation, host, fleet):
+        flush(fleet)
+        host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
+        flushes(host, fleet).happened()
+        assert "g" in host.groups
+
+    @pytest.mark.parametrize("row", [b"", b"\xff", b"\x93\x01\x02\x03"])
+    def test_a_note_that_cannot_be_read_is_none(self, simulation, host, fleet, processes, row):
+        host.replace(tier(host).place("flush mark of the fleet"), {"mark": row}, simulation.clock() + 1000)
+        simulation.pass_(5)
+        assert not processes[0].happened()
+        flush(fleet)
+        simulation.pass_(5)
+        assert processes[0].happened()
+
+    def test_where_the_clock_was_set_back_it_is_looked_for_all_the_same(self, simulation, fleet, processes, looks):
+        flush(fleet)
+        simulation.jump(-10_000)
+        simulation.pass_(5)
+        processes[0].happened()
+        assert looks == [1]
