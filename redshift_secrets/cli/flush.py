@@ -10,7 +10,10 @@ from redshift_secrets.cli import errors
 
 
 def flush(conn_id: Annotated[str | None, typer.Argument(help="Only the entries of this conn_id.")] = None) -> None:
-    """Empty the tiers that processes share. A running process keeps what is in its memory until that is refreshed."""
+    """Empty the tiers that processes share. Running processes follow at their next lookup at least 5 s later.
+
+    A connection that a task already has is not taken away.
+    """
     from redshift_secrets.cli.site import site_settings
     from redshift_secrets.operations import caches
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from redshift_secrets.cache.host.paths import ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier as SharedTier
@@ -24,7 +25,7 @@ class Tier(Struct, frozen=True):
 
 
 class Flushed(Struct, frozen=True):
-    """What a flush did: a line for each tier, and whether all of them were emptied."""
+    """What a flush did: a line for each tier, and whether it reached every process that it should."""
 
     lines: tuple[str, ...]
     complete: bool
@@ -36,32 +37,52 @@ def describe_tiers(settings: Settings, clock: Callable[[], float] = time.time) -
 
 
 def flush(settings: Settings, conn_id: str | None) -> Flushed:
-    """Empty every shared tier, or remove one conn_id from each. Raises `PerDagCredentialsError`."""
+    """Empty every shared tier, or remove one conn_id from each, and have running processes forget what they remember.
+
+    Raises `PerDagCredentialsError`.
+    """
     tiers = site_tiers(settings)
     if not tiers:
+        why = "it has no place, set cache.path" if settings.cache.host else "cache.host is off"
         line = (
-            "nothing is shared (cache.host is off), so no other process was reached: each keeps what it remembers until that"
-            " is refreshed, or until it is restarted"
+            f"nothing is shared: no host store ({why}) and no fleet store (cache.redis_url is not set). No other process was"
+            " reached: each keeps what it remembers until that is refreshed, or until it is restarted"
         )
         return Flushed((line,), complete=False)
+    known = True
     if conn_id is None:
         for tier in tiers:
             tier.store.clear()
             tier.store.mark_flushed()
-    # Each store's own catalog decides which entries are those of the conn_id.
-    elif True not in [site_broker(settings, [tier]).flush(tiers, conn_id) for tier in tiers]:
-        return Flushed((f"no shared tier has {conn_id!r}, so there is nothing to remove",), complete=True)
+    else:
+        # Each store's own catalog decides which entries are those of the conn_id.
+        known = True in [site_broker(settings, [tier]).flush(tiers, conn_id) for tier in tiers]
+    troubles = {tier.store.name: _trouble(tier, conn_id) for tier in tiers}
+    if not known and not any(troubles.values()):
+        line = (
+            f"no shared tier has {conn_id!r} for the AWS identity of this command, so nothing was removed; without a conn_id,"
+            " flush empties everything"
+        )
+        return Flushed((line,), complete=True)
     what = "all entries" if conn_id is None else f"the entries of {conn_id!r}"
-    troubles = {tier.store.name: _trouble(tier.store) for tier in tiers}
     lines = tuple(f"{name}: NOT cleared, {why}" if why else f"{name}: cleared {what}" for name, why in troubles.items())
     return Flushed(lines, complete=not any(troubles.values()))
 
 
-def _trouble(store: SharedStore) -> str | None:
-    """Why a store could not be emptied."""
+def _trouble(tier: SharedTier, conn_id: str | None) -> str | None:
+    """Why a tier could not be emptied."""
     from redshift_secrets.cache.redis.store import RedisStore
 
-    return store.describe().trouble if isinstance(store, RedisStore) else None
+    if conn_id is not None and tier.place("") is None:
+        return "STS does not confirm the caller, whose entries they are"
+    if isinstance(tier.store, RedisStore):
+        return tier.store.describe().trouble
+    if isinstance(tier.store, HostStore):
+        try:
+            ensure_private_dir(tier.store.describe().folder)
+        except OSError as error:
+            return str(error)
+    return None
 
 
 def _tier(settings: Settings, tier: SharedTier, now: float) -> Tier:

@@ -13,9 +13,11 @@ import boto3
 import pytest
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.metrics import NoMetrics
 from redshift_secrets.settings import Settings
 from tests.e2e.patience import PATIENCE_SECONDS, be_patient
 from tests.support.fakes import Clock
@@ -161,7 +163,9 @@ def make_broker(stand_in: StandIn, clock: Clock) -> MakeBroker:
     def make(**changes: Any) -> Broker:
         settings = Settings.from_kwargs({**SETTINGS, **changes})
         aws = AwsClient(settings, clock=clock)
-        return Broker(settings, aws, mask=lambda _password, _expires_at: None, clock=clock, rand=lambda: 0.0)
+        seconds = settings.aws_timeout_seconds
+        refresher = Refresher(timeout_seconds=seconds, clock=clock, rand=lambda: 0.0)
+        return Broker(settings, aws, refresher, mask=lambda _password, _expires_at: None, metrics=NoMetrics())
 
     return make
 

@@ -17,8 +17,8 @@ PATIENCE_SECONDS = 300
 
 def be_patient(setattr_: Callable[[object, str, Any], None] = setattr) -> None:
     """Give the stores and AWS clients that this process and its children create all the time they need."""
-    create_stores = functools.partial(
-        wiring.create_stores, redis_patience_seconds=PATIENCE_SECONDS, redis_lease_seconds=PATIENCE_SECONDS
+    create_tiers = functools.partial(
+        wiring.create_tiers, redis_patience_seconds=PATIENCE_SECONDS, redis_lease_seconds=PATIENCE_SECONDS
     )
     create_client = Sessions._create_client
 
@@ -26,5 +26,5 @@ def be_patient(setattr_: Callable[[object, str, Any], None] = setattr) -> None:
         # The configuration of every call, also of the one that asks STS for the caller's name.
         return create_client(self, service, region, role_arn, self._config())
 
-    setattr_(wiring, "create_stores", create_stores)
+    setattr_(wiring, "create_tiers", create_tiers)
     setattr_(Sessions, "_create_client", create_patient_client)

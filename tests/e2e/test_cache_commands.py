@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,37 @@ def test_a_tier_that_cannot_be_cleared_is_reported(stand_in: StandIn, monkeypatc
     done = run("flush")
     assert done.returncode == 1
     assert "fleet: NOT cleared" in done.stdout
+
+
+def test_a_host_store_that_cannot_be_trusted_is_reported(stand_in: StandIn, host_store: Path) -> None:
+    backend().get_connection("analytics")
+    host_store.chmod(0o755)
+    for arguments in (["flush"], ["flush", "analytics"]):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert f"host: NOT cleared, {host_store} is open to others" in done.stdout
+        assert "fleet: cleared" in done.stdout
+
+
+def test_the_entries_of_a_caller_whom_sts_does_not_confirm_are_not_said_to_be_gone(stand_in: StandIn) -> None:
+    backend().get_connection("analytics")
+    stand_in.aws.faults.add(operation="sts:GetCallerIdentity", kind="access_denied")
+    done = run("flush", "analytics")
+    assert done.returncode == 1
+    assert "host: cleared the entries of 'analytics'" in done.stdout
+    assert "fleet: NOT cleared, STS does not confirm the caller" in done.stdout
+
+
+def test_a_flush_where_nothing_is_shared_says_that_it_reached_no_other_process(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in backend_environment(cache={"host": False}).items():
+        monkeypatch.setenv(name, value)
+    for arguments in (["flush"], ["flush", "analytics"]):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert "nothing is shared: no host store (cache.host is off)" in done.stdout
+        assert "No other process was reached" in done.stdout
 
 
 def test_flush_everything(stand_in: StandIn) -> None:

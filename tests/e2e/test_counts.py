@@ -7,7 +7,7 @@ import pytest
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.wiring import create_broker
 from redshift_secrets.settings import Settings
 from tests.e2e.conftest import LIST, MINT, MakeBroker
 from tests.e2e.patience import PATIENCE_SECONDS
@@ -85,10 +85,9 @@ def test_tagged_clusters_are_listed_a_hundred_a_call(monkeypatch: pytest.MonkeyP
         for name, value in stand_in.environment().items():
             monkeypatch.setenv(name, value)
         settings = Settings.from_kwargs({"regions": ["eu-west-1"], "aws_timeout_seconds": PATIENCE_SECONDS})
-        broker = Broker(
-            settings, AwsClient(settings, clock=clock), mask=lambda _password, _expires_at: None, clock=clock
-        )
-        assert len(broker.snapshot(broker.deadline()).claims) == tagged
+        aws = AwsClient(settings, clock=clock)
+        broker = create_broker(settings, aws, mask=lambda _password, _expires_at: None, clock=clock)
+        assert len(broker.snapshot().specs) == tagged
         assert stand_in.aws.calls.by_operation()[LIST] == calls
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from redshift_secrets import RedshiftSecretsBackend
-from redshift_secrets.cache import process as process_cache
+from redshift_secrets.cache import entry
 from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.lookup import listing
 from tests.e2e.conftest import LIST, MINT, MINT_WITH_IAM
 from tests.e2e.processes import SETTINGS, Process, access_key, all_at_once, fleet, host, look_up, wait_for_mint
 from tests.support.airflow_parts import Refusal
@@ -83,9 +84,7 @@ def test_all_processes_share_one_failed_mint(stand_in: StandIn) -> None:
 def test_once_one_process_has_found_aws_silent_the_others_are_refused_without_asking(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        process_cache, "_FIRST_PAUSE_SECONDS", process_cache._LONGEST_PAUSE_SECONDS
-    )  # on a busy machine, too
+    monkeypatch.setattr(entry, "_FIRST_PAUSE_SECONDS", entry._LONGEST_PAUSE_SECONDS)  # on a busy machine, too
 
     def look_up_briefly(conn_id: str = "analytics") -> Any:
         return look_up(conn_id, aws_timeout_seconds=10)
@@ -173,13 +172,15 @@ def test_a_lookup_does_not_need_redis(stand_in: StandIn) -> None:
     assert look_up(cache={"redis_url": "redis://127.0.0.1:1/0", "key": KEY})[0] == "IAM:etl"
 
 
+@pytest.mark.parametrize("conn_ids_in_one_row", [32, 0])
 def test_a_missing_row_is_refreshed_and_does_not_mean_that_nobody_claims_the_conn_id(
-    stand_in: StandIn, host_store: Path
+    stand_in: StandIn, host_store: Path, monkeypatch: pytest.MonkeyPatch, conn_ids_in_one_row: int
 ) -> None:
+    monkeypatch.setattr(listing, "_ONE_ROW", conn_ids_in_one_row)
     look_up()
     with contextlib.closing(sqlite3.connect(host_store / "store.sqlite")) as database, database:
-        removed = database.execute("DELETE FROM rows WHERE CAST(name AS TEXT) LIKE 'claims %'").rowcount
-        assert removed > 0
+        query = "DELETE FROM rows WHERE CAST(name AS TEXT) IN (?, ?)"
+        assert database.execute(query, listing.rows_of("analytics")).rowcount > 0
     assert look_up()[0] == "IAM:etl"
     assert look_up("nobody") is None
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup import wiring
 from tests.support.airflow_site import airflow_version
 from tests.support.helpers import forget_memory
+from tests.support.host_store import HOST_STORE
 
 VERSION = airflow_version()
 
@@ -51,8 +53,10 @@ else:
 
 
 def backend_environment(**settings: Any) -> dict[str, str]:
-    """Return the environment that configures this backend in every version of Airflow, with time for a busy machine."""
-    kwargs = {"regions": ["eu-west-1"], "aws_timeout_seconds": 300, **settings}
+    """Return the environment that configures this backend in every version of Airflow, with the host store of the test and
+    with time for a busy machine."""
+    cache = {"path": os.environ[HOST_STORE], **settings.pop("cache", {})}
+    kwargs = {"regions": ["eu-west-1"], "aws_timeout_seconds": 300, "cache": cache, **settings}
     return {
         "AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretsBackend",
         "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs),
@@ -70,7 +74,7 @@ def as_in_a_new_process() -> None:
 def backends_with_clock(clock: Callable[[], float]) -> Iterator[None]:
     """Give `clock` to the brokers that backends create meanwhile."""
     with contextlib.ExitStack() as stack:
-        for name in ("LazyAwsClient", "create_broker", "create_stores"):
+        for name in ("LazyAwsClient", "create_broker", "create_tiers"):
             with_clock = functools.partial(getattr(wiring, name), clock=clock)
             stack.enter_context(mock.patch.object(wiring, name, with_clock))
         yield
