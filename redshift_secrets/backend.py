@@ -84,13 +84,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
             try:
-                fields = self._fields(conn_id, team_name, lookup)
-                if fields is not None:
-                    return self._connection(fields, team_name)
+                found = self._look_up(conn_id, team_name, lookup)
             except CannotServeError as error:
                 if refusals.refusals_are_lost():
                     log.error("%s", error)
                 return refusals.refuse(conn_id, str(error))
+            if found is not None:
+                return found
         connection_class = getattr(self, "_connection_class", None)
         return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
 
@@ -175,24 +175,30 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if not self.settings.matches(conn_id):
             return None
         try:
-            fields = self._fields(conn_id, team_name, lookup)
-            return None if fields is None else self._connection(replace(fields, conn_id=explained_id), team_name)
+            return self._look_up(conn_id, team_name, lookup, explained_id)
         except CannotServeError as error:
             log.error("%s", error)
             return refusals.to_connection(explained_id, str(error), self._current_connection_class())
 
-    def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
-        """Build the Connection; raises `CannotServeError` whatever goes wrong, so that nobody falls through to an old password."""
+    def _look_up(self, conn_id: str, team_name: str | None, lookup: Lookup | None, built_as: str | None = None) -> Any:
+        """Return the Connection, under the conn_id `built_as` if that is given, or `None` for what is not managed."""
+        fields = self._fields(conn_id, team_name, lookup)
+        if fields is None:
+            return None
         try:
-            built = connection.build(fields, self._current_connection_class(), os.environ)
-            if fields.valid_until is not None:
-                refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
-                renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
-            return built
+            return self._connection(replace(fields, conn_id=built_as or conn_id), team_name)
         except Exception as error:
+            # Whatever it is, nobody may fall through to an old password.
             raise CannotServeError(
-                f"connection {fields.conn_id!r} cannot be served: building it failed with {known_error(error)}"
+                f"connection {conn_id!r} cannot be served: building it failed with {known_error(error)}"
             ) from None
+
+    def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
+        built = connection.build(fields, self._current_connection_class(), os.environ)
+        if fields.valid_until is not None:
+            refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
+            renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
+        return built
 
     def _refresh_fields(self, conn_id: str, team_name: str | None) -> ConnectionFields:
         """Return the fields for a Connection that renews itself; raises what a lookup would."""

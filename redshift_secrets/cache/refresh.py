@@ -49,8 +49,8 @@ _MAX_THREADS, _MAX_ENTRIES = 32, 4096
 class Lookup:
     """One lookup: when it has to end, what it has waited for, and the farthest tier that it has asked.
 
-    With `hurry`, it waits for nothing more and gets that error instead. `searches` is for the caller: whether the lookup has
-    begun to look for something that is missing.
+    With `hurry`, it waits for nothing more and gets that error instead. `searches` and `claimed` are for the caller:
+    whether the lookup has begun to look for something that is missing, and what it has found that it must answer for.
     """
 
     def __init__(self, deadline: Deadline) -> None:
@@ -58,6 +58,7 @@ class Lookup:
         self.tier = "process"
         self.hurry: RedshiftSecretsError | None = None
         self.searches = False
+        self.claimed: Any = None
         self.waited: dict[str, tuple[Run[Any], Deadline]] = {}
 
 

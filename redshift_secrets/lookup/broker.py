@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -116,18 +117,12 @@ class Broker:
         if answer is not None:
             return answer.fields
         lookup = self.lookup()
-        while True:
-            try:
-                return self.attempt(conn_id, team_name, task, lookup)
-            except MustWait as must:
-                most = max_waiting()
-                if not self._begin_waiting(most):
-                    lookup.hurry = TooManyWaitingError(most or 0)
-                    continue
+        with _failing_closed(lookup):
+            while True:
                 try:
-                    _wait(must)
-                finally:
-                    self._end_waiting()
+                    return self.attempt(conn_id, team_name, task, lookup)
+                except MustWait as must:
+                    self._wait(must, lookup, max_waiting())
 
     def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
         """Return the last answer if it still holds, without any I/O but a look for flushes."""
@@ -141,8 +136,7 @@ class Broker:
         if self._refresher.forget_if_flushed():
             self._answers.clear()
             return None
-        if self._counts:
-            self._count(answer, "process")
+        self._count("missed" if answer.fields is None else "found", "process", answer.minted_at)
         return answer
 
     def attempt(
@@ -150,23 +144,23 @@ class Broker:
     ) -> ConnectionFields | None:
         """Look a conn_id up that is not remembered. Raises `MustWait` where it has to wait: then it is to be tried again with
         the same `lookup`."""
-        if self._refresher.forget_if_flushed():
-            self._answers.clear()
-        try:
-            answer = self._answer(conn_id, team_name, task, lookup)
-        except CannotServeError:
-            self._metrics.incr(LOOKUPS, tags={"outcome": "refused", "tier": lookup.tier})
-            raise
-        left = answer.valid_until - self._clock()
-        if left > 0:
-            answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
-            # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
-            if len(self._answers) >= _MAX_ANSWERS:
+        with _failing_closed(lookup):
+            if self._refresher.forget_if_flushed():
                 self._answers.clear()
-            self._answers[conn_id, team_name, task] = answer
-        if self._counts:
-            self._count(answer, lookup.tier)
-        return answer.fields
+            try:
+                answer = self._answer(conn_id, team_name, task, lookup)
+            except CannotServeError:
+                self._count("refused", lookup.tier, None)
+                raise
+            left = answer.valid_until - self._clock()
+            if left > 0:
+                answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
+                # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
+                if len(self._answers) >= _MAX_ANSWERS:
+                    self._answers.clear()
+                self._answers[conn_id, team_name, task] = answer
+            self._count("missed" if answer.fields is None else "found", lookup.tier, answer.minted_at)
+            return answer.fields
 
     def lookup(self) -> Lookup:
         """Return a lookup that begins now."""
@@ -216,45 +210,46 @@ class Broker:
             tier.store.mark_flushed()
         return bool(specs)
 
-    def _begin_waiting(self, max_waiting: int | None) -> bool:
+    def _wait(self, must: MustWait, lookup: Lookup, max_waiting: int | None) -> None:
+        """Wait for what the lookup has to wait for, or have it answer without."""
         with self._waiting_changed:
             if max_waiting is not None and self._waiting >= max_waiting:
-                return False
+                lookup.hurry = TooManyWaitingError(max_waiting)
+                return
             self._waiting += 1
-            return True
+        try:
+            _wait(must)
+        finally:
+            with self._waiting_changed:
+                self._waiting -= 1
 
-    def _end_waiting(self) -> None:
-        with self._waiting_changed:
-            self._waiting -= 1
-
-    def _count(self, answer: Answer, tier: str) -> None:
-        outcome = "missed" if answer.fields is None else "found"
-        self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
-        if answer.minted_at is not None:
-            self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - answer.minted_at))
+    def _count(self, outcome: str, tier: str, minted_at: float | None) -> None:
+        """Count a lookup, which changes no answer whatever becomes of it."""
+        if self._counts:
+            with suppress(Exception):
+                self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
+                if minted_at is not None:
+                    self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - minted_at))
 
     def _answer(self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup) -> Answer:
         claims = self._claims(conn_id, lookup)
         if not claims.specs:
             return self._not_found(conn_id, claims)
+        lookup.claimed = claims.specs[0]
         # A team's connection answers only to that team; to others it is neither missing nor refused.
         specs = [spec for spec in claims.specs if spec.team is None or spec.team == team_name]
         if not specs:
+            lookup.claimed = None
             return Answer(None, 0 if claims.unseen else claims.stale_at)
-        known_until = 0 if claims.unseen else claims.stale_at  # nothing decided on half of the knowledge is kept
-        try:
-            if claims.unseen:
-                self._check_unseen(specs[0], claims.unseen)
-            spec = specs[0] if len(specs) == 1 else self._only(specs)
-            for warning in spec.warnings:
-                # The task's log has what is odd about the tags.
-                self._report(logging.WARNING, conn_id, warning)
-            return self._serve(spec, task or TaskContext(team=team_name), known_until, lookup)
-        except (CannotServeError, MustWait):
-            raise
-        except Exception as error:
-            # Whatever it is, nobody may fall through to an old password.
-            raise _refusal(specs[0], str(known_error(error))) from None
+        if claims.unseen:
+            self._check_unseen(specs[0], claims.unseen)
+        spec = specs[0] if len(specs) == 1 else self._only(specs)
+        for warning in spec.warnings:
+            # The task's log has what is odd about the tags.
+            self._report(logging.WARNING, conn_id, warning)
+        # Nothing decided on half of the knowledge is kept.
+        known_until = 0 if claims.unseen else claims.stale_at
+        return self._serve(spec, task or TaskContext(team=team_name), known_until, lookup)
 
     def _claims(self, conn_id: str, lookup: Lookup) -> Claims:
         claims = self._catalog.find(conn_id, lookup)
@@ -370,6 +365,19 @@ class Broker:
             if isinstance(error, AwsError) and error.is_gone:
                 self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
             raise _refusal(spec, str(known_error(error))) from None
+
+
+@contextmanager
+def _failing_closed(lookup: Lookup) -> Iterator[None]:
+    """Refuse, whatever goes wrong, once the lookup has a claim: nobody may fall through to an old password."""
+    try:
+        yield
+    except (CannotServeError, MustWait):
+        raise
+    except Exception as error:
+        if lookup.claimed is None:
+            raise
+        raise _refusal(lookup.claimed, str(known_error(error))) from None
 
 
 def _wait(must: MustWait) -> None:

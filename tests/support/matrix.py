@@ -49,6 +49,7 @@ SUITE = (
     "tests/unit/test_backend.py",
     "tests/unit/test_backend_environment.py",
     "tests/unit/test_backend_unexpected.py",
+    "tests/unit/test_fail_closed.py",
     "tests/unit/test_house.py",
     "tests/unit/test_public_names.py",
 )

@@ -1,0 +1,106 @@
+"""Once a claim is known, an exception anywhere is a refusal; docs/contract.md, "Looking a conn_id up".
+
+The functions are found by tracing a lookup, and each of them then raises at its first line.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import redshift_secrets
+from redshift_secrets import RedshiftSecretsBackend
+from redshift_secrets.airflow import refusals
+from redshift_secrets.lookup.catalog import Catalog
+from tests.support.helpers import Site, all_refreshes_done
+
+PACKAGE = str(Path(redshift_secrets.__file__).parent)
+
+
+class Planted(Exception):  # noqa: N818
+    """The exception that a function raises."""
+
+
+class Counting:
+    """Metrics of a site that has some."""
+
+    def incr(self, stat, *, tags=None):
+        pass
+
+    def timing(self, stat, dt):
+        pass
+
+
+@pytest.fixture
+def look_up(clock, monkeypatch):
+    """Return a lookup by a new backend with a new broker, of a cluster that is claimed. Refusals come as objects."""
+    monkeypatch.setattr(refusals, "authoritative_refusal", lambda: None)
+
+    def look_up():
+        broker = Site(clock, metrics=Counting(), aws_timeout_seconds=1).broker  # where a thread itself raises
+        backend = RedshiftSecretsBackend(regions=["eu-west-1"])
+        monkeypatch.setattr(backend, "_current_broker", lambda: broker)
+        return backend.get_connection
+
+    return look_up
+
+
+def functions_after_the_claim(lookup):
+    """Return the functions of the package that a lookup calls, in any thread, from the moment the claim is known."""
+    seen, known = {}, threading.Event()
+
+    def profile(frame, event, argument):
+        if event == "return" and frame.f_code is Catalog.find.__code__ and argument is not None:
+            known.set()  # `None` is for an exception
+        elif event == "call" and known.is_set() and frame.f_code.co_filename.startswith(PACKAGE):
+            seen.setdefault(frame.f_code, None)
+
+    profiled(profile, lookup)
+    return list(seen)
+
+
+def profiled(profile, lookup):
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    try:
+        return lookup()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def raising_in(code):
+    """Return a profile function that raises where a function is called after the claim is known."""
+    known = threading.Event()
+
+    def profile(frame, event, argument):
+        if event == "return" and frame.f_code is Catalog.find.__code__ and argument is not None:
+            known.set()  # `None` is for an exception
+        elif event == "call" and known.is_set() and frame.f_code is code:
+            raise Planted("hunter2")
+
+    return profile
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_function_raises_once_the_claim_is_known_nothing_but_a_connection_or_a_refusal_comes_out(look_up):
+    functions = functions_after_the_claim(lambda: look_up()("analytics"))
+    all_refreshes_done()
+    names = {code.co_name for code in functions}
+    assert {"_serve", "mint_request", "with_credential", "build"} & names >= {"_serve", "with_credential", "build"}
+    assert len(functions) > 30
+    answers = {}
+    for code in functions:
+        get_connection = look_up()
+        name = f"{code.co_name} in {Path(code.co_filename).name}:{code.co_firstlineno}"
+        try:
+            answers[name] = profiled(raising_in(code), lambda: get_connection("analytics"))  # noqa: B023
+        except Planted:
+            answers[name] = None
+        all_refreshes_done()
+    assert [name for name, answer in answers.items() if answer is None] == []
+    refused = [name for name, answer in answers.items() if isinstance(answer, refusals.RefusedConnection)]
+    assert len(refused) > 20
