@@ -135,12 +135,15 @@ class Catalog:
             known = self._refresher.peek(item, lookup)
             if known is None or now >= known.stale_at:
                 lookup.searches = True
-                claims = self.find(conn_id, lookup, since=now - _MISSING_SECONDS)
+                since = now - _MISSING_SECONDS
+                claims = self.find(conn_id, lookup, since)
                 times = 1 if known is None else known.value + 1
                 pause = min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, ttl))
                 known = Entry(times, now, now + pause, now + pause + ttl, now + pause + ttl)
-                if not claims.specs:
+                if not claims.specs and lookup.hurry is None:
                     self._refresher.put(item, known)
+                if claims.listed_at <= since:
+                    return replace(claims, stale_at=now)  # the listing may still come, and have it
             again_at = known.stale_at
         return claims if claims.specs else replace(claims, stale_at=min(claims.stale_at, again_at))
 
