@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from bench import crowds, day, in_process, large, machine, new_process, report
+from bench import crossings, crowds, day, in_process, large, machine, new_process, report, round_trips, servers
 from bench.figures import Effort, NotMeasuredError, Row
 from bench.report import Measured
 
@@ -19,9 +19,13 @@ ROWS = (
     Row("first-lookup", "the first lookup in a new process on a warm host", new_process.first_lookup),
     Row("import", "importing and constructing the backend", new_process.importing),
     Row("catalog-size", "the same new-process lookup with 10,000 connections in the catalog", new_process.catalog_size),
+    Row("crossings", "how much of the package a lookup goes through", crossings.of_a_lookup),
+    Row("fleet-round-trips", "round trips to Redis of a lookup in the fleet store", round_trips.of_a_fleet_lookup),
     Row("crowd", "200 processes started together on a cold host", crowds.one_host),
     Row("fleet", "10 hosts of 20 processes each, cold, one Redis", crowds.one_fleet),
-    Row("day", "a day of 10,000 tasks an hour over 50 connections and 20 hosts", day.whole_day),
+    Row("api-server", "200 lookups at once in an API server with AWS in a black hole", servers.api_server),
+    Row("triggerer", "2,000 concurrent lookups in a triggerer", servers.triggerer),
+    Row("day", "a day of a million lookups over 5,000 connections and 500 hosts", day.whole_day),
     Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
 )
 

@@ -16,23 +16,25 @@ _PEER = "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBack
 _PREFIX = "airflow/connections"
 _CONN_ID = "analytics"
 _MAX_ADDED = 0.01
+_MAX_TIMES_OTHERS = 1.25
 
 
 def first_lookup(effort: Effort) -> Sequence[Line]:
     """Each time is that of the first call of `get_connection` in a new interpreter that has imported
     `airflow.configuration` and the Connection class of tasks, and constructed the backend: Airflow does this while it
     is imported, and the next row measures it. What the lookup itself imports is included. One process has filled the
-    host store before the first round. The peer is the Amazon provider's `SecretsManagerBackend`, whose secret is in the
-    loopback AWS; processes of this backend and of the peer alternate. After the answer the child checks whether boto3
-    is loaded. Neither side has any network latency. The second line also includes importing and constructing the
-    backend, on both sides.
+    host store before the first round. After the answer the child checks whether boto3 is loaded.
 
-    The last lines are a profile of further processes of this backend, in which the functions that make up a part are
-    timed; a share is that of the whole lookup. The code of other projects is what every lookup needs: the password must
-    be registered with Airflow's maskers before it is handed out, the key is in Airflow's configuration, and a sealed
-    store that other processes share has to be opened and read. Each of these runs for the first time in its process,
-    which takes several times as long as the second time; as long as these calls are needed, a first lookup cannot be
-    faster than their sum.
+    The first line is a profile: the functions that make up a part are timed, without what they spend in another part. It
+    compares the whole lookup with the parts that are nearly all code of other projects, in the same process. Every lookup
+    needs these: the password must be registered with Airflow's maskers before it is handed out, the key is in Airflow's
+    configuration, and a sealed store that other processes share has to be opened and read. Each of these runs for the
+    first time in its process, which takes several times as long as the second time; as long as these calls are needed, a
+    first lookup cannot be faster than their sum. The shares below are those of the whole lookup.
+
+    The last lines compare with the Amazon provider's `SecretsManagerBackend`, whose secret is in the loopback AWS;
+    processes of this backend, without a profile, and of the peer alternate. Neither side has any network latency. One of
+    the lines also includes importing and constructing the backend, on both sides.
     """
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
         _put_secret(site)
@@ -43,23 +45,17 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
         for _ in range(effort.rounds(11)):
             for lookup in (own, peer):
                 lookup.time()
-        profile = own.parts(effort.rounds(11), Spread.of(peer.seconds()))
-    no_boto3 = not any(report["boto3"] for report in own.reports)
-    line = paired(
-        "first lookup in a new process on a warm host, against `SecretsManagerBackend`'s",
-        own.seconds(),
-        peer.seconds(),
-        limit=0.01,
-        condition=no_boto3,
-        note=", boto3 not imported",
-    )
-    whole = paired(
-        "- the same with importing and constructing the backend", own.seconds(True), peer.seconds(True), limit=None
-    )
-    loaded = Line(
-        "- boto3 imported by the lookup", "no" if no_boto3 else "yes", "no" if not _any_boto3(peer) else "yes"
-    )
-    return [line, whole, loaded, Line("- AWS calls of a lookup", own.calls_each(), peer.calls_each()), *profile]
+        profile = own.parts(effort.rounds(11))
+    against = "- against `SecretsManagerBackend`'s first lookup"
+    return [
+        *profile,
+        paired(against, own.seconds(), peer.seconds(), limit=None),
+        paired(
+            "- the same with importing and constructing the backend", own.seconds(True), peer.seconds(True), limit=None
+        ),
+        Line("- boto3 imported by the lookup", _yes_no(own.loads_boto3), _yes_no(peer.loads_boto3)),
+        Line("- AWS calls of a lookup", own.calls_each(), peer.calls_each()),
+    ]
 
 
 def catalog_size(effort: Effort) -> Sequence[Line]:
@@ -164,9 +160,16 @@ class _Lookup:
     def seconds(self, with_import: bool = False) -> list[float]:
         return [report["lookup_seconds"] + with_import * report["import_seconds"] for report in self.reports]
 
-    def parts(self, rounds: int, peer: Spread) -> Sequence[Line]:
+    @property
+    def loads_boto3(self) -> bool:
+        """Whether any of the lookups has loaded boto3."""
+        return any(report["boto3"] for report in self.reports)
+
+    def parts(self, rounds: int) -> Sequence[Line]:
         """Return the lines of the profile."""
-        return parts.lines(self._request, self._environment, rounds, peer)
+        return parts.lines(
+            self._request, self._environment, rounds, limit=_MAX_TIMES_OTHERS, loads_boto3=self.loads_boto3
+        )
 
     def calls_each(self) -> str:
         return f"{self._calls / len(self.reports):g}"
@@ -182,8 +185,8 @@ class _Lookup:
         return report
 
 
-def _any_boto3(lookup: _Lookup) -> bool:
-    return any(report["boto3"] for report in lookup.reports)
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _put_secret(site: Loopback) -> None:

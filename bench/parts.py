@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import processes
-from bench.figures import Line, NotMeasuredError, Spread, percent, seconds, times
+from bench.figures import Line, NotMeasuredError, Spread, paired, percent, seconds
 
 _FOREIGN_PARTS = {
     "the password is registered with Airflow's two maskers": (
         "redshift_secrets.lookup.credentials:Credentials._mask_password",
     ),
     "sqlite3 is opened and read twice": ("redshift_secrets.cache.host.database:select",),
-    "Fernet opens five rows": ("redshift_secrets.cache.sealing:Seal.open",),
+    "Fernet takes the keys and opens three rows": (
+        "redshift_secrets.cache.sealing:Seal.__init__",
+        "redshift_secrets.cache.sealing:Seal.open",
+    ),
     "Airflow's configuration is asked for keys, caching and metrics": (
+        "redshift_secrets.airflow.configuration:conf",
         "redshift_secrets.airflow.configuration:fernet_keys",
         "redshift_secrets.airflow.configuration:airflow_cache_ttl_seconds",
         "redshift_secrets.backend:metrics",
@@ -25,13 +29,12 @@ _FOREIGN_PARTS = {
 
 _OWN_PARTS = {
     "the key is read, stores and broker are created": (
-        "redshift_secrets.lookup.wiring:create_stores",
+        "redshift_secrets.lookup.wiring:create_tiers",
         "redshift_secrets.lookup.wiring:create_broker",
     ),
     "the caller is determined from environment and AWS files": ("redshift_secrets.lookup.wiring:caller_fingerprint",),
-    "rows become warehouses, tags a spec, spec and credential a connection": (
-        "redshift_secrets.lookup.snapshot:claims_from_rows",
-        "redshift_secrets.lookup.catalog:build_spec",
+    "rows become connection specs, spec and credential a connection": (
+        "redshift_secrets.lookup.catalog:listing_from_rows",
         "redshift_secrets.lookup.connection_fields:with_credential",
     ),
 }
@@ -39,23 +42,28 @@ _OWN_PARTS = {
 _LEFT = "all the rest"
 
 
-def lines(request: dict[str, Any], environment: dict[str, str], rounds: int, peer: Spread) -> Sequence[Line]:
-    """Return a line for each part of a first lookup on a warm host, in median seconds and as a share of the whole."""
+def lines(
+    request: dict[str, Any], environment: dict[str, str], rounds: int, *, limit: float, loads_boto3: bool
+) -> Sequence[Line]:
+    """Return the line of a first lookup on a warm host against the part of it that is code of others, and one for each part:
+    in median seconds, and as a share of the whole."""
     request = {**request, "parts": {**_FOREIGN_PARTS, **_OWN_PARTS}}
     reports = [processes.ask("parts", request, environment) for _ in range(rounds)]
     if not all(report["answered"] for report in reports):
         raise NotMeasuredError("the backend did not answer while it was profiled")
-    whole = Spread.of([report["whole"] for report in reports]).median
-    others = Spread.of([sum(report["parts"][part] for part in _FOREIGN_PARTS) for report in reports])
+    whole = [report["whole"] for report in reports]
     spreads = {part: Spread.of([report["parts"][part] for report in reports]) for part in request["parts"]}
     spreads[_LEFT] = Spread.of([report["whole"] - sum(report["parts"].values()) for report in reports])
-    floor = Line(
-        "- of that, in code of others",
-        own=others.show(seconds),
-        peer=peer.show(seconds),
-        ratio=times(others.median / peer.median),
+    against = paired(
+        "first lookup in a new process on a warm host, against its part that is Airflow's, OpenSSL's and sqlite's own",
+        whole,
+        [sum(report["parts"][part] for part in _FOREIGN_PARTS) for report in reports],
+        limit=limit,
+        condition=not loads_boto3,
+        note=", boto3 not imported",
     )
+    median = Spread.of(whole).median
     return [
-        floor,
-        *(Line(f"- {part}", each.show(seconds), ratio=percent(each.median / whole)) for part, each in spreads.items()),
+        against,
+        *(Line(f"- {part}", each.show(seconds), ratio=percent(each.median / median)) for part, each in spreads.items()),
     ]

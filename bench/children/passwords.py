@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.children.reporting import answer
 from redshift_secrets.airflow.masking import PasswordMasker, maskers
-from redshift_secrets.cache import CLOCKS_DIFFER_SECONDS
+from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 
 _UNEXPIRED = 50
 _STEP_SECONDS = 60.0
