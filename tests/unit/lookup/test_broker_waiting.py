@@ -43,6 +43,8 @@ def here(site, host, monkeypatch):
 
     def fill(most=MOST, number=MOST):
         here.aws.hold = here.aws.hold or threading.Event()
+        while begun.acquire(blocking=False):
+            pass  # those that have waited before
         left = names[:number]
         crowd = Crowd(number, lambda: ask(here, left.pop(), most))
         for _ in range(number):
@@ -50,8 +52,6 @@ def here(site, host, monkeypatch):
         return crowd
 
     here.ask("nobody")  # lists
-    while begun.acquire(blocking=False):
-        pass
     here.fill = fill
     yield here
     if here.aws.hold is not None:
