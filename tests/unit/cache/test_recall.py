@@ -60,6 +60,12 @@ def test_an_answer_is_asked_for_once(recall, ask, asked):
     assert asked == ["a", "b"]
 
 
+def test_so_is_one_that_was_not_saved(recall):
+    first = recall()
+    assert first("a", lambda: 1) == 1
+    assert first("a", lambda: 1 / 0) == 1
+
+
 def test_another_process_goes_on_where_one_was_cut(recall, ask, asked):
     ask(recall(), "a", "b")
     assert ask(recall(), "a", "b", "c") == ["a", "b", "c"]
@@ -126,11 +132,17 @@ def test_what_another_process_has_saved_is_forgotten_as_well(recall, host, ask):
     assert host.groups == {}
 
 
-def test_nothing_is_removed_where_nothing_was_saved(recall, host):
-    host.clear = lambda _group: 1 / 0
+def test_nothing_is_removed_where_nothing_was_saved(recall, host, ask):
+    cleared = []
+    host.clear = cleared.append
     short = recall()
     short("a", lambda: None)
     short.forget()
+    assert cleared == []
+    ask(short, "a")
+    short.forget()
+    short.forget()
+    assert cleared == ["g+"]
 
 
 def test_after_it_was_forgotten_one_begins_anew(recall, simulation, ask, asked):
@@ -161,9 +173,10 @@ def test_answers_are_used_for_900_seconds(recall, simulation, ask, asked):
     assert asked == ["a", "b", "a", "b"]
 
 
-def test_of_several_stores_the_one_with_the_most_answers_counts(recall, host, fleet, ask, asked):
-    ask(recall(fleet), "a", "b")
-    ask(recall(host), "a")
+@pytest.mark.parametrize("more_in_host", [False, True])
+def test_of_several_stores_the_one_with_the_most_answers_counts(recall, host, fleet, ask, asked, more_in_host):
+    ask(recall(fleet), *("a" if more_in_host else "ab"))
+    ask(recall(host), *("ab" if more_in_host else "a"))
     del asked[:]
     ask(recall(host, fleet), "a", "b")
     assert asked == []

@@ -70,18 +70,21 @@ class TestAges:
             alone.get(source.item(name))
         assert [alone.refresher.cached(source.item(name)) is not None for name in "abc"] == [True, False, True]
 
-    def test_ages_hold_as_this_process_sees_them(self, process, source, simulation):
-        """Airflow may keep an answer, so that here an entry is stale sooner than for other processes."""
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_ages_hold_as_this_process_sees_them(self, process, source, simulation, host, shared):
+        """Airflow may keep an answer, so that here an entry is stale, and expires, sooner than for other processes."""
 
         def here(entry):
-            return Entry(entry.value, entry.made_at, entry.made_at + 10, entry.wait_at, entry.expires_at)
+            return Entry(entry.value, entry.made_at, entry.made_at + 10, entry.made_at + 10, entry.made_at + 20)
 
-        alone, item = process(), source.item(here=here)
-        alone.get(item)
+        process(host).get()
+        each, item = process(*[host] if shared else []), source.item(here=here)
+        each.get(item)
         simulation.pass_(10)
-        alone.get(item)
-        simulation.finish()
-        assert source.asked == 2
+        source.error = denied()
+        assert (each.get(item), each.waited) == ("v1" if shared else "v2", 1)
+        simulation.pass_(10)
+        assert isinstance(each.get(item), AwsError)
 
 
 class TestSince:

@@ -35,25 +35,28 @@ class TestFailures:
         source.error = None
         assert alone.get() == "v7"
 
-    def test_a_success_or_a_long_silence_ends_it(self, process, simulation, source):
-        def pauses(expected):
+    def test_a_success_or_a_long_silence_ends_that(self, process, simulation, source):
+        def is_asked_again_after(seconds):
             before = source.asked
-            alone.get(item)
-            simulation.pass_(expected - 0.001)
-            alone.get(item)
-            assert source.asked == before + 1
+            simulation.pass_(seconds - 0.001)
+            alone.get()
+            assert source.asked == before
             simulation.pass_(0.002)
+            alone.get()
+            assert source.asked == before + 1
 
-        alone, source.error, source.seconds, item = process(), denied(), 0, source.item()
-        pauses(5)
-        pauses(10)
+        alone, source.error, source.seconds = process(), denied(), 0
+        alone.get()
+        is_asked_again_after(5)
         source.error = None
-        assert alone.get(item) == "v3"
-        simulation.pass_(EXPIRED)
+        is_asked_again_after(10)
         source.error = denied()
-        pauses(5)
-        simulation.pass_(120)
-        pauses(5)
+        simulation.pass_(EXPIRED)
+        alone.get()
+        is_asked_again_after(5)
+        simulation.pass_(10 + 120)
+        alone.get()
+        is_asked_again_after(5)
 
     def test_an_unexpected_exception_is_one_too(self, process, source, caplog):
         alone, source.error = process(), KeyError("hunter2")

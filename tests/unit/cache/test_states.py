@@ -24,20 +24,17 @@ TABLE = """
 
     if error    well      alone      new        1        new        0        1
     if error    well      living     new        1        new        0        1
-    if error    well      stopped    entry      5        entry      0        0
     if error    well      dead       new        2        new        0        1
     if error    failing   alone      entry      1        entry      0        1
     if error    failing   living     entry      1        entry      0        1
-    if error    failing   stopped    entry      5        entry      0        0
     if error    failing   dead       entry      2        entry      0        1
     if error    silent    alone      entry      5        entry      0        1
     if error    silent    living     entry      5        entry      0        1
-    if error    silent    stopped    entry      5        entry      0        0
     if error    silent    dead       entry      5        entry      0        1
     if error    slow      alone      entry      5        entry      0        1
     if error    slow      living     entry      5        entry      0        1
-    if error    slow      stopped    entry      5        entry      0        0
     if error    slow      dead       entry      5        entry      0        1
+    if error    any       stopped    entry      5        entry      0        0
 
     none        well      alone      new        1        new        0        1
     none        well      living     new        1        new        0        1

@@ -10,7 +10,7 @@ from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import DeadlineError
 from tests.support.fakes import denied
 from tests.support.memory_store import MemoryStore, tier
-from tests.unit.cache.simulation import EXPIRED, FOREVER, FRESH, STALE, entry
+from tests.unit.cache.simulation import EXPIRED, FOREVER, FRESH, STALE, entry, put
 
 PLACE = tier(MemoryStore(lambda: 0)).place("k")
 
@@ -37,7 +37,10 @@ class TestTier:
     def test_an_unknown_caller_shares_nothing(self, process, host, source):
         unknown = Tier(host, lambda: None)
         assert [process(unknown).get() for _ in range(2)] == ["v1", "v2"]
+        put(process(unknown), "put")
         source.error = denied()
+        process(unknown).get()
+        source.seconds = FOREVER
         process(unknown).get()
         assert (host.groups, host.leases) == ({}, set())
 
@@ -145,6 +148,7 @@ class TestLease:
 
         host.read = refreshed_in_between
         assert (late.get(), late.waited, source.asked, host.leases) == ("other", 0, 0, set())
+        assert len(reads) == 2
 
     @pytest.mark.parametrize("error", [None, denied(), KeyError("k")], ids=["answer", "failure", "unexpected"])
     def test_leases_are_released_whatever_comes(self, process, host, fleet, source, error):
@@ -231,6 +235,15 @@ class TestTakeover:
         second = process(host)
         assert (second.get(item), first(), source.asked) == ("v1", "v1", 1)
         assert 9 < second.waited < 10
+
+    def test_of_an_entry_that_is_stale_if_error_it_comes_after_a_time_out(self, process, simulation, host, source):
+        put(process(host), "old", made_ago=STALE)
+        host.leases.add(PLACE)
+        assert process(host).get() == "old"
+        simulation.pass_(5 + 10 + 1)
+        process(host).get()
+        simulation.finish()
+        assert (process(host).get(), source.asked) == ("v1", 1)
 
     def test_after_a_failure_it_comes_to_it_as_well(self, process, simulation, host, source):
         """Then no lookup waits, and those behind the lookups find out."""

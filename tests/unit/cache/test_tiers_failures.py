@@ -143,6 +143,16 @@ def test_one_that_cannot_be_decoded_is_none(process, simulation, host, row):
     assert process(host).get() == "v1"
 
 
+def test_one_that_begins_before_the_last_one_is_long_ago_and_ends_later_is_the_first_again():
+    first = Failure.after(None, denied(), 1000)
+    assert Failure.after(first, denied(), first.expires_at - 1).count == 2
+    assert Failure.after(first, denied(), first.expires_at).count == 1
+
+
+def test_after_a_year_of_failures_the_pause_is_still_a_minute():
+    assert Failure.after(Failure(denied(), 500_000, 1000), denied(), 1000).retry_at == 1060
+
+
 def test_one_is_encoded_with_all_that_it_says(simulation):
     failure = Failure.after(None, unreachable(), simulation.clock())
     decoded = Failure.from_bytes(failure.to_bytes())
