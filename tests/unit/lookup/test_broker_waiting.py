@@ -126,12 +126,14 @@ def test_without_any_listing_nothing_is_decided_or_remembered(site, pattern, cap
     assert ask(here, "analytics").password is not None
 
 
-def test_a_missing_conn_id_that_matches_is_not_taken_for_searched(site, clock, monkeypatch):
+def test_a_missing_conn_id_that_matches_is_not_taken_for_searched(site, clock):
     here = site(connections_lookup_pattern=".")
     assert here.ask("new") is None
     here.aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
     clock.pass_(10)
+    here.aws.hold = threading.Event()
     assert ask(here, "new", most=0) is None
+    here.aws.hold.set()
     all_refreshes_done()
     assert ask(here, "new") is not None
 
