@@ -143,13 +143,13 @@ class TooManyWaitingError(RedshiftSecretsError):
 
 
 class CallerChangedError(RedshiftSecretsError):
-    """The environment names another AWS identity than when the lookup began."""
+    """This process calls AWS as another identity than when the lookup began."""
 
     def __init__(self) -> None:
         super().__init__()
 
     def __str__(self) -> str:
-        return "the environment of this process now names another AWS identity, so AWS was not asked. Look it up again."
+        return "this process now calls AWS as another AWS identity than when the lookup began. Look it up again."
 
 
 class CatalogUnavailableError(RedshiftSecretsError):

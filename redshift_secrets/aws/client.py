@@ -13,7 +13,7 @@ from redshift_secrets.aws.discovery import Discovery
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, CallerChangedError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings.settings import Settings
 
@@ -46,8 +46,12 @@ class AwsClient:
         discovery = self._discovery(warehouse.region, warehouse.role_arn, ask_aws)
         return discovery.cluster(warehouse) if warehouse.kind == "cluster" else discovery.workgroup(warehouse)
 
-    def mint(self, request: MintRequest) -> Credential:
-        """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`."""
+    def mint(self, request: MintRequest, caller: str | None = None) -> Credential:
+        """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`.
+
+        With `caller`, an ARN as `sts_identity` returns it, one that another identity has minted raises `CallerChangedError`:
+        the keys of a process may be replaced at any moment.
+        """
         action, mint = minting.WAYS[request.auth, request.kind]
         resource = minting.resource_arn(request, action)
         client = self._client(request.region, request.role_arn)
@@ -59,12 +63,15 @@ class AwsClient:
             if not error.is_denied or error.operation.startswith("sts:AssumeRole"):
                 raise
             # The reader needs the ARN that was denied more than anything else: worth one more short call.
-            identity = self._sessions.identity(request.region, request.role_arn)
+            identity = self._sessions.identity(request.region, request.role_arn, self._signed_with(request))
             advice = error.advice.replace(error.identity, identity)
             raise AwsError(
                 error.operation, error.resource, identity, error.code, error.reason, advice, error.host_only
             ) from None
-        minted_by = self._sessions.identity(request.region, request.role_arn)
+        keys = self._signed_with(request)
+        minted_by = self._sessions.identity(request.region, request.role_arn, keys)
+        if caller is not None:
+            self._check_caller(caller, self._sessions.sts_identity(request.region, keys), minted_by)
         if expires_at <= now:
             reason = f"the credential in the answer expired {now - expires_at:.0f} s ago by the clock of this host."
             advice = "Check that clock; if it is right, look for a proxy on the way that repeats old answers."
@@ -83,16 +90,31 @@ class AwsClient:
         if arn is None:
             if not self._warned_identity_unknown:
                 log.warning(
-                    "STS does not confirm the caller's identity (sts:GetCallerIdentity): the Redis tier is not used"
+                    "STS does not confirm the caller's identity (sts:GetCallerIdentity): what other processes have cached for"
+                    " that identity is not used"
                 )
             self._warned_identity_unknown = True
             return None
-        # arn:aws:sts::<account>:assumed-role/<role>/<session>: each host has a session of its own.
-        return arn.rpartition("/")[0] if ":assumed-role/" in arn else arn
+        return _without_session(arn)
 
     def knows_identity(self) -> bool:
         """Whether `sts_identity` returns without asking STS."""
         return self._sessions.identity_is_known
+
+    def _signed_with(self, request: MintRequest) -> Any:
+        """The keys that have signed a request, `None` where those of a role have: then the caller's are as they are now."""
+        return self._sessions.signed_with() if request.role_arn is None else None
+
+    @staticmethod
+    def _check_caller(caller: str, identity: str | None, minted_by: str) -> None:
+        if identity is None:
+            reason = "STS does not confirm which identity the keys belong to that minted the credential."
+            advice = "Let this host reach STS."
+            raise AwsError(
+                "sts:GetCallerIdentity", "this account", minted_by, "NotConfirmed", reason, advice, host_only=True
+            )
+        if _without_session(identity) != caller:
+            raise CallerChangedError()
 
     def _discovery(self, region: str, role_arn: str | None, recall: Recall) -> Discovery:
         return Discovery(
@@ -106,3 +128,8 @@ class AwsClient:
 
     def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:
         return functools.partial(self._sessions.client, region=region, role_arn=role_arn)
+
+
+def _without_session(arn: str | None) -> str | None:
+    """arn:aws:sts::<account>:assumed-role/<role>/<session>: each host has a session of its own."""
+    return arn.rpartition("/")[0] if arn is not None and ":assumed-role/" in arn else arn

@@ -23,6 +23,7 @@ from botocore.credentials import (
 from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError, copy_for_reraise
 from redshift_secrets.settings.settings import Settings
@@ -46,6 +47,7 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
     """
 
     monotonic = staticmethod(time.monotonic)
+    _credentials: Any
     _failed: tuple[float, Exception | None] | None = None
 
     def get_credentials(self) -> Any:
@@ -64,6 +66,8 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
         self._failed = (self.monotonic() + _RETRY_CREDENTIALS_SECONDS, error) if found is None else None
         if error is not None:
             raise error
+        if found is not None and not isinstance(found, RecordedCredentials):
+            found = self._credentials = RecordedCredentials(found)
         return found
 
     def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
@@ -101,7 +105,7 @@ class Sessions:
         self._sessions: dict[str | None, Any] = {}
         self._clients: dict[tuple[str | None, str, str], Any] = {}
         self._identity_lock = threading.Lock()
-        self._identity: str | None = None
+        self._identity: tuple[str, str] | None = None
         self._ask_identity_at = float("-inf")
 
     def client(self, service: str, *, region: str, role_arn: str | None) -> Any:
@@ -126,51 +130,95 @@ class Sessions:
             raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice, True)
         return str(region)
 
-    def identity(self, region: str, role_arn: str | None) -> str:
-        """Return the ARN that calls are made as: that of the assumed role, else the answer of STS, asked once."""
-        return role_arn or self._settings.role_arn or self.sts_identity(region) or self.expected_identity(None)
+    def signed_with(self) -> Any:
+        """Return the keys of the base identity that this thread has last signed a call with, `None` where it has not."""
+        credentials = self._base_credentials
+        return None if credentials is None else credentials.used
+
+    def identity(self, region: str, role_arn: str | None, keys: Any = None) -> str:
+        """Return the ARN that calls are made as: that of the assumed role, else what `sts_identity` returns."""
+        return role_arn or self._settings.role_arn or self.sts_identity(region, keys) or self._default_identity
 
     def expected_identity(self, role_arn: str | None) -> str:
-        """Return the identity without asking AWS: what STS answered before, else what the settings say."""
-        return role_arn or self._settings.role_arn or self._identity or self._default_identity
+        """Return the identity without asking AWS: what STS answered for these keys before, else what the settings say."""
+        return role_arn or self._settings.role_arn or self._known_identity or self._default_identity
 
     @property
     def identity_is_known(self) -> bool:
         """Whether `sts_identity` returns without asking STS."""
-        return self._identity is not None or self._monotonic() < self._ask_identity_at
+        return self._known_identity is not None or self._monotonic() < self._ask_identity_at
 
-    def sts_identity(self, region: str) -> str | None:
-        """Return the ARN of the caller identity, asking STS until it answers; `None` where it does not.
+    def sts_identity(self, region: str, keys: Any = None) -> str | None:
+        """Return the ARN that `keys` belong to, by default those that calls are signed with now, asking STS until it answers;
+        `None` where it does not. The keys themselves sign the question.
 
         One thread asks, the others wait for its answer.
         https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
         """
-        if not self.identity_is_known:
-            with self._identity_lock:
-                if not self.identity_is_known:
-                    self._identity = self._ask_identity(region)
+        identity = self._known_identity if keys is None else self._identity_of(keys)
+        if identity is not None:
+            return identity
+        with self._identity_lock:
+            identity = self._known_identity if keys is None else self._identity_of(keys)
+            if identity is None and self._monotonic() >= self._ask_identity_at:
+                identity = self._ask_identity(region, keys)
+                if identity is None:
                     self._ask_identity_at = self._monotonic() + _RETRY_IDENTITY_SECONDS
-        return self._identity
+        return identity
+
+    def _current_keys(self) -> Any:
+        with self._lock:
+            credentials = self._session(None).get_credentials()
+        if credentials is None:
+            raise NoCredentialsError()
+        return credentials.get_frozen_credentials()
+
+    @property
+    def _base_credentials(self) -> RecordedCredentials | None:
+        session = self._sessions.get(None)
+        credentials = None if session is None else session._session._credentials
+        return credentials if isinstance(credentials, RecordedCredentials) else None
+
+    @property
+    def _known_identity(self) -> str | None:
+        credentials = self._base_credentials
+        keys = None if credentials is None else credentials.current
+        return None if keys is None else self._identity_of(keys)
+
+    def _identity_of(self, keys: Any) -> str | None:
+        # An access key belongs to one identity for ever.
+        known = self._identity
+        return known[1] if known is not None and known[0] == keys.access_key else None
 
     @property
     def _default_identity(self) -> str:
         profile = self._settings.profile_name
         return f"profile {profile}" if profile else "the default AWS identity of this process"
 
-    def _ask_identity(self, region: str) -> str | None:
+    def _ask_identity(self, region: str, keys: Any = None) -> str | None:
         # Short and once: a private network often has no route to STS, and a lookup must not wait for a mere name.
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         try:
-            with translate_errors("sts:GetCallerIdentity", "this account", self.expected_identity(None)):
+            with translate_errors("sts:GetCallerIdentity", "this account", self._default_identity):
+                if keys is None:
+                    keys = self._current_keys()
                 with self._lock:
-                    sts = self._create_client("sts", region, None, self._config().merge(brief))
-                return str(sts.get_caller_identity()["Arn"])
+                    sts = self._create_client("sts", region, None, self._config().merge(brief), keys)
+                arn = str(sts.get_caller_identity()["Arn"])
         except AwsError:
             return None
+        self._identity = keys.access_key, arn
+        return arn
 
-    def _create_client(self, service: str, region: str, role_arn: str | None, config: Config) -> Any:
+    def _create_client(self, service: str, region: str, role_arn: str | None, config: Config, keys: Any = None) -> Any:
         return self._session(role_arn).client(
-            service, region_name=region, endpoint_url=self._settings.endpoint_url, config=config
+            service,
+            region_name=region,
+            endpoint_url=self._settings.endpoint_url,
+            config=config,
+            aws_access_key_id=keys and keys.access_key,
+            aws_secret_access_key=keys and keys.secret_key,
+            aws_session_token=keys and keys.token,
         )
 
     def _session(self, role_arn: str | None) -> Any:

@@ -45,8 +45,9 @@ class Flushes:
     def _look_at_fleet(self) -> None:
         """Empty the host store where the fleet store was flushed since a process of this host looked."""
         host, fleet = (tier.store for tier in self._tiers)
-        place = self._tiers[0].place(_NAME)
-        assert place is not None  # on its own host a caller is always known
+        place = self._tiers[0].place(_NAME) if self._tiers[0].ready else None
+        if place is None:
+            return  # a lookup that finds the caller out is next
         looked_at, known = self._known_mark(host.read({place: (_ROW,)}).get(place, {}).get(_ROW))
         if 0 <= self._clock() - looked_at < _LOOK_SECONDS:
             return

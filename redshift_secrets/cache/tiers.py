@@ -19,6 +19,7 @@ from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.recall import Recall, answered_at
 from redshift_secrets.cache.store import Lease, Rows, SharedStore
 from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.errors import CallerChangedError
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Tiers:
     def put_failure(self, item: Item[Any], failure: Failure) -> None:
         """Have the processes of this host find a failure while the refresh may still run."""
         for tier in self._tiers:
-            place = tier.place(item.name) if not tier.store.across_hosts else None
+            place = tier.place(item.name) if tier.ready and not tier.store.across_hosts else None
             if place is not None:
                 _store_failure(tier.store, place, failure)
 
@@ -226,6 +227,8 @@ class Tiers:
         recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
         try:
             entry = item.fetch(recall)
+        except CallerChangedError:
+            raise  # this process is another caller now; to the others it has nothing to say
         except Exception as error:
             known = next((each.failure for each in held if each.failure is not None), before)
             failure = Failure.after(known, error, self._clock())

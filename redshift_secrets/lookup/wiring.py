@@ -8,17 +8,19 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.host.paths import default_cache_dir, ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.sealing import Seal, host_key
+from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import NO_REDIS_KEY, CallerChangedError, RedshiftSecretsError, SettingsError
 from redshift_secrets.lookup.broker import Aws, Broker
-from redshift_secrets.lookup.caller import caller_fingerprint, fingerprint, settings_fingerprint
+from redshift_secrets.lookup.caller import caller_fingerprint, credential_source, fingerprint, settings_fingerprint
+from redshift_secrets.lookup.host_identity import HostIdentity
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
@@ -66,8 +68,9 @@ def get_or_create_broker(
 class LazyAwsClient:
     """Creates the AWS client at the first call: a task that finds everything in the cache never loads boto3.
 
-    `caller` is the fingerprint of the caller that the lookups are for. Once `environ` names another one, no call is made:
-    its answer would be cached for the wrong caller. The next lookup is for the new one.
+    `caller` is the fingerprint of the caller that the lookups are for. What AWS answers to another one would be cached for
+    the wrong caller: once `environ` names another one, or STS another identity than before, calls raise
+    `CallerChangedError`. The next lookup gets a new client, in a new broker.
     """
 
     def __init__(
@@ -82,27 +85,37 @@ class LazyAwsClient:
         self._clock = clock
         self._environ = environ
         self._created: AwsClient | None = None
-
-    @property
-    def _client(self) -> AwsClient:
-        if caller_fingerprint(self._environ) != self._caller:
-            raise CallerChangedError()
-        if self._created is None:
-            # In a child that is forked in the middle of it, boto3 would stay half loaded.
-            with forks.no_fork_here:
-                from redshift_secrets.aws.client import AwsClient
-
-            # Two threads that come here at once create one client too many, which costs nothing else.
-            self._created = AwsClient(self._settings, clock=self._clock)
-        return self._created
+        self._identity: str | None = None
+        self._has_changed = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when another identity than before was found out."""
 
     def knows_identity(self) -> bool:
         """Whether `sts_identity` answers at once."""
         return self._created is not None and self._created.knows_identity()
 
     def sts_identity(self) -> str | None:
-        """See `aws.client.AwsClient`."""
-        return self._client.sts_identity()
+        """Return what `aws.client.AwsClient` does, and expect it of every call from then on."""
+        identity = self._client.sts_identity()
+        if identity is not None:
+            self.expect(identity)
+        return identity
+
+    def ask_identity(self) -> str | None:
+        """Return what STS answers for credentials that are looked for now, which need not be those of the client's calls."""
+        self._check_environment()
+        client = self._new_client()
+        identity = client.sts_identity()
+        if self._created is None:
+            self._created = client
+        return identity
+
+    def expect(self, identity: str) -> None:
+        """Have calls made as another identity raise `CallerChangedError`, which this does where another one was expected."""
+        if self._identity is None:
+            self._identity = identity
+        elif self._identity != identity:
+            self._change()
 
     def default_region(self) -> str:
         """See `aws.client.AwsClient`."""
@@ -110,15 +123,61 @@ class LazyAwsClient:
 
     def list(self, scope: Scope, recall: Callable[[str, Callable[[], Any]], Any]) -> Sequence[Warehouse]:
         """See `aws.client.AwsClient`."""
-        return self._client.list(scope, recall)
+        client = self._client
+        warehouses = client.list(scope, recall)
+        self._check_caller(client)
+        return warehouses
 
     def describe(self, warehouse: Warehouse) -> Warehouse:
         """See `aws.client.AwsClient`."""
-        return self._client.describe(warehouse)
+        client = self._client
+        described = client.describe(warehouse)
+        self._check_caller(client)
+        return described
 
     def mint(self, request: MintRequest) -> Credential:
         """See `aws.client.AwsClient`."""
-        return self._client.mint(request)
+        client = self._client
+        try:
+            credential = client.mint(request, self._identity)
+        except CallerChangedError:
+            self._change()
+        self._check_environment()
+        return credential
+
+    @property
+    def _client(self) -> AwsClient:
+        self._check_environment()
+        if self._created is None:
+            # Two threads that come here at once create one client too many, which costs nothing else.
+            self._created = self._new_client()
+        return self._created
+
+    def _new_client(self) -> AwsClient:
+        # In a child that is forked in the middle of it, boto3 would stay half loaded.
+        with forks.no_fork_here:
+            from redshift_secrets.aws.client import AwsClient
+
+        return AwsClient(self._settings, clock=self._clock)
+
+    def _check_environment(self) -> None:
+        """Called before and after each call: credentials are looked for in the middle of one."""
+        if self._has_changed or caller_fingerprint(self._environ) != self._caller:
+            raise CallerChangedError()
+
+    def _check_caller(self, client: AwsClient) -> None:
+        self._check_environment()
+        if self._identity is not None:
+            identity = client.sts_identity()
+            if identity is not None:
+                self.expect(identity)
+
+    def _change(self) -> NoReturn:
+        self._has_changed = True
+        for key in [key for key in list(_brokers) if key[1] == self._caller]:
+            _brokers.pop(key, None)
+        self.on_change()
+        raise CallerChangedError()
 
 
 def create_broker(
@@ -150,22 +209,29 @@ def create_tiers(
     *,
     airflow_keys: Sequence[str] | None,
     clock: Callable[[], float] = time.time,
+    environ: Mapping[str, str] = os.environ,
     redis_patience_seconds: float = 0.25,
     redis_lease_seconds: float = 10.0,
 ) -> tuple[Tier, ...]:
     """Return the tiers that the setting `cache` asks for, from near to far, for the caller of this fingerprint.
 
-    `airflow_keys` seal what is cached where `cache.key` is not set. Raises `SettingsError` for a fleet tier without a key.
+    `environ` is what the fingerprint was made of. `airflow_keys` seal what is cached where `cache.key` is not set. Raises
+    `SettingsError` for a fleet tier without a key.
     """
     cache = settings.cache
     keys = cache.key or airflow_keys
     tiers: list[Tier] = []
     configuration = settings_fingerprint(settings)
+    identity: LazyAwsClient | HostIdentity = aws
     folder = _host_folder(settings)
-    if folder is not None:
-        seal = _host_seal(keys, folder)
-        if seal is not None:
-            tiers.append(Tier(HostStore(folder, seal, clock=clock), f"{caller} {configuration}"))
+    seal = _host_seal(keys, folder) if folder is not None else None
+    if folder is not None and seal is not None:
+        host = Tier(HostStore(folder, seal, clock=clock), f"{caller} {configuration}")
+        source = credential_source(environ, settings.profile_name)
+        if source == "metadata":
+            identity = HostIdentity(host, aws.ask_identity, aws.expect, settings.aws_timeout_seconds, clock=clock)
+            aws.on_change = identity.forget
+        tiers.append(host if source == "local" else _tier(host.store, identity, str(host.namespace)))
     if cache.redis_url is not None:
         from redshift_secrets.cache.redis.store import RedisStore
 
@@ -178,16 +244,21 @@ def create_tiers(
             patience_seconds=redis_patience_seconds,
             lease_seconds=redis_lease_seconds,
         )
-        tiers.append(Tier(fleet, functools.partial(_fleet_namespace, aws, configuration), aws.knows_identity))
+        tiers.append(_tier(fleet, identity, configuration))
     return tuple(tiers)
 
 
-def _fleet_namespace(aws: LazyAwsClient, configuration: str) -> str | None:
+def _tier(store: SharedStore, identity: LazyAwsClient | HostIdentity, rest: str) -> Tier:
+    """Return the tier of the caller that `identity` finds out."""
+    return Tier(store, functools.partial(_namespace, identity, rest), identity.knows_identity)
+
+
+def _namespace(identity: LazyAwsClient | HostIdentity, rest: str) -> str | None:
     try:
-        identity = aws.sts_identity()
+        arn = identity.sts_identity()
     except RedshiftSecretsError:
         return None  # the call that needs it most says why
-    return None if identity is None else f"{identity} {configuration}"
+    return None if arn is None else f"{arn} {rest}"
 
 
 def _host_folder(settings: Settings) -> Path | None:

@@ -22,9 +22,11 @@ def be_patient(setattr_: Callable[[object, str, Any], None] = setattr) -> None:
     )
     create_client = Sessions._create_client
 
-    def create_patient_client(self: Sessions, service: str, region: str, role_arn: str | None, _config: Config) -> Any:
+    def create_patient_client(
+        self: Sessions, service: str, region: str, role_arn: str | None, _config: Config, keys: Any = None
+    ) -> Any:
         # The configuration of every call, also of the one that asks STS for the caller's name.
-        return create_client(self, service, region, role_arn, self._config())
+        return create_client(self, service, region, role_arn, self._config(), keys)
 
     setattr_(wiring, "create_tiers", create_tiers)
     setattr_(Sessions, "_create_client", create_patient_client)

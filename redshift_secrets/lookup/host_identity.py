@@ -1,0 +1,98 @@
+"""The identity that the metadata service gives to the processes of this host.
+
+Neither variables nor files show which one it is, and it changes when the instance profile is exchanged. So STS is asked, by
+one process of the host for all of them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from redshift_secrets.cache.entry import Entry, Failure, Item
+from redshift_secrets.cache.recall import Recall
+from redshift_secrets.cache.store import Rows
+from redshift_secrets.cache.tiers import Tier, Tiers
+from redshift_secrets.errors import AwsError
+
+_KEPT_SECONDS = 900.0
+_RETRY_SECONDS = 5.0
+"""How long this process does not ask again where another one has been asking for too long."""
+_ROW = "arn"
+
+
+class HostIdentity:
+    """The identity, kept in the host store, and in this process, for at most 15 minutes after STS was asked.
+
+    `tier` is the host store for processes with the same variables and files. `ask` returns what STS answers for credentials
+    that the metadata service gives now, `None` where it does not answer. `expect` is called with what another process found
+    out or this one, and may raise `CallerChangedError`. `timeout_seconds` is how long an answer is waited for.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        ask: Callable[[], str | None],
+        expect: Callable[[str], None],
+        timeout_seconds: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self._tier = tier
+        self._tiers = Tiers((tier,), timeout_seconds, clock, monotonic, sleep, rand)
+        self._ask = ask
+        self._expect = expect
+        self._clock = clock
+        self._monotonic = monotonic
+        self._known: tuple[str | None, float] = (None, float("-inf"))
+        self._item = Item(
+            "identity", lambda: "the AWS identity of this host", self._fetch, _encode, _decode, (_ROW,), (_ROW,)
+        )
+
+    def knows_identity(self) -> bool:
+        """Whether `sts_identity` returns at once."""
+        return self._monotonic() < self._known[1]
+
+    def sts_identity(self) -> str | None:
+        """Return the ARN, the same for all sessions of a role; `None` where STS does not answer. Raises what `expect` raises."""
+        if not self.knows_identity():
+            found = self._tiers.read([self._item], self._tier).get(self._item.name)
+            answer = found or self._tiers.refresh(self._item, None, float("-inf"), waits=True)[0]
+            if isinstance(answer, Entry):
+                self._expect(answer.value)
+                self._keep(answer.value, answer.expires_at - self._clock())
+            else:
+                self._keep(None, answer.retry_at - self._clock() if isinstance(answer, Failure) else _RETRY_SECONDS)
+        return self._known[0]
+
+    def forget(self) -> None:
+        """Have this host ask again: a call was made as another identity."""
+        place = self._tier.place(self._item.name)
+        if place is not None:
+            self._tier.store.clear(place)
+
+    def _keep(self, identity: str | None, seconds: float) -> None:
+        self._known = identity, self._monotonic() + min(seconds, _KEPT_SECONDS)
+
+    def _fetch(self, _recall: Recall) -> Entry[str]:
+        now = self._clock()
+        identity = self._ask()
+        if identity is None:
+            raise AwsError(
+                "sts:GetCallerIdentity", "this account", "the default AWS identity of this process", "NotConfirmed",
+                "STS does not confirm the identity.", "Let this host reach STS.", host_only=True,
+            )  # fmt: skip
+        until = now + _KEPT_SECONDS
+        return Entry(identity, now, until, until, until)
+
+
+def _encode(identity: str) -> Rows:
+    return {_ROW: identity.encode()}
+
+
+def _decode(rows: Rows) -> str | None:
+    return rows[_ROW].decode() if _ROW in rows else None
