@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.cache.flushes import Flushes
+from redshift_secrets.cache.tiers import Tier
 from tests.support.memory_store import tier
 
 
@@ -147,6 +148,17 @@ class TestFleet:
         flush(fleet)
         simulation.pass_(5)
         assert processes[0].happened()
+
+    def test_while_the_caller_is_not_known_nobody_looks(self, simulation, host, fleet, looks):
+        known = []
+        unknown = Tier(host, lambda: known[0], lambda: bool(known))
+        here = Flushes([unknown, tier(fleet)], simulation.clock, simulation.monotonic)
+        here.happened()
+        assert looks == []
+        known.append("caller")
+        simulation.pass_(5)
+        here.happened()
+        assert looks == [1]
 
     def test_where_the_clock_was_set_back_it_is_looked_for_all_the_same(self, simulation, fleet, processes, looks):
         flush(fleet)

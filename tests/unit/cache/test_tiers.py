@@ -49,6 +49,13 @@ class TestSharing:
     def test_without_a_store_every_process_asks_for_itself(self, process):
         assert [process().get(), process().get()] == ["v1", "v2"]
 
+    def test_then_nothing_is_encoded(self, process, source):
+        assert process().get(source.item(encode=lambda _value: 1 / 0)) == "v1"
+
+    def test_nothing_is_removed_from_the_fleet_store_where_nothing_failed(self, process, fleet):
+        fleet.clear = lambda _group: 1 / 0  # a round trip
+        assert process(fleet).get() == "v1"
+
     def test_another_process_finds_the_entry_with_its_ages(self, process, simulation, host, fleet, source):
         process(host, fleet).get()
         made_at = simulation.clock() - 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.cache.entry import Failure
-from redshift_secrets.errors import AwsError, DeadlineError
+from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.errors import AwsError, CallerChangedError, DeadlineError
 from tests.support.fakes import denied
 from tests.support.memory_store import MemoryStore, tier
 from tests.unit.cache.simulation import FOREVER, FRESH, STALE, put
@@ -50,6 +51,22 @@ def test_without_a_host_store_a_time_out_of_one_host_is_not_known_on_the_others(
     source.seconds = FOREVER
     process(fleet).get()
     assert FAILURE_PLACE not in fleet.groups
+
+
+def test_a_time_out_is_not_stored_where_it_is_not_known_who_the_caller_is(process, simulation, host):
+    def find_out():
+        simulation.sleep(FOREVER)
+
+    alone = process(Tier(host, find_out, lambda: False))
+    assert isinstance(alone.get(), DeadlineError)
+    assert alone.waited == pytest.approx(10)
+
+
+def test_that_this_process_has_become_another_caller_is_no_failure_of_the_others(process, host, source):
+    source.error = CallerChangedError()
+    assert isinstance(process(host).get(), CallerChangedError)
+    source.error = None
+    assert process(host).get() == "v2"
 
 
 def test_a_text_of_an_unexpected_exception_is_not_stored(process, host, source):

@@ -129,19 +129,20 @@ class TestWorkers:
         assert in_child(in_the_child) == (["in the child"], [])
         assert held.finish() == ["running", "queued"]
 
-    def test_what_a_call_holds_is_not_kept(self):
+    def test_what_a_call_holds_is_not_kept_while_the_thread_waits(self):
         workers = Workers(1)
         gone = threading.Event()
 
         class Big:
             def __call__(self):
-                pass
+                workers._lock.acquire()  # which the thread needs next
 
             def __del__(self):
                 gone.set()
 
         workers.submit(Big())
         assert gone.wait(BOUND)
+        workers._lock.release()
         all_refreshes_done()
 
 
