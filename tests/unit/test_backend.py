@@ -240,6 +240,14 @@ class TestOneBackendPerLookup:
         asyncio.run(RedshiftSecretsBackend(cache={"host": False}).aget_connection("analytics"))
         assert in_the_loop == [True]
 
+    def test_the_caller_is_determined_once_for_a_lookup_and_not_for_one_from_memory(self, aws, monkeypatch):
+        determine, backend = mock.Mock(wraps=wiring.caller_fingerprint), RedshiftSecretsBackend(cache={"host": False})
+        monkeypatch.setattr(wiring, "caller_fingerprint", determine)
+        for times, conn_id in enumerate(["analytics", "nobody", "smtp_default"], start=1):
+            for _ in range(3):
+                backend.get_connection(conn_id)
+            assert determine.call_count == times
+
     def test_other_settings_and_other_callers_do_not_share_answers(self, aws, monkeypatch, tmp_path):
         self.look_up()
         self.look_up(db_groups="readers")

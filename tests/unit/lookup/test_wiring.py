@@ -1,0 +1,95 @@
+"""One broker for each caller and configuration, and no call to AWS as another caller than the lookup is for."""
+
+from __future__ import annotations
+
+import pytest
+
+from redshift_secrets.errors import CallerChangedError
+from redshift_secrets.lookup import wiring
+from redshift_secrets.settings import Settings
+from tests.support.fakes import FakeAws, cluster
+from tests.support.helpers import Site, all_refreshes_done
+from tests.support.memory_store import MemoryStore, tier
+
+CALLS = {
+    "default_region": lambda client: client.default_region(),
+    "list": lambda client: client.list(None, None),
+    "describe": lambda client: client.describe(cluster()),
+    "mint": lambda client: client.mint(None),
+    "sts_identity": lambda client: client.sts_identity(),
+}
+
+
+@pytest.fixture
+def environ():
+    return {"HOME": "/nowhere", "AWS_PROFILE": "etl"}
+
+
+def client_of(environ, created=None):
+    client = wiring.LazyAwsClient(Settings(), wiring.caller_fingerprint(environ), environ=environ)
+    client._created = created
+    return client
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_once_the_environment_names_another_caller_no_call_is_made(environ, call):
+    client = client_of(environ, created=object())  # on which every call would raise AttributeError
+    with pytest.raises(AttributeError):
+        CALLS[call](client)
+    environ["AWS_PROFILE"] = "other"
+    with pytest.raises(CallerChangedError, match="another AWS identity"):
+        CALLS[call](client)
+
+
+def test_nothing_is_stored_for_the_caller_that_was(environ, clock):
+    aws, host = FakeAws(clock, [cluster()]), MemoryStore(clock)
+    here = Site(clock, aws=client_of(environ, created=aws), tiers=[tier(host)])
+    environ["AWS_PROFILE"] = "other"
+    assert here.ask() is None
+    all_refreshes_done()
+    assert list(host.entries()) == []
+    assert aws.calls == {}
+
+
+def test_a_mint_for_the_caller_that_was_is_refused(environ, clock):
+    aws, host = FakeAws(clock, [cluster()]), MemoryStore(clock)
+    here = Site(clock, aws=client_of(environ, created=aws), tiers=[tier(host)])
+    here.ask("other")
+    stored = set(host.entries())
+    environ["AWS_PROFILE"] = "other"
+    assert str(CallerChangedError()) in here.refusal()
+    all_refreshes_done()
+    assert aws.calls["mint"] == 0
+    assert set(host.entries()) == stored
+
+
+class TestBrokers:
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """How often the caller was determined."""
+        found, determine = [], wiring.caller_fingerprint
+        monkeypatch.setattr(wiring, "caller_fingerprint", lambda *args: found.append(1) or determine(*args))
+        return found
+
+    def test_each_caller_and_each_configuration_has_its_own(self, environ):
+        created = []
+
+        def get(settings_key):
+            return wiring.get_or_create_broker(settings_key, lambda caller: created.append(caller) or object(), environ)
+
+        one = get("a")
+        assert get("a") is one
+        assert get("b") is not one
+        environ["AWS_PROFILE"] = "other"
+        assert get("a") is not one
+        assert len(created) == 3
+        assert len(set(created)) == 2
+
+    def test_an_existing_one_is_found_without_creating_it(self, environ):
+        assert wiring.existing_broker("a", environ) is None
+        broker = wiring.get_or_create_broker("a", lambda _caller: object(), environ)
+        assert wiring.existing_broker("a", environ) is broker
+
+    def test_the_caller_is_determined_once_for_a_broker_that_is_created(self, environ, counted):
+        wiring.get_or_create_broker("a", lambda _caller: object(), environ)
+        assert len(counted) == 1
