@@ -208,6 +208,21 @@ class TestNothingListed:
         assert "hunter2" not in here.refusal()
 
 
+def test_a_lookup_that_began_before_the_refresh_of_another_one_ended_causes_no_second_one(site, clock, monkeypatch):
+    here, others = site(), []
+
+    def interrupted():
+        # This lookup has found no entry; before it can start a refresh, that of another thread begins and ends.
+        if others:
+            others.pop()()
+        return clock()
+
+    monkeypatch.setattr(here.refresher, "clock", interrupted)
+    others.append(here.ask)
+    assert here.ask().password == "password-1"
+    assert here.aws.calls == {"list": 2, "mint": 1}
+
+
 def test_a_child_forked_during_a_lookup_answers_at_once(site, clock):
     here = site()
     here.ask()
