@@ -168,6 +168,31 @@ def test_a_host_whose_caller_sts_does_not_confirm_uses_no_redis(stand_in: StandI
     assert stand_in.aws.calls.by_operation()[MINT] == 1
 
 
+def test_what_is_wrong_with_the_network_of_one_host_is_known_there_and_nowhere_else(
+    stand_in: StandIn, tmp_path: Path, redis: str
+) -> None:
+    sick = {**host(tmp_path, "sick"), "AWS_ENDPOINT_URL_REDSHIFT": "http://127.0.0.1:1"}
+
+    def task() -> Any:
+        return look_up(cache=fleet(redis), connections_lookup_pattern="^analytics$")
+
+    for refused in [all_at_once([Process(task, sick)]) for _ in range(2)]:
+        assert "(Unreachable)" in refused[0]
+    healthy = all_at_once([Process(task, host(tmp_path, name)) for name in ("one", "two")])
+    assert {user for user, _ in healthy} == {"IAM:etl"}
+    # A host that has just started serves what the others have, though it cannot reach Redshift's API itself.
+    new = {**host(tmp_path, "new"), "AWS_ENDPOINT_URL_REDSHIFT": "http://127.0.0.1:1"}
+    assert {*healthy, *all_at_once([Process(task, new)])} == {healthy[0]}
+
+
+def test_what_aws_denies_one_host_the_others_do_not_ask_for(stand_in: StandIn, tmp_path: Path, redis: str) -> None:
+    stand_in.aws.faults.add(operation=MINT, kind="access_denied")
+    for name in ("one", "two", "three"):
+        (refused,) = all_at_once([Process(lambda: look_up(cache=fleet(redis)), host(tmp_path, name))])
+        assert "(AccessDenied)" in refused
+    assert stand_in.aws.calls.by_operation()[MINT] == 1
+
+
 def test_a_lookup_does_not_need_redis(stand_in: StandIn) -> None:
     assert look_up(cache={"redis_url": "redis://127.0.0.1:1/0", "key": KEY})[0] == "IAM:etl"
 

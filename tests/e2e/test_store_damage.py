@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import select
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from cryptography.fernet import Fernet
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import MINT
-from tests.e2e.processes import Process, look_up, with_log
+from tests.e2e.processes import Process, all_at_once, look_up, wait_for_mint, with_log
 
 WAREHOUSES = {"clusters": [{"identifier": "prod", "tags": {"airflow:conn-id": "analytics", "airflow:db-user": "etl"}}]}
 PROCESSES, LOOKUPS = 2, 6
@@ -115,6 +116,44 @@ def test_giving_the_folder_to_another_user(stand_in: StandIn, tmp_path: Path) ->
     assert f"{folder} belongs to user 65534" in message
     assert "remove it or set cache.path" in message
     assert sorted(os.listdir(folder)) == before
+
+
+def no_file_grows() -> None:
+    """As on a full disk: empty files can still be made by this process."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def no_folder(folder: Path) -> None:
+    folder.touch()
+
+
+def a_pipe_instead_of_the_database(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.mkfifo(folder / "store.sqlite")  # opening it would block
+
+
+@pytest.mark.parametrize(("processes", "harm"), [(40, None), (8, no_folder), (8, a_pipe_instead_of_the_database)])
+def test_no_process_queues_at_a_store_that_takes_nothing(
+    stand_in: StandIn, tmp_path: Path, processes: int, harm: Harm | None
+) -> None:
+    folder = tmp_path / "store"
+    if harm is not None:
+        harm(folder)
+
+    def task() -> Any:
+        if harm is None:
+            no_file_grows()
+        return look_up(cache={"path": str(folder), "key": KEYS[0]}, regions=["eu-west-1"])
+
+    first = Process(task)
+    others = [Process(task) for _ in range(processes - 1)]
+    stand_in.aws.faults.add(operation=MINT, kind="black_hole", times=1)
+    first.begin()
+    wait_for_mint(stand_in)  # which is never answered while the others need a credential, too
+    outcomes = all_at_once(others)
+    stand_in.aws.faults.clear()
+    outcomes.append(first.outcome())
+    assert set(outcomes) <= {(token.user, token.password) for token in stand_in.tokens.minted()}
 
 
 @pytest.fixture
