@@ -214,11 +214,16 @@ class TestOtherWays:
         assert one.refresher.peek(source.item(), lookup).value == "far"
         put(process(host), "stale", made_ago=FRESH)
         assert one.refresher.peek(source.item(), lookup).value == "far"
+        put(one, "here")
+        host.reads = fleet.reads = 0
+        assert one.refresher.peek(source.item(), lookup).value == "here"
+        assert (host.reads, fleet.reads) == (0, 0)
 
     def test_what_is_put_is_found_by_every_process(self, process, host, fleet, source):
-        one = process(host, fleet)
-        put(one, "put")
-        assert [each.get() for each in (one, process(host), process(fleet))] == ["put"] * 3
+        one, alone = process(host, fleet), process()
+        for each in (one, alone):
+            put(each, "put")
+        assert [each.get() for each in (one, process(host), process(fleet), alone)] == ["put"] * 4
         assert source.asked == 0
 
     @pytest.mark.parametrize("across_hosts", [False, True])

@@ -58,6 +58,14 @@ class TestFailures:
         alone.get()
         is_asked_again_after(5)
 
+    def test_after_a_success_lookups_wait_again(self, process, simulation, source):
+        alone, source.error = process(), denied()
+        alone.get()
+        source.error = None
+        simulation.pass_(FIRST_PAUSE)
+        assert alone.get() == "v2"
+        assert (alone.get(since=simulation.clock()), alone.waited) == ("v3", 1)
+
     def test_an_unexpected_exception_is_one_too(self, process, source, caplog):
         alone, source.error = process(), KeyError("hunter2")
         assert isinstance(alone.get(), KeyError)
@@ -127,6 +135,12 @@ class TestTimeOuts:
         alone, source.seconds = process(), FOREVER
         assert str(alone.get()).startswith("Timed out after 10 s (aws_timeout_seconds) waiting for the thing k")
         assert alone.waited == pytest.approx(10)
+
+    def test_a_stale_entry_is_returned_and_the_log_says_how_old_it_is(self, process, source, caplog):
+        alone, source.seconds = process(), FOREVER
+        put(alone, "old", made_ago=STALE)
+        assert (alone.get(), alone.waited) == ("old", 5)
+        assert "the thing k, stale for 105 s, is still used: Timed out after 5 s" in caplog.text
 
     def test_the_next_one_does_not_wait_while_that_refresh_runs(self, process, simulation, source):
         alone, source.seconds = process(), FOREVER
@@ -236,6 +250,10 @@ class TestUnknownCaller:
         put(process(fleet), "elsewhere")
         hurry = TooManyWaitingError(8)
         assert (asking.get(hurry=hurry), asking.waited) == (hurry, 0)
+
+    def test_what_is_cached_is_known_without_finding_out(self, process, fleet, asking, source):
+        put(process(fleet), "elsewhere")
+        assert asking.refresher.cached(source.item()) is None
 
     def test_one_that_cannot_be_found_out_shares_nothing(self, process, fleet, source):
         alone = process(Tier(fleet, lambda: None, lambda: False))
