@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.secrets import BaseSecretsBackend
 from msgspec.structs import replace
 
-from redshift_secrets.airflow import configuration, connection, refusals, renewing_connection
+from redshift_secrets.airflow import configuration, connection, masking, refusals, renewing_connection, supervisor
 from redshift_secrets.airflow.fallback import Fallbacks
-from redshift_secrets.airflow.masking import mask_password
 from redshift_secrets.airflow.metrics import metrics
 from redshift_secrets.airflow.renewing_connection import Renewal
 from redshift_secrets.airflow.task_context import task_context
@@ -132,6 +131,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         # from a command or another backend.
         with forks.no_fork_here:
             configuration.conf()
+        self._mask_settings()
         airflow_keys = configuration.fernet_keys()
         airflow_cache_ttl_seconds = configuration.airflow_cache_ttl_seconds()
         with forks.no_fork_here:
@@ -140,10 +140,16 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 self.settings,
                 aws,
                 wiring.create_tiers(self.settings, caller, aws, airflow_keys=airflow_keys),
-                mask=mask_password,
+                mask=masking.mask_password,
                 airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
                 metrics=metrics(),
             )
+
+    def _mask_settings(self) -> None:
+        with contextlib.suppress(ImportError):  # each password meets it, too, and its lookup is refused
+            for secret in masking.secrets_in(self.settings):
+                masking.mask_password(secret)
+                supervisor.masker.add(secret)
 
     def _fields(self, conn_id: str, team_name: str | None, lookup: Lookup | None) -> ConnectionFields | None:
         task = self._task(team_name)
@@ -195,9 +201,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
         built = connection.build(fields, self._current_connection_class(), os.environ)
+        renewal = None
         if fields.valid_until is not None:
             refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
-            renewing_connection.attach(built, Renewal(refresh, time.time, fields.valid_until))
+            renewal = Renewal(refresh, time.time, fields.valid_until)
+        renewing_connection.attach(built, renewal)
+        _mask_in_supervisor(fields)
         return built
 
     def _refresh_fields(self, conn_id: str, team_name: str | None) -> ConnectionFields:
@@ -209,6 +218,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                     f"connection {conn_id!r} cannot be renewed: no warehouse claims it any more. Put its tag back, or"
                     " look it up again in the task"
                 )
+            _mask_in_supervisor(fields)
         except CannotServeError as error:
             raise refusals.final_refusal(str(error)) or error from None
         return fields
@@ -217,9 +227,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self._broker is None:
             with contextlib.suppress(Exception):  # the lookup meets it, too, and answers for it
                 self._broker = wiring.existing_broker(self._settings_key)
-        return (
-            self._broker is not None and self._broker.remembered(conn_id, team_name, self._task(team_name)) is not None
-        )
+        answer = None if self._broker is None else self._broker.remembered(conn_id, team_name, self._task(team_name))
+        return answer is not None and (answer.fields is None or supervisor.masker.has(answer.fields.password))
 
     def _task(self, team_name: str | None) -> TaskContext | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
@@ -228,6 +237,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _current_connection_class(self) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.
         return getattr(self, "_connection_class", None) or connection.server_connection_class()
+
+
+def _mask_in_supervisor(fields: ConnectionFields) -> None:
+    # Only what is handed out, in the thread that gets it: of the rest, nothing can be printed.
+    if fields.password is not None:
+        supervisor.masker.add(fields.password, masking.password_masker.expires_at(fields.password))
 
 
 def _max_waiting() -> int | None:

@@ -187,6 +187,13 @@ def copy_for_reraise(error: Exception) -> Exception:
         return error
 
 
+def one_line(text: str, limit: int) -> str:
+    """Return a text from outside on one line of at most `limit` characters, without control characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(line.split())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
 def join_messages(messages: Sequence[str]) -> str:
     """Return several messages as one, with a full stop at its end only."""
     return "; ".join([*(each.removesuffix(".") for each in messages[:-1]), *messages[-1:]])

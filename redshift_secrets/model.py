@@ -6,24 +6,88 @@ Python compiles source text for half a millisecond, and every Airflow process cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 WarehouseKind = Literal["cluster", "workgroup"]
 
 
+class HiddenText(str):
+    """A secret text: a `str`, except that formatting it gives `***`, and that msgspec, with which Airflow writes its structured
+    logs, does not encode it by itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+
+class HiddenMapping(Mapping[str, Any]):
+    """A mapping with secret values, hidden as `HiddenText` is."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def reveal(value: object) -> Any:
+    """Return a hidden text as a plain `str`, a hidden mapping as a `dict`; the `enc_hook` for what is sealed or digested.
+
+    Raises `TypeError` for anything else.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is not hidden")
+
+
 class Private(Struct, frozen=True):
-    """A record with fields that no repr may show: those that the class names in `hidden`."""
+    """A record with fields that no repr and no structured log may show: those that the class names in `hidden`."""
 
     hidden: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.hidden:
+            value = getattr(self, name)
+            hidden = _hide(value)
+            if hidden is not value:
+                force_setattr(self, name, hidden)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+def _hide(value: Any) -> Any:
+    if type(value) is str:
+        return HiddenText(value)
+    if type(value) is tuple:
+        return tuple(map(_hide, value))
+    return HiddenMapping(value) if isinstance(value, dict) else value
 
 
 class VpcEndpoint(Struct, frozen=True):
@@ -111,11 +175,13 @@ class Listing(Struct, frozen=True):
 Auth = Literal["db-user", "iam", "secret", "connector"]
 
 
-class ConnectionSpec(Struct, frozen=True):
+class ConnectionSpec(Private, frozen=True):
     """What the tags and the settings say of one conn_id.
 
     `sources` says for every field where its value comes from. `errors` make the connection fail, `warnings` do not.
     """
+
+    hidden = ("extra",)
 
     conn_id: str
     warehouse: Warehouse

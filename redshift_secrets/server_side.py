@@ -6,15 +6,18 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
-from redshift_secrets.airflow import configuration, refusals, supervisor
-from redshift_secrets.errors import SettingsError
+from redshift_secrets.airflow import configuration, masking, refusals, renewing_connection, supervisor
+from redshift_secrets.errors import SettingsError, known_error
 from redshift_secrets.settings import values
 
 _CLASS_PATHS = frozenset({"redshift_secrets.ServerSideBackend", "redshift_secrets.server_side.ServerSideBackend"})
+
+_LONGEST_VALIDITY_SECONDS = 3600
 
 
 class ServerSideBackend(EnvironmentVariablesBackend):
@@ -54,4 +57,22 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         refusal = refusals.from_connection(answer.conn_type, answer.extra)
         if refusal is not None:
             return refusals.refuse(conn_id, refusal)
-        return supervisor.to_connection(answer, conn_id)
+        try:
+            _mask(answer)
+        except Exception as error:
+            return refusals.refuse(
+                conn_id,
+                f"connection {conn_id!r} cannot be served: masking its password failed with {known_error(error)}",
+            )
+        built = supervisor.to_connection(answer, conn_id)
+        renewing_connection.attach(built, None)
+        return built
+
+
+def _mask(answer: Any) -> None:
+    if answer.password:
+        # What AWS mints, for a user with this prefix, is valid for an hour at most.
+        is_minted = str(answer.login).startswith(("IAM:", "IAMA:", "IAMR:"))
+        expires_at = time.time() + _LONGEST_VALIDITY_SECONDS if is_minted else float("inf")
+        masking.mask_password(answer.password, expires_at)
+        supervisor.masker.add(answer.password, expires_at)

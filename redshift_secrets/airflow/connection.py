@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redshift_secrets.airflow.task_context import application_name
-from redshift_secrets.model import ConnectionFields
+from redshift_secrets.model import ConnectionFields, reveal
 
 
 def server_connection_class() -> Any:
@@ -20,7 +20,7 @@ def build(fields: ConnectionFields, connection_class: Any, environ: Mapping[str,
     """Return a Connection of `connection_class`, with the task of `environ` as `application_name` in its `extra`."""
     # The task differs from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
     name = application_name(environ)
-    extra = fields.extra if name is None else {"application_name": name, **fields.extra}
+    extra = {**fields.extra} if name is None else {"application_name": name, **fields.extra}
     return connection_class(
         conn_id=fields.conn_id,
         conn_type=fields.conn_type,
@@ -29,7 +29,7 @@ def build(fields: ConnectionFields, connection_class: Any, environ: Mapping[str,
         port=fields.port,
         schema=fields.schema,
         login=fields.login,
-        password=fields.password,
+        password=None if fields.password is None else reveal(fields.password),
         extra=json.dumps(extra) if extra else None,
     )
 

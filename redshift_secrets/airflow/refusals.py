@@ -14,12 +14,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from redshift_secrets.airflow.configuration import importable
-from redshift_secrets.errors import CannotServeError
+from redshift_secrets.errors import CannotServeError, one_line
 
 EXPLAIN_PREFIX = "redshift-secrets.explain."
 """Before a conn_id, it asks the API server for the connection, or for the reason why there is none; see `server_side`."""
 
 _CONN_TYPE = "redshift-secrets-refusal"
+_LONGEST = 4000
+"""Characters of a refusal: some of them name many warehouses."""
 
 
 class RefusedConnection:
@@ -68,6 +70,7 @@ def final_refusal(message: str) -> Exception | None:
     if refusal is None:
         return None
     http = _http_exceptions()
+    message = one_line(message, _LONGEST)
     return refusal(message) if http is None else _as_forbidden(refusal, http.HTTPException)(message)
 
 
@@ -76,7 +79,7 @@ def refuse(conn_id: str, refusal: str) -> RefusedConnection:
     final = final_refusal(refusal)
     if final is not None:
         raise final from None
-    return RefusedConnection(conn_id, refusal)
+    return RefusedConnection(conn_id, one_line(refusal, _LONGEST))
 
 
 def refusals_are_lost() -> bool:
@@ -91,7 +94,9 @@ def serves_http() -> bool:
 
 def to_connection(conn_id: str, refusal: str, connection_class: Any) -> Any:
     """Return a Connection that carries a refusal through the Execution API and nothing that anyone could log in with."""
-    return connection_class(conn_id=conn_id, conn_type=_CONN_TYPE, extra=json.dumps({"refusal": refusal}))
+    return connection_class(
+        conn_id=conn_id, conn_type=_CONN_TYPE, extra=json.dumps({"refusal": one_line(refusal, _LONGEST)})
+    )
 
 
 def from_connection(conn_type: str, extra: str | None) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from redshift_secrets.model import ConnectionFields
+from redshift_secrets.model import ConnectionFields, reveal
 
 LOGIN_PASSWORD_PAIR_SECONDS = 60
 """Every client reads `login` first and `password` right after it. So for that long a thread gets the password that belongs to
@@ -47,8 +47,9 @@ class Renewal:
         return begun is not None and 0 <= self.now() - begun < LOGIN_PASSWORD_PAIR_SECONDS
 
 
-def attach(connection: Any, renewal: Renewal) -> None:
-    """Let a Connection renew itself from now on, where it is of the class of tasks: an `attrs` class.
+def attach(connection: Any, renewal: Renewal | None) -> None:
+    """Let a Connection renew itself from now on, and have a `repr` without secrets, where it is of the class of tasks: an `attrs`
+    class. With `None` it never renews itself.
 
     That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
@@ -76,7 +77,8 @@ def _renewing_class(base: type[Any]) -> type[Any]:
             fields = renewal.refresh()
             following = Renewal(renewal.refresh, renewal.now, fields.valid_until)
             following.read = renewal.read
-            new = {"login": fields.login, "password": fields.password, "description": fields.description}
+            password = None if fields.password is None else reveal(fields.password)
+            new = {"login": fields.login, "password": password, "description": fields.description}
             self.__dict__.update(new, _renewal=following)
             return {**held, **new, "_renewal": following}
 

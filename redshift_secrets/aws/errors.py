@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.log_redaction import suppress_payload_logs
-from redshift_secrets.errors import DENIED, GONE, AwsError
+from redshift_secrets.errors import DENIED, GONE, AwsError, one_line
 
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
@@ -24,6 +25,12 @@ _INTERNAL = frozenset(
 
 NOT_REACHED = frozenset({"TimedOut", "Unreachable"})
 """The codes of this package for an endpoint that does not answer."""
+
+_LONGEST_REASON = 300
+_QUOTES_REQUEST = re.compile(
+    "canonical string|string-to-sign|authorization header|security-?token|credential=|signature=", re.IGNORECASE
+)
+"""In texts in which AWS repeats the request, with the session token in it."""
 
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
 _ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
@@ -80,22 +87,22 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
                 f"{identity} or an earlier role in the chain",
                 "the calling identity",
             )
-        message = str(details.get("Message", "")).rstrip(".") + "."
+        message = str(details.get("Message", ""))
         advice = _advice(code, operation, resource, identity, message)
-        raise error(code, message, advice, host_only=code in _HOST_ONLY) from None
+        raise error(one_line(code, 100), _reason(message), advice, host_only=code in _HOST_ONLY) from None
     except (
         exceptions.NoCredentialsError,
         exceptions.PartialCredentialsError,
         exceptions.CredentialRetrievalError,
     ) as caught:
         advice = "Give this process an instance profile, a task role or a pod role, or set profile_name."
-        raise error("NoCredentials", f"{str(caught).rstrip('.')}.", advice) from None
+        raise error("NoCredentials", _reason(str(caught)), advice) from None
     except (exceptions.SSOError, exceptions.TokenRetrievalError) as caught:
         advice = "Log in again with aws sso login; for unattended use, give this process a role instead."
-        raise error("NoCredentials", f"{str(caught).rstrip('.')}.", advice) from None
+        raise error("NoCredentials", _reason(str(caught)), advice) from None
     except (exceptions.ProfileNotFound, exceptions.NoRegionError, exceptions.ConfigParseError) as caught:
         raise error(
-            "Misconfigured", f"{str(caught).rstrip('.')}.", "Fix profile_name, regions or the AWS configuration files."
+            "Misconfigured", _reason(str(caught)), "Fix profile_name, regions or the AWS configuration files."
         ) from None
     except (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError) as caught:
         advice = "Check the route to it: NAT, VPC endpoint, proxy, security groups."
@@ -104,7 +111,7 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         advice = "Check the network, DNS, and whether the service is available in this region."
         raise error("Unreachable", f"could not connect to {_endpoint(caught)}.", advice) from None
     except exceptions.BotoCoreError as caught:
-        raise error(type(caught).__name__, f"{str(caught).rstrip('.')}.", "Check the named setting.") from None
+        raise error(type(caught).__name__, _reason(str(caught)), "Check the named setting.") from None
     except (ResponseParserError, KeyError):
         # The text of the former is the whole response, including the password. A response in JSON that cannot be parsed
         # comes without any of its members.
@@ -112,5 +119,12 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         raise error("UnreadableResponse", "the response could not be parsed.", advice) from None
 
 
+def _reason(text: str) -> str:
+    """Return what AWS or botocore says as one short sentence; nothing of a text that quotes the request."""
+    if _QUOTES_REQUEST.search(text):
+        return "the reason is not shown, since it quotes the request."
+    return f"{one_line(text, _LONGEST_REASON).rstrip('.')}."
+
+
 def _endpoint(caught: exceptions.BotoCoreError) -> str:
-    return str(caught.kwargs.get("endpoint_url") or "the endpoint")
+    return one_line(str(caught.kwargs.get("endpoint_url") or "the endpoint"), _LONGEST_REASON)

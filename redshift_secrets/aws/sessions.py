@@ -26,6 +26,7 @@ from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError, copy_for_reraise
+from redshift_secrets.model import reveal
 from redshift_secrets.settings.settings import Settings
 
 _ROLE_SESSION_NAME = "redshift-secrets"
@@ -250,7 +251,7 @@ class Sessions:
         core: Any = source._session
         arguments = {"RoleSessionName": _ROLE_SESSION_NAME}
         if external_id is not None:
-            arguments["ExternalId"] = external_id
+            arguments["ExternalId"] = reveal(external_id)
         with translate_errors("sts:AssumeRole", role_arn, self._default_identity):
             source_credentials = source.get_credentials()
             if source_credentials is None:

@@ -24,7 +24,7 @@ def with_credential(
         schema=spec.database,
         login=credential.user,
         password=credential.password,
-        extra=dict(spec.extra),
+        extra=spec.extra,
         description=(
             f"{spec.warehouse}: user {credential.user}, minted by {credential.minted_by} at"
             f" {_utc(credential.minted_at)}, expires at {_utc(credential.expires_at)}"

@@ -17,7 +17,7 @@ from redshift_secrets.cache.refresh import Lookup, Refresher
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.errors import AwsError
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
-from redshift_secrets.model import Credential, MintRequest
+from redshift_secrets.model import Credential, MintRequest, reveal
 from redshift_secrets.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def name_of(request: MintRequest) -> str:
 
 def _to_rows(credential: Credential) -> Rows:
     # It holds the password: for sealing, not for anything else.
-    return {_ROW: msgpack.encode(credential)}
+    return {_ROW: msgpack.encode(credential, enc_hook=reveal)}
 
 
 def _validity(credential: Credential) -> float:

@@ -13,7 +13,7 @@ from msgspec import MsgspecError, Struct, msgpack
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.spec import build_spec, ineligible
-from redshift_secrets.model import ConnectionSpec, Warehouse
+from redshift_secrets.model import ConnectionSpec, Warehouse, reveal
 from redshift_secrets.settings import Settings
 
 _ALL = "all"
@@ -63,11 +63,11 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
 def listing_to_rows(listing: Listing) -> Rows:
     """Return a listing as rows."""
     if len(listing.specs) <= _ONE_ROW:
-        return {_ALL: msgpack.encode(listing.specs)}
+        return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal)}
     buckets: dict[str, dict[str, tuple[ConnectionSpec, ...]]] = {str(number): {} for number in range(_BUCKETS)}
     for conn_id, found in listing.specs.items():
         buckets[_bucket(conn_id)][conn_id] = found
-    return {name: msgpack.encode(specs) for name, specs in buckets.items()}
+    return {name: msgpack.encode(specs, enc_hook=reveal) for name, specs in buckets.items()}
 
 
 def rows_of(conn_id: str) -> Sequence[str]:

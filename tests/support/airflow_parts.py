@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 from airflow.models import Connection as ServerConnection
 
+from redshift_secrets.airflow import masking
 from redshift_secrets.airflow.refusals import RefusedConnection
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup import wiring
@@ -112,3 +113,4 @@ def reset_maskers() -> None:
         masker = importlib.import_module(name)._secrets_masker()
         masker.patterns.clear()
         masker.replacer = None
+        masking._set_forms(masker, ())

@@ -24,7 +24,7 @@ print("SETTINGS" + json.dumps({{
     "duration_seconds": settings.duration_seconds,
     "allow_admin_secret": settings.allow_admin_secret,
     "db_user": settings.db_user,
-    "extra": settings.extra,
+    "extra": dict(settings.extra),
     "roles": [account.role_arn for account in settings.accounts],
     "pattern": settings.connections_lookup_pattern and settings.connections_lookup_pattern.pattern,
 }}))

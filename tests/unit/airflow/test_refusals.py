@@ -174,7 +174,7 @@ class TestAWorkerThatAsksTheServer:
             cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi", "airflow:extra.x": "y"})
         ]
         connection = worker.get_connection("analytics")
-        assert type(connection) is SdkConnection
+        assert isinstance(connection, SdkConnection)
         assert (connection.conn_id, connection.conn_type, connection.login) == ("analytics", "redshift", "IAMR:airflow")
         assert (connection.port, connection.schema, connection.extra_dejson) == (5439, "dev", {"x": "y"})
         assert connection.password == "password-1"

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow import renewing_connection as renewal
+from redshift_secrets.model import reveal
 from tests.support.helpers import Crowd, tagged
 
 NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login", "password", "extra")
@@ -140,7 +141,7 @@ def in_thread(call):
 def test_a_slow_client_gets_user_and_password_of_one_credential(make, clock, before):
     backend, made = make()
     mint = made.aws.mint
-    made.aws.mint = lambda request: (found := mint(request)) and replace(found, user=f"IAM:of-{found.password}")
+    made.aws.mint = lambda request: (found := mint(request)) and replace(found, user=f"IAM:of-{reveal(found.password)}")
     connection = backend.get_connection("analytics")
     clock.pass_(3600 - 300 - before)
     user = connection.login
@@ -185,6 +186,11 @@ def test_a_connection_of_the_server_is_plain(make):
     assert type(backend.get_connection("analytics")) is CoreConnection
 
 
-def test_a_connection_that_the_driver_mints_for_is_plain(make):
-    backend, _ = make(auth="connector")
-    assert type(backend.get_connection("analytics")) is SdkConnection
+def test_a_connection_that_the_driver_mints_for_never_renews_itself_and_hides_its_extra(make, clock):
+    backend, made = make(auth="connector", extra={"sslpassword": "planted"})
+    connection = backend.get_connection("analytics")
+    clock.pass_(2 * 3600)
+    assert (connection.login, connection.password) == ("etl", None)
+    assert made.aws.calls["mint"] == 0
+    assert "planted" not in repr(connection)
+    assert connection.extra_dejson["sslpassword"] == "planted"

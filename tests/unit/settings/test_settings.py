@@ -12,6 +12,7 @@ from msgspec.structs import fields
 from rich.pretty import pretty_repr
 
 from redshift_secrets.errors import SettingsError
+from redshift_secrets.model import HiddenMapping, HiddenText, reveal
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Account, Cache, Fallback, Settings, redis_url
 
 ROLE = "arn:aws:iam::123456789012:role/airflow"
@@ -289,6 +290,8 @@ def test_a_setting_is_read_as_a_value_and_as_the_text_of_an_environment_variable
     raw, expected = READ[name]
     settings = Settings.from_kwargs({**NEEDS.get(name, {}), name: write(raw)})
     read = getattr(settings, name)
+    if isinstance(read, (HiddenMapping, HiddenText)):
+        read = reveal(read)
     assert (read, type(read)) == (expected, type(expected))
 
 
