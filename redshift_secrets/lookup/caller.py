@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec.json
-from msgspec import MsgspecError, Struct, field
+from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from redshift_secrets.lookup.credential_files import (
@@ -36,8 +36,6 @@ from redshift_secrets.settings.settings import Settings
 Source = Literal["local", "process", "metadata"]
 """Where credentials come from: something that is told apart on the host alone, a program, or the metadata service."""
 
-_VARIABLES = ("BOTO_CONFIG",)
-"""Variables beside those with the prefix `AWS_`."""
 _PROXIES = ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY")
 """botocore asks the metadata service through a proxy, too."""
 _LOGIN_ROTATES = ("accessToken", "refreshToken")
@@ -59,9 +57,15 @@ def caller_fingerprint(environ: Mapping[str, str], read: Read = read_file) -> st
     """
     files = CredentialFiles(environ, read)
     # By name: `os.environ` decodes each value that it is asked for.
-    variables = {name: environ[name] for name in environ if name.startswith("AWS_") or name in _VARIABLES}
+    variables = {name: environ[name] for name in environ if name.startswith("AWS_")}
     proxies = [environ.get(name) for name in _PROXIES]
-    return fingerprint([variables, proxies, files.digests, _tokens(environ, files), _logins(environ, files)])
+    rest = fingerprint([variables, proxies, files.digests, _tokens(environ, files)])
+    return f"{rest} {fingerprint(_logins(environ, files))}"
+
+
+def without_logins(caller: str) -> str:
+    """Return the part of a `caller_fingerprint` that stays when botocore renews the token of a login in the middle of a call."""
+    return caller.partition(" ")[0]
 
 
 def credential_source(environ: Mapping[str, str], profile_name: str | None, read: Read = read_file) -> Source:
@@ -106,9 +110,9 @@ def _tokens(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
 def _subject(token: bytes | None) -> object:
     """Return the subject of a JSON Web Token; of anything else a digest."""
     try:
-        _, payload, _ = (token or b"").strip().split(b".")
+        _, payload, _ = (token or b"").split(b".")
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + b"=="), type=_Claims)
-    except (ValueError, MsgspecError, RecursionError):
+    except (ValueError, RecursionError):  # the latter: nested too deeply
         return digest(token)
 
 
@@ -127,7 +131,7 @@ def _logins(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
         content = files.content(os.path.join(folder, f"{hashlib.sha256(name.encode()).hexdigest()}.json"))
         try:
             login = msgspec.json.decode(content or b"", type=dict[str, Any])
-        except (MsgspecError, RecursionError):
+        except (ValueError, RecursionError):
             found.append([name, digest(content)])
         else:
             found.append([name, {key: value for key, value in login.items() if key not in _LOGIN_ROTATES}])

@@ -19,7 +19,13 @@ from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import NO_REDIS_KEY, CallerChangedError, RedshiftSecretsError, SettingsError
 from redshift_secrets.lookup.broker import Aws, Broker
-from redshift_secrets.lookup.caller import caller_fingerprint, credential_source, fingerprint, settings_fingerprint
+from redshift_secrets.lookup.caller import (
+    caller_fingerprint,
+    credential_source,
+    fingerprint,
+    settings_fingerprint,
+    without_logins,
+)
 from redshift_secrets.lookup.host_identity import HostIdentity
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
@@ -162,7 +168,7 @@ class LazyAwsClient:
 
     def _check_environment(self) -> None:
         """Called before and after each call: credentials are looked for in the middle of one."""
-        if self._has_changed or caller_fingerprint(self._environ) != self._caller:
+        if self._has_changed or without_logins(caller_fingerprint(self._environ)) != without_logins(self._caller):
             raise CallerChangedError()
 
     def _check_caller(self, client: AwsClient) -> None:

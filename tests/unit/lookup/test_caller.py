@@ -136,6 +136,7 @@ def test_only_a_regular_file_is_read(tmp_path):
 
 # --- tokens
 
+DEEP = b'{"sub": "a", "aud": ' + b"[" * 99_999
 TOKEN = {"iss": "https://oidc.eks", "sub": "system:serviceaccount:airflow:etl", "aud": ["sts.amazonaws.com"], "exp": 1}
 BY_ENVIRONMENT = [
     {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "r"},
@@ -191,7 +192,7 @@ class TestTokens:
             b"\xff.\xff.\xff",
             jwt(sub=None),
             jwt(sub=7),
-            b"e30." + base64.urlsafe_b64encode(b"[" * 100_000) + b".x",
+            b"e30." + base64.urlsafe_b64encode(DEEP) + b".x",
         ],
         ids=lambda token: repr(token)[:20],
     )
@@ -235,7 +236,7 @@ def test_another_login_with_aws_login_is_another_caller_and_a_renewed_one_is_not
 
     assert after(accessToken={"accessKeyId": "2"}, refreshToken="s") == after()
     assert after(dpopKey="other") != after()
-    broken = [fingerprint(environ, {**config, **files}) for files in ({}, {file: b"x"}, {file: b"y"})]
+    broken = [fingerprint(environ, {**config, **files}) for files in ({}, {file: b"x"}, {file: DEEP})]
     assert len({*broken, after()}) == 4
 
 

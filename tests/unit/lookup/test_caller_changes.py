@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import Any
 
 import pytest
@@ -117,6 +118,19 @@ def test_an_environment_that_names_another_caller_says_nothing_of_this_host(worl
     environ["AWS_PROFILE"] = "other"
     with pytest.raises(CallerChangedError):
         CALLS["mint"](client)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_token_of_a_login_that_botocore_renews_in_a_call_does_not_end_it(world, tmp_path, call):
+    (tmp_path / "config").write_text("[default]\nsso_session = corp")
+    token = tmp_path / ".aws/sso/cache" / f"{hashlib.sha1(b'corp').hexdigest()}.json"
+    token.parent.mkdir(parents=True)
+    environ = {"HOME": str(tmp_path), "AWS_CONFIG_FILE": str(tmp_path / "config")}
+    client, before = client_for(environ), caller_fingerprint(environ)
+    world.during_call = lambda: token.write_text("renewed")
+    CALLS[call](client)
+    CALLS[call](client)
+    assert caller_fingerprint(environ) != before  # the next lookup does not know that it is the same person
 
 
 def test_an_identity_that_sts_does_not_confirm_any_more_does_not_end_a_listing(world):

@@ -123,6 +123,12 @@ CASES = {
     "a program for every section": ({}, f"[DEFAULT]\n{PROCESS}\n[default]\nregion = x", "", None),
     "a quoted profile": ({"AWS_PROFILE": "a b"}, f"[profile 'a b']\n{PROCESS}", "", None),
     "a section that is no profile": ({"AWS_PROFILE": "a"}, f"[a]\n{PROCESS}\n[profile a]\nregion = x", "", None),
+    "a profile in both files": ({}, config(default=PROCESS), keys_file(default="region = x"), None),
+    "a section whose title is no shell word": ({}, f"[profile 'x]\nregion = x\n[default]\n{PROCESS}", "", None),
+    "web identity beside a role": ({}, config(default=f"{WEB}\nsource_profile = b", b=PROCESS), "", None),
+    "a role by keys of a profile that assumes a role": (
+        {}, config(default="role_arn = r\nsource_profile = b", b=f"{KEYS}\nrole_arn = r\nsource_profile = c", c=PROCESS),
+        "", None),
     "the default profile twice": ({}, f"[default]\n{KEYS}\n[profile default]\n{PROCESS}", "", None),
     "keys in the config file": ({}, config(default=KEYS), "", None),
     "keys in the credentials file": ({}, "", keys_file(default=KEYS), None),
@@ -153,6 +159,7 @@ BROKEN = {
     "roles in a circle": config(default="role_arn = r\nsource_profile = b", b="role_arn = r\nsource_profile = default"),
     "a role by nobody": config(default="role_arn = r"),
     "a role by a profile that is missing": config(default="role_arn = r\nsource_profile = b"),
+    "a program beside a login": config(default=f"login_session = arn:aws:iam::1:user/ann\n{PROCESS}"),
     "a role by a profile without credentials": config(default="role_arn = r\nsource_profile = b", b="region = x"),
 }
 
@@ -214,6 +221,6 @@ def test_the_files_of_older_tools(environment, tmp_path, variable, has_key):
 @pytest.mark.parametrize("case", BROKEN)
 def test_where_botocore_finds_nothing_nobody_is_asked(environment, case):
     environment({}, BROKEN[case], "")
-    with pytest.raises(Exception, match=r"source_profile|source profile|Infinite loop|does not exist"):
+    with pytest.raises(Exception, match=r"source_profile|source profile|Infinite loop|does not exist|login"):
         botocore_finds(None)
     assert credential_source(os.environ, None) == "local"
