@@ -73,7 +73,7 @@ class MustWait(Exception):  # noqa: N818  # it is no error: the lookup is tried 
 class Refresher:
     """Entries in memory and in the `tiers`, from near to far, and their refresh. Safe among threads, and after a fork.
 
-    `timeout_seconds` is how long a refresh waits for one elsewhere. `clock` returns seconds since the epoch, `monotonic`
+    `timeout_seconds` is how long a lookup may take. `clock` returns seconds since the epoch, `monotonic`
     seconds on a clock that never jumps; `sleep` takes seconds, `rand` returns numbers from 0 to 1.
     """
 
@@ -122,6 +122,7 @@ class Refresher:
                 entries[name] = _newer(entries[name], entry)
                 if lookup.tier == "process":
                     lookup.tier = self._nearest.store.name
+            self._learn_of_failures([x for x in wanted if _must_wait(entries[x.name], now)], self._nearest)
         answers = [self._answer(item, entries[item.name], lookup, since) for item in items]
         waits = [answer for answer in answers if isinstance(answer, tuple)]
         if waits:
@@ -215,7 +216,7 @@ class Refresher:
                 until = lookup.deadline if entry is None else lookup.deadline.half()
             if run is None or until.left() > 0:
                 try:
-                    run = running or self._start(item, since, waits=True)
+                    run = running or self._start(item, since, lookup.deadline)
                 except RuntimeError as error:
                     return entry or RefreshNotStartedError(item.describe(), str(error))
                 lookup.waited[item.name] = run, until
@@ -226,6 +227,14 @@ class Refresher:
         if entry is not None:
             self._log_stale(item, entry, late)
         return entry or late
+
+    def _learn_of_failures(self, items: Sequence[Item[Any]], tier: Tier) -> None:
+        """Know what has failed in other processes, so that no lookup waits for the same where there is a stale entry."""
+        for item in items:
+            failure = self._tiers.failure(item, tier)
+            with self._lock:
+                if failure is not None and self._failure(item.name) is None:
+                    self._keep(item.name, failure)
 
     def _time_out(self, item: Item[Any], late: DeadlineError) -> None:
         """Have all lookups on this host know of it while the refresh still runs."""
@@ -250,25 +259,25 @@ class Refresher:
         if self.monotonic() < self._elsewhere.get(item.name, float("-inf")):
             return
         try:
-            self._start(item, since, waits=False)
+            self._start(item, since, None)
         except RuntimeError as error:
             log.warning("%s", RefreshNotStartedError(item.describe(), str(error)))
 
-    def _start(self, item: Item[V], since: float, *, waits: bool) -> Run[Entry[V] | None]:
-        """Start the refresh of an item. The caller has the lock."""
-        run = Run(lambda: self._refresh(item, since, waits=waits))
+    def _start(self, item: Item[V], since: float, deadline: Deadline | None) -> Run[Entry[V] | None]:
+        """Start the refresh of an item, for a lookup that waits until the deadline or for none. The caller has the lock."""
+        run = Run(lambda: self._refresh(item, since, deadline))
         self._workers.submit(run)
         self._running[item.name] = run
         return run
 
-    def _refresh(self, item: Item[V], since: float, *, waits: bool) -> Entry[V] | None:
+    def _refresh(self, item: Item[V], since: float, deadline: Deadline | None) -> Entry[V] | None:
         """Refresh an item, and remember the outcome."""
         result: Entry[V] | Failure | None = None
         whole = True
         with self._lock:
             before = self._failure(item.name)
         try:
-            result, whole = self._tiers.refresh(item, before, since, waits=waits)
+            result, whole = self._tiers.refresh(item, before, since, deadline)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
         finally:
@@ -324,6 +333,10 @@ class Refresher:
 
 def _is_fresh(entry: Entry[Any] | None, now: float, since: float = float("-inf")) -> bool:
     return entry is not None and now < entry.stale_at and entry.made_at > since
+
+
+def _must_wait(entry: Entry[Any] | None, now: float) -> bool:
+    return entry is not None and now >= entry.wait_at
 
 
 def _newer(one: Entry[V] | None, other: Entry[V] | None) -> Entry[V] | None:

@@ -67,7 +67,7 @@ class _Held(Struct, frozen=True):
 
 
 class Tiers:
-    """Stores from near to far; none at all is fine. `timeout_seconds` is how long a refresh waits for one elsewhere.
+    """Stores from near to far; none at all is fine. `timeout_seconds` is how long a lookup may take.
 
     `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps; `sleep` takes seconds, `rand`
     returns numbers from 0 to 1.
@@ -100,6 +100,11 @@ class Tiers:
         rows = tier.store.read({place: item.rows for item, place in places})
         entries = ((item.name, self._unexpired(item, rows.get(place, {}))) for item, place in places)
         return {name: entry for name, entry in entries if entry is not None}
+
+    def failure(self, item: Item[Any], tier: Tier) -> Failure | None:
+        """Return the last failure that one tier knows of."""
+        place = tier.place(item.name)
+        return self._look(item, tier.store, place)[1] if place is not None else None
 
     def put(self, item: Item[V], entry: Entry[V]) -> None:
         """Have every process find an entry that AWS need not be asked for."""
@@ -141,21 +146,21 @@ class Tiers:
     # --- the refresh
 
     def refresh(
-        self, item: Item[V], before: Failure | None, since: float, *, waits: bool
+        self, item: Item[V], before: Failure | None, since: float, deadline: Deadline | None
     ) -> tuple[Entry[V] | Failure | None, bool]:
         """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
 
-        Returns the entry or the failure, and whether the entry is whole. Neither where another process is asking and nobody
-        waits for it any longer. `before` is the last failure that this process knows of.
+        Returns the entry or the failure, and whether the entry is whole. Neither where another process is asking, and the
+        lookup that waits does not wait any longer: until its `deadline`, `None` where none does. `before` is the last
+        failure that this process knows of.
         """
-        deadline = Deadline(self._timeout_seconds, self._monotonic)
         held: list[_Held] = []
         try:
             for tier in self._tiers:
                 place = tier.place(item.name)
                 if place is None:
                     continue
-                found = self._lease(item, tier.store, place, since, deadline, waits=waits)
+                found = self._lease(item, tier.store, place, since, deadline)
                 if isinstance(found, _Held):
                     held.append(found)
                     continue
@@ -170,21 +175,25 @@ class Tiers:
                 each.lease.release()
 
     def _lease(
-        self, item: Item[V], store: SharedStore, place: str, since: float, deadline: Deadline, *, waits: bool
+        self, item: Item[V], store: SharedStore, place: str, since: float, deadline: Deadline | None
     ) -> _Held | Entry[V] | Failure | None:
         """Take the lease of a store and look again, for as long as that takes. Without the lease, return what is found."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            left_before = deadline.left()
+            left_before = 0.0 if deadline is None else deadline.left()
             lease = store.try_lock(place)
             try:
                 entry, failure = self._look(item, store, place)
                 now = self._clock()
-                if entry is not None and entry.made_at > since and now < (entry.wait_at if waits else entry.stale_at):
+                if (
+                    entry is not None
+                    and entry.made_at > since
+                    and now < (entry.stale_at if deadline is None else entry.wait_at)
+                ):
                     return entry
                 if failure is not None and now < failure.retry_at:
                     return failure
-                if lease is None and self._has_stalled(store, place, failure, deadline, waits=waits):
+                if lease is None and self._has_stalled(store, place, failure, deadline):
                     lease = store.try_lock(f"{place}?")
                     if lease is not None:
                         log.warning(
@@ -197,29 +206,20 @@ class Tiers:
                 if lease is not None:
                     lease.release()
             if failure is not None:
-                return failure if waits else None  # another process finds out whether it still fails
-            left = deadline.left()
-            if not waits or left <= 0:
+                return None if deadline is None else failure  # another process finds out whether it still fails
+            left = 0.0 if deadline is None else deadline.left()
+            if left <= 0:
                 return None
             for_read = (left_before - left) * _PAUSE_PER_READ
             self._sleep(min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
             pause *= 2
 
-    def _has_stalled(
-        self,
-        store: SharedStore,
-        place: str,
-        failure: Failure | None,
-        deadline: Deadline,
-        *,
-        waits: bool,
-    ) -> bool:
+    def _has_stalled(self, store: SharedStore, place: str, failure: Failure | None, deadline: Deadline | None) -> bool:
         """Whether the process that has the lease seems to be suspended, so that one more asks AWS beside it."""
-        waited = deadline.seconds - deadline.left()
         if failure is not None:
             stalled = self._clock() >= failure.retry_at + self._timeout_seconds
         else:
-            stalled = waits and deadline.seconds * _STALLED_AFTER <= waited < deadline.seconds
+            stalled = deadline is not None and 0 < deadline.left() <= deadline.seconds * (1 - _STALLED_AFTER)
         return stalled and not self._has_recent_answers(store, place)
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:

@@ -6,6 +6,7 @@ one process of the host for all of them.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.cache.tiers import Tier, Tiers
+from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import AwsError
 
 _KEPT_SECONDS = 900.0
@@ -48,6 +50,7 @@ class HostIdentity:
         self._expect = expect
         self._clock = clock
         self._monotonic = monotonic
+        self._deadline = functools.partial(Deadline, timeout_seconds, monotonic)
         self._known: tuple[str | None, float] = (None, float("-inf"))
         self._item = Item(
             "identity", lambda: "the AWS identity of this host", self._fetch, _encode, _decode, (_ROW,), (_ROW,)
@@ -61,7 +64,7 @@ class HostIdentity:
         """Return the ARN, the same for all sessions of a role; `None` where STS does not answer. Raises what `expect` raises."""
         if not self.knows_identity():
             found = self._tiers.read([self._item], self._tier).get(self._item.name)
-            answer = found or self._tiers.refresh(self._item, None, float("-inf"), waits=True)[0]
+            answer = found or self._tiers.refresh(self._item, None, float("-inf"), self._deadline())[0]
             if isinstance(answer, Entry):
                 self._expect(answer.value)
                 self._keep(answer.value, answer.expires_at - self._clock())

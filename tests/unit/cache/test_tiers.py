@@ -186,7 +186,7 @@ class TestLease:
 
     @pytest.mark.parametrize(
         ("read_seconds", "pauses"),
-        [(0, [0.02, 0.04, 0.08, 0.16, 0.32, 0.4]), (0.0025, [0.05, 0.05, 0.08, 0.16, 0.32, 0.4]), (4, [0.4])],
+        [(0, [0.02, 0.04, 0.08, 0.16, 0.32, 0.4]), (0.0025, [0.05, 0.05, 0.08, 0.16, 0.32, 0.4]), (2, [0.4])],
     )
     def test_the_longer_a_read_takes_the_less_often_a_waiting_process_reads(
         self, process, simulation, host, read_seconds, pauses

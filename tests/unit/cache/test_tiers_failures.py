@@ -110,7 +110,6 @@ def test_while_one_process_tries_again_the_others_get_the_last_failure_at_once(p
     assert source.asked == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a new process does not know of the failure, so it waits for the retry")
 @pytest.mark.parametrize("seconds", [1, FOREVER], ids=["failing", "silent"])
 def test_stale_if_error_a_new_process_does_not_wait_after_another_one_has(process, simulation, host, source, seconds):
     put(process(host), "old", made_ago=STALE)
