@@ -11,12 +11,14 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 from airflow.models import Connection as ServerConnection
 
+from redshift_secrets import backend
 from redshift_secrets.airflow import masking
 from redshift_secrets.airflow.refusals import RefusedConnection
 from redshift_secrets.errors import CannotServeError
@@ -73,11 +75,12 @@ def as_in_a_new_process() -> None:
 
 @contextlib.contextmanager
 def backends_with_clock(clock: Callable[[], float]) -> Iterator[None]:
-    """Give `clock` to the brokers that backends create meanwhile."""
+    """Give `clock` to the backends, the brokers that they create and the connections that they build meanwhile."""
     with contextlib.ExitStack() as stack:
         for name in ("LazyAwsClient", "create_broker", "create_tiers"):
             with_clock = functools.partial(getattr(wiring, name), clock=clock)
             stack.enter_context(mock.patch.object(wiring, name, with_clock))
+        stack.enter_context(mock.patch.object(backend, "time", SimpleNamespace(time=clock)))
         yield
 
 
