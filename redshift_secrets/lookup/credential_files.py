@@ -54,7 +54,7 @@ class CredentialFiles:
         """Return the content of a file, `None` where it cannot be read."""
         try:
             return self._read(path)
-        except (OSError, ValueError):  # the latter: no path can have a zero in it
+        except OSError:
             return None
 
     def sections(self, name: str) -> Mapping[str, Section]:

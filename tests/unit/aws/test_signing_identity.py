@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.exceptions import ClientError
 from dateutil.tz import tzutc
 
 from redshift_secrets.aws import minting
@@ -24,7 +25,6 @@ from tests.support.fakes import EPOCH, Clock, cluster
 REGION = "eu-west-1"
 HIGH = "arn:aws:sts::123456789012:assumed-role/high/i-1"
 LOW = "arn:aws:sts::123456789012:assumed-role/low/i-1"
-ROLE = "arn:aws:iam::123456789012:role/high"
 OTHER_ROLE = "arn:aws:iam::210987654321:role/remote"
 
 
@@ -180,8 +180,8 @@ class TestMint:
         settings = Settings.from_kwargs({"regions": [REGION], "db_user": "etl"})
         client = AwsClient(settings, clock=Clock())
 
-        def mint(*_arguments):
-            password = f"of {keys.arns.get(sign(client._sessions))}"
+        def mint(_client, request, _now):
+            password = "of a role" if request.role_arn else f"of {keys.arns.get(sign(client._sessions))}"
             keys.after_mint()
             return "IAM:etl", password, EPOCH + 900
 
@@ -233,8 +233,20 @@ class TestMint:
             self.mint(client, caller)
         assert (caught.value.code, caught.value.host_only) == ("NotConfirmed", True)
 
+    def test_who_was_denied_is_whose_keys_signed(self, client, keys):
+        def deny():
+            keys.replace("K2", LOW)
+            sign_elsewhere(client)
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetClusterCredentials")
+
+        keys.after_mint = deny
+        with pytest.raises(AwsError) as caught:
+            self.mint(client)
+        assert caught.value.identity == HIGH
+
     def test_a_role_that_another_caller_assumes(self, client, keys):
         caller = client.sts_identity()
+        self.mint(client, caller)
         assert self.mint(client, caller, OTHER_ROLE).minted_by == OTHER_ROLE
         keys.replace("K2", LOW)
         with pytest.raises(CallerChangedError):

@@ -112,7 +112,21 @@ def test_botos_own_files_are_not_read_where_a_variable_names_another():
 @pytest.mark.parametrize("home", ["/home/airflow", "/home/airflow/", "", "/", None])
 @pytest.mark.parametrize(
     "path",
-    ["~", "~/x", "~root/x", "~nobody-of-this-name/x", "$A/x", "${A}/x", "$A$B/${C}", "~/$A", "$A", "$", "${", "a$"],
+    [
+        "~",
+        "~/x",
+        "~root/x",
+        "~nobody-of-this-name/x",
+        "$A/x",
+        "${A}/x",
+        "$A$B/${C}",
+        "~/$A",
+        "$Aä/x",
+        "$A",
+        "$",
+        "${",
+        "a$",
+    ],
 )
 def test_paths_are_expanded_as_python_expands_them(monkeypatch, path, home):
     monkeypatch.setenv("A", "~/$B")
@@ -129,7 +143,7 @@ def test_only_a_regular_file_is_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"content")
     assert read_file(str(tmp_path / "file")) == b"content"
-    for other in (tmp_path / "pipe", tmp_path, tmp_path / "missing", "/dev/zero"):
+    for other in (tmp_path / "pipe", tmp_path, tmp_path / "missing", "/dev/zero", "a\0b"):
         with pytest.raises(FileNotFoundError):
             read_file(str(other))
 

@@ -71,6 +71,12 @@ def test_one_process_asks_for_all_of_its_host(process, sts, clock):
     assert sts.asked == 1
 
 
+def test_a_known_answer_takes_no_lease(process, store, monkeypatch):
+    process().sts_identity()
+    monkeypatch.setattr(store, "try_lock", lambda _place: pytest.fail("it takes the lease"))
+    assert process().sts_identity() == ETL
+
+
 def test_after_a_quarter_of_an_hour_it_is_asked_again(process, sts, clock):
     first = process()
     first.sts_identity()
@@ -139,5 +145,18 @@ def test_a_clock_that_is_set_back_does_not_prolong_an_answer(store, sts):
     known = HostIdentity(Tier(store, "x"), sts, Caller().expect, 10.0, clock=wall, monotonic=steady)
     known.sts_identity()
     wall.pass_(-100_000)
+    steady.pass_(900)
+    assert not known.knows_identity()
+
+
+def test_nor_does_one_that_is_set_back_while_sts_is_asked(store):
+    wall, steady = Clock(), Clock(0)
+
+    def ask():
+        wall.pass_(-100_000)
+        return ETL
+
+    known = HostIdentity(Tier(store, "x"), ask, Caller().expect, 10.0, clock=wall, monotonic=steady)
+    known.sts_identity()
     steady.pass_(900)
     assert not known.knows_identity()
