@@ -61,7 +61,9 @@ def test_a_trigger_looks_up_off_the_event_loop_once_and_then_from_memory(
     assert found["logins"] == ["IAMR:triggerer"] * 3
     # Hooks look up asynchronously since Airflow 3.1.
     from_memory = airflow_version() >= (3, 1)
-    assert found["in_the_loop"] == [False, from_memory, from_memory]
+    *first, second, third = found["in_the_loop"]
+    assert set(first) == {False}
+    assert [second, third] == [from_memory, from_memory]
     assert found["rounds"] > 1  # the loop went on while AWS delayed its answer
     assert stand_in.aws.calls.by_operation()[MINT_WITH_IAM] == 1
 

@@ -16,15 +16,16 @@ from redshift_secrets import RedshiftSecretsBackend
 _AT_LEAST_SECONDS = 2.0
 
 LOOKED_UP_IN_THE_LOOP: list[bool] = []
-"""For each lookup of `RecordingBackend` in this process, whether it ran in the main thread, which is the event loop's."""
+"""For each attempt of a lookup of `RecordingBackend` in this process, whether it ran in the main thread, which is the event
+loop's. A lookup that has to wait is tried again."""
 
 
 class RecordingBackend(RedshiftSecretsBackend):
     """This package's backend, which records where lookups run."""
 
-    def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+    def _get_connection(self, *arguments: Any) -> Any:
         LOOKED_UP_IN_THE_LOOP.append(threading.current_thread() is threading.main_thread())
-        return super().get_connection(conn_id, team_name)
+        return super()._get_connection(*arguments)
 
 
 class LookUp(BaseTrigger):
