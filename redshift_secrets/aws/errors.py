@@ -31,6 +31,9 @@ _QUOTES_REQUEST = re.compile(
     "canonical string|string-to-sign|authorization header|security-?token|credential=|signature=", re.IGNORECASE
 )
 """In texts in which AWS repeats the request, with the session token in it."""
+_NOT_SHOWN = "what AWS says is not shown, since it may quote the request."
+_WRONG_TIME = ("Signature expired", "Signature not yet")
+"""What a bad signature is explained with where it is not the request."""
 
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
 _ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
@@ -53,9 +56,7 @@ def _advice(code: str, operation: str, resource: str, identity: str, message: st
     if code in _EXPIRED:
         return "The AWS credentials of this process have expired; renew them, or use a role whose credentials refresh themselves."
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
-    if code in _CLOCK_SKEW or (
-        code in _BAD_SIGNATURE and message.startswith(("Signature expired", "Signature not yet"))
-    ):
+    if code in _CLOCK_SKEW or (code in _BAD_SIGNATURE and message.startswith(_WRONG_TIME)):
         return _FIX_CLOCK
     if code in _BAD_SIGNATURE:
         return "The secret access key of this process does not match the access key ID; configure both again."
@@ -89,7 +90,10 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
             )
         message = str(details.get("Message", ""))
         advice = _advice(code, operation, resource, identity, message)
-        raise error(one_line(code, 100), _reason(message), advice, host_only=code in _HOST_ONLY) from None
+        reason = _reason(message)
+        if code in _BAD_SIGNATURE and not message.startswith(_WRONG_TIME):
+            reason = _NOT_SHOWN
+        raise error(one_line(code, 100), reason, advice, host_only=code in _HOST_ONLY) from None
     except (
         exceptions.NoCredentialsError,
         exceptions.PartialCredentialsError,
@@ -122,7 +126,7 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
 def _reason(text: str) -> str:
     """Return what AWS or botocore says as one short sentence; nothing of a text that quotes the request."""
     if _QUOTES_REQUEST.search(text):
-        return "the reason is not shown, since it quotes the request."
+        return _NOT_SHOWN
     return f"{one_line(text, _LONGEST_REASON).rstrip('.')}."
 
 

@@ -71,7 +71,9 @@ class Failure(Struct, frozen=True):
     def from_bytes(cls, content: bytes | None) -> Failure | None:
         """Decode what `to_bytes` encoded; `None` for anything else."""
         try:
-            text, count, retry_at = json.loads(content or b"")
+            if content is None:
+                return None
+            text, count, retry_at = json.loads(content)
             error = error_from_json(text)
             return None if error is None else cls(error, int(count), float(retry_at))
         except (TypeError, ValueError):

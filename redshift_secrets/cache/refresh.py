@@ -193,6 +193,9 @@ class Refresher:
         run, until = lookup.waited.get(item.name, (None, None))
         if run is not None and run.value is not None:
             new: Entry[V] = run.value  # made for this lookup, whatever its age
+            if not _is_fresh(new, now):  # it was in a farther store, and nobody else may come across it
+                with self._lock:
+                    self._refresh_behind(item, since)
             return new
         with self._lock:
             entry = _newer(entry, self._entry(item.name))  # a refresh may have ended since

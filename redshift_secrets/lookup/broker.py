@@ -202,7 +202,7 @@ class Broker:
             raise PerDagCredentialsError(
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
             )
-        for tier in tiers if specs else ():
+        for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
             for spec in specs:
                 place = tier.place(name_of(MintRequest.of(spec)))
                 if place is not None:

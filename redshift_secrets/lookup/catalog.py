@@ -40,7 +40,6 @@ _WAIT_AFTER = 3
 _MISSING_SECONDS = 10.0
 """How long a missing conn_id that matches `connections_lookup_pattern` is not looked for again, at first."""
 _STATE_SECONDS = 5.0
-_SPREAD = 0.1
 _ROW = ("value",)
 _KINDS: Mapping[str, WarehouseKind] = {"clusters": "cluster", "workgroups": "workgroup"}
 """What the setting `warehouses` may name."""
@@ -252,7 +251,7 @@ class Catalog:
         return Entry(
             value,
             made_at,
-            made_at + ttl * (1 - _SPREAD * self._refresher.rand()),
+            made_at + ttl,
             made_at + min(_WAIT_AFTER * ttl, self._settings.catalog_max_stale_seconds),
             made_at + self._settings.catalog_max_stale_seconds,
         )

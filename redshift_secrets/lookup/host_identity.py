@@ -1,7 +1,8 @@
-"""The identity that the metadata service gives to the processes of this host.
+"""The identity that AWS knows processes of this host by.
 
-Neither variables nor files show which one it is, and it changes when the instance profile is exchanged. So STS is asked, by
-one process of the host for all of them.
+Where it comes from a metadata service, neither variables nor files show which one it is, and it changes when the instance
+profile is exchanged; and in the fleet, it is all that tells callers apart. So STS is asked, by one process of the host for all
+of them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _ROW = "arn"
 class HostIdentity:
     """The identity, kept in the host store, and in this process, for at most 15 minutes after STS was asked.
 
-    `tier` is the host store for processes with the same variables and files. `ask` returns what STS answers for credentials
-    that the metadata service gives now, `None` where it does not answer. `expect` is called with what another process found
+    `tier` is the host store for processes with the same variables and files. `ask` returns what STS answers, for
+    credentials that the metadata service gives now where they come from there, `None` where it does not answer. `expect` is called with what another process found
     out or this one, and may raise `CallerChangedError`. `timeout_seconds` is how long an answer is waited for.
     """
 

@@ -234,8 +234,9 @@ def create_tiers(
     if folder is not None and seal is not None:
         host = Tier(HostStore(folder, seal, clock=clock), f"{caller} {configuration}")
         source = credential_source(environ, settings.profile_name)
-        if source == "metadata":
-            identity = HostIdentity(host, aws.ask_identity, aws.expect, settings.aws_timeout_seconds, clock=clock)
+        if source == "metadata" or (source == "local" and cache.redis_url is not None):
+            ask = aws.ask_identity if source == "metadata" else aws.sts_identity
+            identity = HostIdentity(host, ask, aws.expect, settings.aws_timeout_seconds, clock=clock)
             aws.on_change = identity.forget
         tiers.append(host if source == "local" else _tier(host.store, identity, str(host.namespace)))
     if cache.redis_url is not None:

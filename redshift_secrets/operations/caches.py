@@ -51,7 +51,7 @@ def flush(settings: Settings, conn_id: str | None) -> Flushed:
         return Flushed((line,), complete=False)
     known = True
     if conn_id is None:
-        for tier in tiers:
+        for tier in reversed(tiers):  # or a process would copy a farther row back
             tier.store.clear()
             tier.store.mark_flushed()
     else:

@@ -63,6 +63,16 @@ class TestSharing:
             found = process(store).refresher.cached(source.item())
             assert found == Entry("v1", made_at, made_at + FRESH, made_at + STALE, made_at + EXPIRED)
 
+    def test_what_a_host_finds_stale_in_the_fleet_is_refreshed_behind_its_lookup(
+        self, process, simulation, host, fleet, source
+    ):
+        """No other process may come across it."""
+        put(process(fleet), "old", made_ago=FRESH)
+        asking = process(host, fleet)
+        assert (asking.get(), asking.waited) == ("old", 0)
+        simulation.finish()
+        assert [source.asked, process(host).get(), process(fleet).get()] == [1, "v1", "v1"]
+
     def test_a_lookup_is_one_read_of_the_nearest_store(self, process, host, fleet, source):
         process(host, fleet).get(source.item("a"), source.item("b"))
         host.reads = fleet.reads = 0

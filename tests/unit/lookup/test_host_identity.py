@@ -1,4 +1,4 @@
-"""The identity that the metadata service gives: one answer of STS for a host, for a quarter of an hour."""
+"""The identity behind a metadata service, and in the fleet: one answer of STS for a host, for a quarter of an hour."""
 
 from __future__ import annotations
 

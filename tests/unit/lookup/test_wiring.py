@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from redshift_secrets.errors import CallerChangedError
@@ -10,6 +12,8 @@ from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster
 from tests.support.helpers import Site, all_refreshes_done
 from tests.support.memory_store import MemoryStore, tier
+
+KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
 CALLS = {
     "default_region": lambda client: client.default_region(),
@@ -93,3 +97,34 @@ class TestBrokers:
     def test_the_caller_is_determined_once_for_a_broker_that_is_created(self, environ, counted):
         wiring.get_or_create_broker("a", lambda _caller: object(), environ)
         assert len(counted) == 1
+
+
+class TestFleet:
+    def test_one_process_asks_sts_for_all_of_its_host(self, tmp_path, clock):
+        """Short tasks would otherwise load boto3 and ask before each look into the fleet store."""
+        environ = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "secret"}
+        asked = []
+
+        class Sts:
+            def sts_identity(self):
+                asked.append("sts")
+                return "arn:aws:sts::1:assumed-role/etl"
+
+            def ask_identity(self):
+                pytest.fail("the keys are in the environment: there are no others to look for")
+
+            def expect(self, identity):
+                pass
+
+        def fleet_of_a_new_process(folder):
+            cache = {"path": str(tmp_path / folder), "redis_url": "redis://nowhere", "key": KEY}
+            settings = Settings.from_kwargs({"cache": cache})
+            _host, fleet = wiring.create_tiers(
+                settings, wiring.caller_fingerprint(environ), Sts(), airflow_keys=None, clock=clock, environ=environ
+            )
+            return fleet
+
+        places = {fleet_of_a_new_process("host").place("catalog") for _ in range(3)}
+        assert asked == ["sts"]
+        assert places == {fleet_of_a_new_process("other-host").place("catalog")}
+        assert asked == ["sts"] * 2
