@@ -38,7 +38,8 @@ package: .test-environment
 	@$(BIN)/python -m pytest tests/integration/clean_install.py
 
 docs: .test-environment
-	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py
+	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py \
+		tests/integration/test_nothing_printed.py
 
 bench: .test-environment
 	@$(BIN)/python -m bench --write docs/performance.md

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.model import ConnectionFields, TaskContext
+from redshift_secrets.model import ConnectionFields, TaskContext, reveal
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html"""
@@ -96,7 +96,7 @@ def _log_in(fields: ConnectionFields) -> Any:
     # The same arguments as RedshiftSQLHook.get_conn: the fields, and all of extra unchanged.
     arguments: dict[str, Any] = {"host": fields.host, "port": fields.port, "database": fields.schema}
     if fields.password is not None:
-        arguments |= {"user": fields.login, "password": fields.password}
+        arguments |= {"user": fields.login, "password": reveal(fields.password)}
     return redshift_connector.connect(**{"timeout": _CONNECT_SECONDS, **arguments, **fields.extra})
 
 

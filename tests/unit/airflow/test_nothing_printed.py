@@ -17,7 +17,7 @@ from redshift_secrets.lookup.listing import build_listing, listing_from_rows, li
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import Credential, HiddenMapping, HiddenText, MintRequest, Private, reveal
 from redshift_secrets.settings import Settings
-from tests.support.airflow_parts import from_airflow_3_0
+from tests.support.airflow_parts import from_airflow_3_2
 from tests.support.helpers import cluster
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
@@ -79,7 +79,7 @@ def logged_classically(value: object) -> str:
     return logging.LogRecord("x", logging.INFO, "x", 1, "%s %r", (value, value), None).getMessage()
 
 
-@from_airflow_3_0
+@from_airflow_3_2
 @records
 def test_a_structured_log_event_encodes_no_secret(record):
     line = logged(given=record, listed=[record], named={"record": record})
