@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 import re
 import sys
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.airflow import masking
+from redshift_secrets.airflow import masking, refusals
 from redshift_secrets.airflow.supervisor import SupervisorMasker
 from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
 from redshift_secrets.model import HiddenText
@@ -239,3 +241,32 @@ def test_the_masker_is_extended_before_a_task_is_forked(monkeypatch):
     assert masker.replacer.forms == []
     masker.replacer = re.compile("secret")  # what Airflow compiles stays in use
     assert masker.replacer.sub("***", "a secret") == "a ***"
+
+
+def test_what_was_registered_stays_when_airflow_compiles_and_when_a_task_is_forked():
+    masking.PasswordMasker().add(PASSWORD)
+    in_uri = "pass%2Fword%2B0001%3D"
+    masker_of_supervisor().add_mask("a secret of the site")
+    assert masker_of_supervisor().redact(f"{in_uri}, a secret of the site") == "***, ***"
+    in_child(lambda: None)
+    assert masker_of_supervisor().redact(f"{in_uri}, a secret of the site") == "***, ***"
+
+
+@pytest.mark.parametrize("before", ["", "1", "12", "123"])
+@pytest.mark.parametrize("after", ["", "1", "12"])
+def test_base64_has_no_alignment_in_which_a_password_is_readable(before, after):
+    masking.PasswordMasker().add(PASSWORD)
+    for text in (PASSWORD, "pass%2Fword%2B0001%3D"):
+        encoded = base64.b64encode(f"{before}{text}{after}".encode()).decode()
+        left = masker_of_supervisor().redact(encoded)
+        assert "***" in left
+        # What is left are the characters around it, and up to a character at each end that they share with it.
+        assert len(left.replace("***", "").rstrip("=")) <= (len(before) + len(after)) * 8 / 6 + 3
+
+
+def test_a_refusal_is_one_line_of_bounded_length():
+    text = "one\ntwo\x1b[31m" + "x" * 10_000
+    carried = refusals.to_connection("analytics", text, lambda **fields: fields)
+    for shown in (json.loads(carried["extra"])["refusal"], str(refusals.final_refusal(text) or "x")):
+        assert shown.isprintable()
+        assert len(shown) <= 4000
