@@ -10,7 +10,7 @@ import pytest
 import redshift_connector
 
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.model import ConnectionFields
+from redshift_secrets.model import ConnectionFields, reveal
 from tests.e2e.conftest import MINT, MakeBroker
 from tests.support.fakes import Clock
 
@@ -128,7 +128,12 @@ def test_a_token_opens_only_the_warehouse_it_was_minted_for(make_broker: MakeBro
     assert there is not None
     with pytest.raises(redshift_connector.InterfaceError, match="password authentication failed"):
         redshift_connector.connect(
-            host=there.host, port=there.port, user=here.login, password=here.password, database="dwh", timeout=300
+            host=there.host,
+            port=there.port,
+            user=here.login,
+            password=reveal(here.password),
+            database="dwh",
+            timeout=300,
         )
 
 
@@ -136,7 +141,7 @@ def test_libpq_logs_in_with_the_same_fields(make_broker: MakeBroker, stand_in: S
     fields = make_broker().connection("analytics")
     assert fields is not None
     with psycopg.connect(
-        host=fields.host, port=fields.port, user=fields.login, password=fields.password, dbname=fields.schema,
+        host=fields.host, port=fields.port, user=fields.login, password=reveal(fields.password), dbname=fields.schema,
         sslmode="verify-full", sslrootcert=str(stand_in.gateway.ca_file),
     ) as connection:  # fmt: skip
         assert connection.execute("SELECT current_user").fetchone() == ("etl",)
@@ -147,4 +152,4 @@ def test_the_description_names_warehouse_caller_user_and_expiry(make_broker: Mak
     assert fields is not None
     for word in ("cluster remote", "222222222222", "us-east-1", "IAM:etl", "role/airflow-remote", "expires at 20"):
         assert word in fields.description
-    assert str(fields.password) not in fields.description
+    assert reveal(fields.password) not in fields.description

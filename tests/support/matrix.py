@@ -38,6 +38,7 @@ PINS: Mapping[str, Sequence[str]] = {
 SUITE = (
     "tests/e2e/test_cache_commands.py",
     "tests/e2e/test_commands.py",
+    "tests/e2e/test_event_loop.py",
     "tests/e2e/test_fallback.py",
     "tests/e2e/test_metrics_server.py",
     "tests/e2e/test_processes.py",
@@ -61,6 +62,9 @@ NEWEST_ONLY: Mapping[str, str] = {
     "tests/e2e/test_long_tasks.py": "runs the Execution API of Airflow 3.3 in memory; see tests/integration/test_renewing_hooks.py",
     "tests/e2e/test_teams.py": "uses only the backend",
     "tests/e2e/test_caller.py": "uses only the backend",
+    "tests/e2e/test_flush.py": "uses only the backend",
+    "tests/e2e/test_slow_listings.py": "uses only the backend",
+    "tests/e2e/test_two_regions.py": "uses only the backend",
     "tests/e2e/test_application_name.py": "runs the Execution API of Airflow 3.3 in memory",
     "tests/unit/airflow/test_refusals.py": "imitates older versions itself; see tests/integration/test_refusals.py",
     "tests/unit/airflow/test_renewing_connection.py": "only the Connection of Airflow 3.2 and newer renews itself",
