@@ -261,12 +261,13 @@ class Broker:
         """Answer for a conn_id that no warehouse claims, as far as is known."""
         if not claims.unseen:
             return Answer(None, claims.stale_at)
-        unseen = join_messages([str(each) for each in claims.unseen])
+        reasons = [str(each) for each in claims.unseen]
+        unseen = join_messages(reasons)
         if self._matches_configured_pattern(conn_id):
-            raise CannotServeError(
-                f"connection {conn_id!r} matches connections_lookup_pattern and was not found in what can be listed, but it"
-                f" may be in what cannot: {unseen}"
-            )
+            why = f"was not found in what can be listed, but it may be in what cannot: {unseen}"
+            if claims.listed_at == float("-inf"):
+                why = f"cannot be looked up: {CatalogUnavailableError(reasons)}"
+            raise CannotServeError(f"connection {conn_id!r} matches connections_lookup_pattern and {why}")
         # What else is asked for may well be defined elsewhere.
         self._report(logging.ERROR, "", f"a conn_id that is not found may be in what cannot be listed: {unseen}")
         return Answer(None, 0)

@@ -131,8 +131,8 @@ def test_a_host_store_that_cannot_be_trusted_is_reported(stand_in: StandIn, host
 
 
 def test_the_entries_of_a_caller_whom_sts_does_not_confirm_are_not_said_to_be_gone(stand_in: StandIn) -> None:
-    backend().get_connection("analytics")
     stand_in.aws.faults.add(operation="sts:GetCallerIdentity", kind="access_denied")
+    backend().get_connection("analytics")
     done = run("flush", "analytics")
     assert done.returncode == 1
     assert "host: cleared the entries of 'analytics'" in done.stdout

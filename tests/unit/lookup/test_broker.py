@@ -175,7 +175,7 @@ class TestTeams:
 class TestNothingListed:
     def test_an_id_that_matches_is_refused_with_the_reason(self, site):
         message = unreachable(site(connections_lookup_pattern=PATTERN)).refusal()
-        assert "'analytics' matches connections_lookup_pattern and was not found" in message
+        assert "'analytics' matches connections_lookup_pattern and cannot be looked up: no warehouse could" in message
         assert str(UNREACHABLE) in message
 
     def test_without_a_pattern_it_is_none_after_one_logged_error_and_one_try(self, site, clock, caplog):
