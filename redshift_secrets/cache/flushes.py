@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import MsgspecError, msgpack
 
 if TYPE_CHECKING:
+    from redshift_secrets.cache.store import SharedStore
     from redshift_secrets.cache.tiers import Tier
 
 _LOOK_SECONDS = 5.0
@@ -48,18 +49,31 @@ class Flushes:
         place = self._tiers[0].place(_NAME) if self._tiers[0].ready else None
         if place is None:
             return  # a lookup that finds the caller out is next
-        looked_at, known = self._known_mark(host.read({place: (_ROW,)}).get(place, {}).get(_ROW))
-        if 0 <= self._clock() - looked_at < _LOOK_SECONDS:
+        # One process of the host looks: 200 that start together would load redis-py 200 times.
+        lease = None if self._was_looked_at(host, place) else host.try_lock(place)
+        if lease is None:
             return
-        found = fleet.flush_mark() or known
-        if looked_at > 0 and found != known:
-            host.clear()
-            host.mark_flushed()
-        row = msgpack.encode((self._clock(), found))
-        host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
+        try:
+            if self._was_looked_at(host, place):
+                return
+            looked_at, known = self._known_mark(host, place)
+            found = fleet.flush_mark() or known
+            if looked_at > 0 and found != known:
+                host.clear()
+                host.mark_flushed()
+            row = msgpack.encode((self._clock(), found))
+            host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
+        finally:
+            lease.release()
+
+    def _was_looked_at(self, host: SharedStore, place: str) -> bool:
+        looked_at, _ = self._known_mark(host, place)
+        return 0 <= self._clock() - looked_at < _LOOK_SECONDS
 
     @staticmethod
-    def _known_mark(row: bytes | None) -> tuple[float, str]:
+    def _known_mark(host: SharedStore, place: str) -> tuple[float, str]:
+        """When a process of this host last looked, in seconds since the epoch, and the mark that it found."""
+        row = host.read({place: (_ROW,)}).get(place, {}).get(_ROW)
         try:
             return msgpack.decode(row, type=tuple[float, str]) if row is not None else (0.0, "")
         except MsgspecError:
