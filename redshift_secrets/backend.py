@@ -19,7 +19,6 @@ from airflow.secrets import BaseSecretsBackend
 from msgspec.structs import replace
 
 from redshift_secrets.airflow import configuration, connection, masking, refusals, renewing_connection, supervisor
-from redshift_secrets.airflow.fallback import Fallbacks
 from redshift_secrets.airflow.metrics import metrics
 from redshift_secrets.airflow.renewing_connection import Renewal
 from redshift_secrets.airflow.task_context import task_context
@@ -33,6 +32,7 @@ from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings
 from redshift_secrets.settings.db_user import is_template
 
 if TYPE_CHECKING:
+    from redshift_secrets.airflow.fallback import Fallbacks
     from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import ConnectionFields, TaskContext
 
@@ -61,7 +61,11 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.cache.redis_url and not self.settings.cache.key and configuration.lacks_fernet_keys():
             raise SettingsError([NO_REDIS_KEY])
         self._user_per_dag = is_template(self.settings.db_user)
-        self._fallbacks = Fallbacks(self.settings.fallback, refusals.authoritative_refusal)
+        self._fallbacks: Fallbacks | None = None
+        if self.settings.fallback:
+            from redshift_secrets.airflow.fallback import Fallbacks  # few sites have any
+
+            self._fallbacks = Fallbacks(self.settings.fallback, refusals.authoritative_refusal)
         self._broker: Broker | None = None
         # Here, so that no process that is forked from this one has to do it again.
         self._settings_key = wiring.settings_key(self.settings)
@@ -91,7 +95,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             if found is not None:
                 return found
         connection_class = getattr(self, "_connection_class", None)
-        return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self.settings.fallback else None
+        return self._fallbacks.get_connection(conn_id, team_name, connection_class) if self._fallbacks else None
 
     async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """Return and raise as `get_connection`, for Airflow's triggers: a lookup that needs I/O runs off the event loop, and
@@ -115,11 +119,11 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def get_variable(self, key: str, team_name: str | None = None) -> str | None:
         """Return what a fallback has: this backend manages no variables."""
-        return self._fallbacks.get_variable(key, team_name) if self.settings.fallback else None
+        return self._fallbacks.get_variable(key, team_name) if self._fallbacks else None
 
     def get_config(self, key: str) -> str | None:
         """Return what a fallback has: this backend manages no configuration."""
-        return self._fallbacks.get_config(key) if self.settings.fallback else None
+        return self._fallbacks.get_config(key) if self._fallbacks else None
 
     def _current_broker(self) -> Broker:
         """The broker of the caller that the environment names now, created at its first lookup."""

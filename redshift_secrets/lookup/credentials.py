@@ -28,7 +28,6 @@ _LAST_SECONDS = 60.0
 _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits until an admin secret was read again, which may be rotated."""
 _ROW = "credential"
-_DECODER = msgpack.Decoder(Credential)
 
 
 class Minter(Protocol):
@@ -74,8 +73,8 @@ class Credentials:
     def _item(self, request: MintRequest) -> Item[Credential]:
         def decode(rows: Rows) -> Credential | None:
             try:
-                credential = _DECODER.decode(rows[_ROW])
-            except (KeyError, MsgspecError):
+                credential = Credential(**msgpack.decode(rows[_ROW]))
+            except (KeyError, MsgspecError, TypeError):
                 return None
             self._mask_password(credential, request)  # new to this process, whichever one minted it
             return credential

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec import MsgspecError, Struct, msgpack
 
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.spec import build_spec, ineligible
-from redshift_secrets.model import ConnectionSpec, Warehouse, reveal
+from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse, reveal
 from redshift_secrets.settings import Settings
 
 _ALL = "all"
@@ -27,8 +28,6 @@ ALL_ROWS: Sequence[str] = (_ALL, *map(str, range(_BUCKETS)))
 """The names of all rows that a listing may have."""
 
 Specs = Mapping[str, tuple[ConnectionSpec, ...]]
-
-_DECODER = msgpack.Decoder(dict[str, tuple[ConnectionSpec, ...]])
 
 
 class Listing(Struct, frozen=True):
@@ -80,10 +79,18 @@ def listing_from_rows(rows: Rows) -> Listing | None:
     try:
         specs: dict[str, tuple[ConnectionSpec, ...]] = {}
         for row in rows.values():
-            specs |= _DECODER.decode(row)
+            specs |= {conn_id: tuple(map(_spec, found)) for conn_id, found in msgpack.decode(row).items()}
         return Listing(specs) if rows else None
-    except MsgspecError:
+    except (AttributeError, KeyError, MsgspecError, TypeError):
         return None
+
+
+def _spec(raw: dict[str, Any]) -> ConnectionSpec:
+    # By hand: for a decoder of its own, msgspec looks at each annotation, which would double the time to import this module.
+    warehouse = raw["warehouse"]
+    endpoints = tuple(VpcEndpoint(**endpoint) for endpoint in warehouse.pop("vpc_endpoints"))
+    lists = {name: tuple(raw[name]) for name in ("db_groups", "errors", "warnings")}
+    return ConnectionSpec(**{**raw, **lists, "warehouse": Warehouse(**warehouse, vpc_endpoints=endpoints)})
 
 
 def _bucket(conn_id: str) -> str:

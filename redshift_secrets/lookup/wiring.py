@@ -26,13 +26,13 @@ from redshift_secrets.lookup.caller import (
     settings_fingerprint,
     without_logins,
 )
-from redshift_secrets.lookup.host_identity import HostIdentity
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
     from redshift_secrets.aws.client import AwsClient
+    from redshift_secrets.lookup.host_identity import HostIdentity
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +235,8 @@ def create_tiers(
         host = Tier(HostStore(folder, seal, clock=clock), f"{caller} {configuration}")
         source = credential_source(environ, settings.profile_name)
         if source == "metadata" or (source == "local" and cache.redis_url is not None):
+            from redshift_secrets.lookup.host_identity import HostIdentity  # few processes need it
+
             ask = aws.ask_identity if source == "metadata" else aws.sts_identity
             identity = HostIdentity(host, ask, aws.expect, settings.aws_timeout_seconds, clock=clock)
             aws.on_change = identity.forget
