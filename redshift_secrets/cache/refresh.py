@@ -193,9 +193,6 @@ class Refresher:
         run, until = lookup.waited.get(item.name, (None, None))
         if run is not None and run.value is not None:
             new: Entry[V] = run.value  # made for this lookup, whatever its age
-            if not _is_fresh(new, now):  # it was in a farther store, and nobody else may come across it
-                with self._lock:
-                    self._refresh_behind(item, since)
             return new
         with self._lock:
             entry = _newer(entry, self._entry(item.name))  # a refresh may have ended since
@@ -213,7 +210,8 @@ class Refresher:
             ):
                 return copy_for_reraise(failure.error)
             if lookup.hurry is not None:
-                self._refresh_behind(item, since)
+                if entry is not None:
+                    self._refresh_behind(item, since)
                 return entry or lookup.hurry
             if until is None:
                 until = lookup.deadline if entry is None else lookup.deadline.half()
@@ -276,11 +274,11 @@ class Refresher:
     def _refresh(self, item: Item[V], since: float, deadline: Deadline | None) -> Entry[V] | None:
         """Refresh an item, and remember the outcome."""
         result: Entry[V] | Failure | None = None
-        whole = True
+        asked = True
         with self._lock:
             before = self._failure(item.name)
         try:
-            result, whole = self._tiers.refresh(item, before, since, deadline)
+            result, asked = self._tiers.refresh(item, before, since, deadline)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
         finally:
@@ -288,8 +286,11 @@ class Refresher:
                 self._running.pop(item.name, None)
                 if result is None:
                     self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS
-                elif whole or isinstance(result, Failure):
+                elif asked or item.kept or isinstance(result, Failure):
                     self._keep(item.name, result)
+                if isinstance(result, Entry) and not asked and not _is_fresh(result, self.clock()):
+                    # It was in a farther store, and nobody else may come across it.
+                    self._refresh_behind(item, since)
         if isinstance(result, Failure):
             log.warning("%s could not be refreshed: %s", item.describe(), result.known_error)
             return None

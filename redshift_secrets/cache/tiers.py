@@ -150,7 +150,7 @@ class Tiers:
     ) -> tuple[Entry[V] | Failure | None, bool]:
         """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
 
-        Returns the entry or the failure, and whether the entry is whole. Neither where another process is asking, and the
+        Returns the entry or the failure, and whether AWS was asked. Neither where another process is asking, and the
         lookup that waits does not wait any longer: until its `deadline`, `None` where none does. `before` is the last
         failure that this process knows of.
         """
@@ -168,7 +168,7 @@ class Tiers:
                     _spread(found, held)
                 elif found is not None:
                     _copy(item, found, tier.store, place, held)
-                return found, item.kept
+                return found, False
             return self._fetch(item, held, before), True
         finally:
             for each in reversed(held):

@@ -116,13 +116,15 @@ class Broker:
         answer = self.remembered(conn_id, team_name, task)
         if answer is not None:
             return answer.fields
-        lookup = self.lookup()
+        lookup, most = self.lookup(), max_waiting()
+        if most is not None and self._waiting >= most:
+            lookup.hurry = TooManyWaitingError(most)  # before it begins what it could not wait for
         with _failing_closed(lookup):
             while True:
                 try:
                     return self.attempt(conn_id, team_name, task, lookup)
                 except MustWait as must:
-                    self._wait(must, lookup, max_waiting())
+                    self._wait(must, lookup, most)
 
     def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
         """Return the last answer if it still holds, without any I/O but a look for flushes."""
