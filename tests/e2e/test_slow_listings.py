@@ -68,7 +68,7 @@ def one_after_another(stand_in: StandIn, operation: str, tasks: Callable[[int], 
             return outcome, cut
         assert outcome.startswith(f"{Refusal.__name__}: ")
         # The last of those that are cut has listed everything, and no time left for a mint.
-        assert "may be in what cannot" in outcome or "waiting for the credential" in outcome
+        assert "no warehouse could be listed" in outcome or "waiting for the credential" in outcome
         cut += stand_in.aws.calls.by_operation().get(operation, 0) > before
     raise AssertionError("no task was ever served")
 
