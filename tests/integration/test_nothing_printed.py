@@ -166,10 +166,11 @@ def test_no_password_and_no_key_is_in_any_other_file_of_airflow(
 ) -> None:
     """It finds the text that is printed to be found."""
     copied = marked((airflow.home / "scheduler.log").read_text(errors="replace"))
-    row(
-        "LocalExecutor's copy on its standard output",
-        [name.partition(" ")[2] for name in readable_forms(copied, "first", stand_in)],
-    )
+    if copied:  # older releases make none
+        row(
+            "LocalExecutor's copy on its standard output",
+            [name.partition(" ")[2] for name in readable_forms(copied, "first", stand_in)],
+        )
     found = []
     for path in airflow.home.rglob("*"):
         if path.is_file() and path.name != "scheduler.log" and ".trigger." not in path.name:
