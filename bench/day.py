@@ -21,6 +21,7 @@ from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
 _TASKS_AN_HOUR = 41_667
+_REGION = "eu-west-1"
 _CONNECTIONS = 5_000
 _HOSTS = 500
 _HOURS = 24
@@ -160,10 +161,10 @@ class _CountingAws:
         self.calls = 0
 
     def default_region(self) -> str:
-        raise NotImplementedError  # the settings name one
+        return _REGION
 
     def describe(self, warehouse: Warehouse) -> Warehouse:
-        raise NotImplementedError  # all warehouses are available
+        return warehouse
 
     def list(self, scope: Scope, _recall: object) -> Sequence[Warehouse]:
         self._count(f"listings of {scope}")
@@ -201,7 +202,7 @@ class _Day:
         self.counts: Counter[str] = Counter()
         self._first_minute_ends = begin + _MINUTE
         self._clock = _Clock(begin)
-        self._settings = Settings.from_kwargs({"regions": ["eu-west-1"], "catalog_ttl_seconds": _CATALOG_TTL_SECONDS})
+        self._settings = Settings.from_kwargs({"regions": [_REGION], "catalog_ttl_seconds": _CATALOG_TTL_SECONDS})
         self._aws = _CountingAws(self._clock, self.counts)
         # AWS lists the same warehouses each time, so what they claim is worked out once.
         listings = {len(listed): build_listing(listed, self._settings) for listed in (self._aws.warehouses, ())}
@@ -259,9 +260,9 @@ def _cluster(number: int) -> Warehouse:
     return Warehouse(
         kind="cluster",
         identifier=f"c{number}",
-        arn=f"arn:aws:redshift:eu-west-1:123456789012:cluster:c{number}",
+        arn=f"arn:aws:redshift:{_REGION}:123456789012:cluster:c{number}",
         account="123456789012",
-        region="eu-west-1",
+        region=_REGION,
         status="available",
         created_at=_MIDNIGHT - 1000,
         tags={"airflow:conn-id": f"conn_{number}", "airflow:db-user": "etl"},

@@ -64,8 +64,8 @@ class MemoryStore:
         self._groups.pop(str(group), None)
 
     def mark_flushed(self) -> None:
-        """See `SharedStore.mark_flushed`."""
-        raise NotImplementedError
+        """See `SharedStore.mark_flushed`; one SET."""
+        self._counts["commands"] += 1
 
     def flush_mark(self) -> str | None:
         """See `SharedStore.flush_mark`; one GET."""

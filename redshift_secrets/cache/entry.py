@@ -83,7 +83,7 @@ class Failure(Struct, frozen=True):
 class Item(Struct, Generic[V], frozen=True):
     """Something that can be cached, for one caller and configuration under `name`. `describe` returns its name for people.
 
-    `fetch` returns a new entry; what it is answered on the way may go through the `Recall`. `encode` makes rows of a value,
+    `fetch` returns a new entry (`None` for what is only put); what it is answered on the way may go through the `Recall`. `encode` makes rows of a value,
     `all_rows` are their names. `decode` makes a value of those of the rows named in `rows` that there are, `None` where
     they do not carry one; where that is a part of the value, what a store returns is not `kept` in memory. `here` returns
     an entry with the ages that hold in this process.
@@ -91,7 +91,7 @@ class Item(Struct, Generic[V], frozen=True):
 
     name: str
     describe: Callable[[], str]
-    fetch: Callable[[Recall], Entry[V]]
+    fetch: Callable[[Recall], Entry[V]] | None
     encode: Callable[[V], Rows]
     decode: Callable[[Rows], V | None]
     rows: Sequence[str]

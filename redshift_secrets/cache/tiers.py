@@ -226,7 +226,7 @@ class Tiers:
         """Ask AWS, and put the answer or the failure into every store whose lease is held."""
         recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
         try:
-            entry = item.fetch(recall)
+            entry = item.fetch(recall)  # type: ignore[misc]  # what is only put is never refreshed
         except CallerChangedError:
             raise  # this process is another caller now; to the others it has nothing to say
         except Exception as error:

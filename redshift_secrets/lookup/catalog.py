@@ -213,12 +213,8 @@ class Catalog:
 
     def _missing(self, conn_id: str) -> Item[int]:
         """How many times a conn_id was looked for and not found; fresh until it is to be looked for again."""
-
-        def ask(_recall: Recall) -> Entry[int]:
-            raise NotImplementedError  # it is only put
-
         return Item(
-            f"missing {conn_id}", lambda: f"the search for {conn_id!r}", ask, _to_row, _from_row(int), _ROW, _ROW
+            f"missing {conn_id}", lambda: f"the search for {conn_id!r}", None, _to_row, _from_row(int), _ROW, _ROW
         )
 
     def _listing(self, scope: Scope, rows: Sequence[str]) -> Item[Listing]:
