@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from bench import loopback, processes
@@ -53,18 +52,7 @@ def passwords(effort: Effort) -> Sequence[Line]:
 
 def _line(work: str, effort: Effort, connection: str, found: bool) -> Line:
     with loopback.loopback([loopback.tagged("prod", _CONN_ID)]) as site:
-        variable = json.dumps(
-            {
-                "conn_type": "redshift",
-                "description": "cluster prod (account 123456789012, eu-west-1)",
-                "host": "localhost",
-                "port": 5439,
-                "schema": "dev",
-                "login": "IAM:etl",
-                "password": "p" * 116,
-            }
-        )
-        environment = site.environment(site.new_host(), {f"AIRFLOW_CONN_{_CONN_ID.upper()}": variable})
+        environment = site.environment(site.new_host(), loopback.typed_in([_CONN_ID]))
         request = {
             "own": {"path": loopback.BACKEND, "kwargs": {"regions": ["eu-west-1"]}},
             "peer": {"path": _PEER, "kwargs": {}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -87,3 +88,19 @@ def memory_backed() -> str | None:
     """Return the memory-backed folder in which the host store is by default, if there is one."""
     shared_memory = "/dev/shm"
     return shared_memory if os.access(shared_memory, os.W_OK | os.X_OK) else None
+
+
+def typed_in(conn_ids: Sequence[str]) -> dict[str, str]:
+    """Return the variables with which Airflow's `EnvironmentVariablesBackend` has these connections."""
+    connection = json.dumps(
+        {
+            "conn_type": "redshift",
+            "description": "cluster prod (account 123456789012, eu-west-1)",
+            "host": "localhost",
+            "port": 5439,
+            "schema": "dev",
+            "login": "IAM:etl",
+            "password": "p" * 116,
+        }
+    )
+    return {f"AIRFLOW_CONN_{conn_id.upper()}": connection for conn_id in conn_ids}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -69,7 +68,7 @@ def triggerer(effort: Effort) -> Sequence[Line]:
     conn_ids = [f"conn_{number}" for number in range(_CONN_IDS)]
     clusters = [loopback.tagged(f"c{number}", conn_id) for number, conn_id in enumerate([_WARM, *conn_ids])]
     with loopback.loopback(clusters) as site:
-        environment = site.environment(site.new_host(), _variables([_WARM, *conn_ids]))
+        environment = site.environment(site.new_host(), loopback.typed_in([_WARM, *conn_ids]))
         own: dict[str, Any] = {"backend": BACKEND, "kwargs": {"regions": ["eu-west-1"]}, "before": _WARM}
         processes.ask("triggerer", {**own, "conn_ids": conn_ids}, environment)
         own["conn_ids"] = conn_ids * (_CONCURRENT // _CONN_IDS)
@@ -102,7 +101,7 @@ def _serve(
 ) -> tuple[dict[str, int], float]:
     """Ask a new server for all conn_ids at once, while calls of the operation `black_hole` are not answered; return its
     answers by status, and the 99th percentile of the seconds that the other route took."""
-    environment = site.environment(site.new_host(), _variables([_WARM, *conn_ids]))
+    environment = site.environment(site.new_host(), loopback.typed_in([_WARM, *conn_ids]))
     with processes.serving("api_server", {"backend": backend, "kwargs": kwargs}, environment) as server:
         warm = "/other" if black_hole == "*" else f"/connections/{_WARM}"
         with urllib.request.urlopen(f"http://127.0.0.1:{server['port']}{warm}") as answer:
@@ -120,18 +119,3 @@ def _serve(
     if black_hole is None and report["statuses"] != {"200": len(conn_ids)}:
         raise NotMeasuredError(f"the peer did not answer for all: {report['statuses']}")
     return report["statuses"], sorted(report["seconds"])[math.ceil(0.99 * _OTHERS) - 1]
-
-
-def _variables(conn_ids: Sequence[str]) -> dict[str, str]:
-    connection = json.dumps(
-        {
-            "conn_type": "redshift",
-            "description": "cluster prod (account 123456789012, eu-west-1)",
-            "host": "localhost",
-            "port": 5439,
-            "schema": "dev",
-            "login": "IAM:etl",
-            "password": "p" * 116,
-        }
-    )
-    return {f"AIRFLOW_CONN_{conn_id.upper()}": connection for conn_id in conn_ids}

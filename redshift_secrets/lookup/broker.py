@@ -31,7 +31,8 @@ from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, Warehouse
+from redshift_secrets.lookup.reasons import advice_on_state, refusal, state
+from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
 
@@ -278,7 +279,7 @@ class Broker:
         """Refuse to decide which warehouse has a conn_id while a scope is not known that may have it, too."""
         silent = [each for each in unseen if not each.is_denied]
         if silent:
-            raise _refusal(
+            raise refusal(
                 spec,
                 f"{spec.warehouse} claims it, and whether another warehouse does is not known:"
                 f" {join_messages([str(each) for each in silent])} Where nothing is to be found there, leave it out of regions"
@@ -306,7 +307,7 @@ class Broker:
             advice = "or set on_conflict = oldest so that the warehouse created first keeps it"
             if self._settings.on_conflict == "oldest":
                 advice = "on_conflict = oldest cannot decide between warehouses that were created at the same moment"
-            raise _refusal(first, f"it is claimed by {names}. Remove the tag from all but one, {advice}")
+            raise refusal(first, f"it is claimed by {names}. Remove the tag from all but one, {advice}")
         self._report(
             logging.ERROR,
             first.conn_id,
@@ -326,7 +327,7 @@ class Broker:
             known_until = 0  # the catalog is behind: what AWS was asked for directly is not kept
         address = ready.address
         if address is None:
-            raise _refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
+            raise refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         ready = _with_db_user(task, ready)
         if ready.auth == "connector":
             return Answer(connection_fields.for_connector(ready, address, self._settings.profile_name), known_until)
@@ -338,7 +339,7 @@ class Broker:
         """Return the spec of a warehouse that accepts logins; raises `CannotServeError` when it does not, or when the tags
         of the spec cannot work. Before it is refused for its state, AWS is asked whether that still holds."""
         if spec.errors:
-            raise _refusal(spec, join_messages(spec.errors))
+            raise refusal(spec, join_messages(spec.errors))
         if spec.warehouse.can_serve:
             return spec
         try:
@@ -346,12 +347,12 @@ class Broker:
         except MustWait:
             raise
         except Exception as error:
-            raise _refusal(spec, f"{spec.warehouse} was last seen {_state(spec)}, and: {known_error(error)}") from None
+            raise refusal(spec, f"{spec.warehouse} was last seen {state(spec)}, and: {known_error(error)}") from None
         if spec.errors:
-            raise _refusal(spec, join_messages(spec.errors))
+            raise refusal(spec, join_messages(spec.errors))
         if not spec.warehouse.can_serve:
-            advice = _advice_on_state(spec.warehouse)
-            raise _refusal(spec, f"{spec.warehouse} is {_state(spec)}. {advice}")
+            advice = advice_on_state(spec.warehouse)
+            raise refusal(spec, f"{spec.warehouse} is {state(spec)}. {advice}")
         return spec
 
     def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
@@ -363,11 +364,11 @@ class Broker:
         except DeadlineError as error:
             caller = spec.warehouse.role_arn or self._settings.role_arn or "the caller of this process"
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
-            raise _refusal(spec, f"{error} Requested as {caller}. {advice}") from None
+            raise refusal(spec, f"{error} Requested as {caller}. {advice}") from None
         except Exception as error:
             if isinstance(error, AwsError) and error.is_gone:
                 self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
-            raise _refusal(spec, str(known_error(error))) from None
+            raise refusal(spec, str(known_error(error))) from None
 
 
 @contextmanager
@@ -380,7 +381,7 @@ def _failing_closed(lookup: Lookup) -> Iterator[None]:
     except Exception as error:
         if lookup.claimed is None:
             raise
-        raise _refusal(lookup.claimed, str(known_error(error))) from None
+        raise refusal(lookup.claimed, str(known_error(error))) from None
 
 
 def _wait(must: MustWait) -> None:
@@ -394,21 +395,4 @@ def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:
     try:
         return replace(spec, db_user=render(str(spec.db_user), task))
     except ValueError as error:
-        raise _refusal(spec, f"{spec.sources['db_user']} {error}") from None
-
-
-def _advice_on_state(warehouse: Warehouse) -> str:
-    move = "move the tag to another warehouse"
-    if warehouse.status.startswith("paus"):
-        return f"Resume it, or {move}"
-    if warehouse.is_being_deleted:
-        return move.capitalize()
-    return f"Wait until it is available, or {move}"
-
-
-def _state(spec: ConnectionSpec) -> str:
-    return spec.warehouse.status if spec.warehouse.host is not None else f"{spec.warehouse.status}, without an endpoint"
-
-
-def _refusal(spec: ConnectionSpec, reason: str) -> CannotServeError:
-    return CannotServeError(f"connection {spec.conn_id!r} cannot be served: {reason}")
+        raise refusal(spec, f"{spec.sources['db_user']} {error}") from None
