@@ -24,6 +24,7 @@ from redshift_secrets.lookup.listing import (
     Listing,
     Specs,
     build_listing,
+    claim_changes,
     listing_from_rows,
     listing_to_rows,
     rows_of,
@@ -238,9 +239,17 @@ class Catalog:
                 recall.forget()  # going on from there would not end either
             raise
         self._metrics.incr(CATALOG_REFRESHES)
-        for problem in listing.problems:
-            log.warning("%s", problem)
+        before = self._refresher.newest(self._listing(scope, ALL_ROWS))
+        self._report(listing, before.value if before is not None else None)
         return self._aged(listing, listed_at)
+
+    def _report(self, listing: Listing, before: Listing | None) -> None:
+        """Log what is new in a listing: in the one process that has made it for all, and once, not every few minutes."""
+        for problem in listing.problems:
+            if before is None or problem not in before.problems:
+                log.warning("%s", problem)
+        for change in claim_changes(before.specs, listing.specs) if before is not None else ():
+            log.log(logging.WARNING if change.kind == "moved" else logging.INFO, "%s", change)
 
     def _aged(self, value: Any, made_at: float) -> Entry[Any]:
         ttl = self._settings.catalog_ttl_seconds

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from msgspec import MsgspecError, Struct, msgpack
@@ -17,14 +18,14 @@ from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse, reveal
 from redshift_secrets.settings import Settings
 
-_ALL = "all"
+_ALL, _PROBLEMS = "all", "problems"
 _ONE_ROW = 32
 """So many conn_ids are read at once."""
 _BUCKETS = 512
 """Rows that more conn_ids are spread over. Their number is fixed, so that each one is there, also when it is empty: a row
 that is missing or damaged can then not be taken for a conn_id that no warehouse claims."""
 
-ALL_ROWS: Sequence[str] = (_ALL, *map(str, range(_BUCKETS)))
+ALL_ROWS: Sequence[str] = (_ALL, _PROBLEMS, *map(str, range(_BUCKETS)))
 """The names of all rows that a listing may have."""
 
 Specs = Mapping[str, tuple[ConnectionSpec, ...]]
@@ -33,13 +34,65 @@ Specs = Mapping[str, tuple[ConnectionSpec, ...]]
 class Listing(Struct, frozen=True):
     """The specs of one scope by conn_id, all of them or those of some conn_ids.
 
-    `ignored` says which warehouses may claim nothing on this site, `problems` which claims cannot be read; a listing that
-    comes from a shared tier has neither.
+    `ignored` says which warehouses may claim nothing on this site; a listing that comes from a shared tier does not say.
+    `problems` are tags that cannot be read or have no effect.
     """
 
     specs: Specs
     ignored: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+
+class ClaimChange(Struct, frozen=True):
+    """A conn_id that other warehouses of a scope claim than in the listing before: those that no longer do, and those that
+    now do."""
+
+    conn_id: str
+    lost: tuple[Warehouse, ...]
+    gained: tuple[Warehouse, ...]
+
+    @property
+    def kind(self) -> str:
+        """`appeared`, `vanished` or `moved`."""
+        if self.lost and self.gained:
+            return "moved"
+        return "appeared" if self.gained else "vanished"
+
+    def __str__(self) -> str:
+        lost, gained = map(str, self.lost), map(str, self.gained)
+        if {each.arn for each in self.lost} & {each.arn for each in self.gained}:
+            lost, gained = map(_with_creation, self.lost), map(_with_creation, self.gained)
+        of, to = " and ".join(lost), " and ".join(gained)
+        if self.kind == "moved":
+            return f"connection {self.conn_id!r}: the claim moved from {of} to {to}"
+        if self.kind == "appeared":
+            return f"connection {self.conn_id!r} is now claimed by {to}"
+        return f"connection {self.conn_id!r} is no longer claimed by {of}"
+
+
+def claim_changes(before: Specs, now: Specs) -> list[ClaimChange]:
+    """Return what has changed between two listings of one scope. A warehouse that was deleted and created again under its
+    name is another one."""
+    changes = []
+    for conn_id in sorted({*before, *now}):
+        old, new = ([spec.warehouse for spec in specs.get(conn_id, ())] for specs in (before, now))
+        lost = tuple(each for each in old if not any(_is_same(each, other) for other in new))
+        gained = tuple(each for each in new if not any(_is_same(each, other) for other in old))
+        if lost or gained:
+            changes.append(ClaimChange(conn_id, lost, gained))
+    return changes
+
+
+def _is_same(one: Warehouse, other: Warehouse) -> bool:
+    times = {one.created_at, other.created_at} - {float("inf")}  # while it is being created, it has no time
+    return one.arn == other.arn and len(times) < 2
+
+
+def _with_creation(warehouse: Warehouse) -> str:
+    if warehouse.created_at == float("inf"):
+        return f"{warehouse} in creation"
+    created = datetime.fromtimestamp(warehouse.created_at, timezone.utc)
+    return f"{warehouse} created at {created:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listing:
@@ -61,12 +114,13 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
 
 def listing_to_rows(listing: Listing) -> Rows:
     """Return a listing as rows."""
+    problems = {_PROBLEMS: msgpack.encode(listing.problems)}
     if len(listing.specs) <= _ONE_ROW:
-        return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal)}
+        return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal), **problems}
     buckets: dict[str, dict[str, tuple[ConnectionSpec, ...]]] = {str(number): {} for number in range(_BUCKETS)}
     for conn_id, found in listing.specs.items():
         buckets[_bucket(conn_id)][conn_id] = found
-    return {name: msgpack.encode(specs, enc_hook=reveal) for name, specs in buckets.items()}
+    return {name: msgpack.encode(specs, enc_hook=reveal) for name, specs in buckets.items()} | problems
 
 
 def rows_of(conn_id: str) -> Sequence[str]:
@@ -78,9 +132,11 @@ def listing_from_rows(rows: Rows) -> Listing | None:
     """Return the listing that these rows carry, or as much of it; `None` for rows that carry none."""
     try:
         specs: dict[str, tuple[ConnectionSpec, ...]] = {}
-        for row in rows.values():
+        claims = {name: row for name, row in rows.items() if name != _PROBLEMS}
+        for row in claims.values():
             specs |= {conn_id: tuple(map(_spec, found)) for conn_id, found in msgpack.decode(row).items()}
-        return Listing(specs) if rows else None
+        problems = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ()
+        return Listing(specs, problems=tuple(map(str, problems))) if claims else None
     except (AttributeError, KeyError, MsgspecError, TypeError):
         return None
 
