@@ -17,7 +17,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
@@ -118,7 +118,7 @@ class Refresher:
         now = self.clock()
         wanted = [item for item in items if not _is_fresh(entries[item.name], now, since)]
         if wanted and self._nearest is not None and self._is_ready(self._nearest, lookup):
-            for name, entry in self._tiers.read(wanted, self._nearest).items():
+            for name, entry in self._read(wanted, self._nearest).items():
                 entries[name] = _newer(entries[name], entry)
                 if lookup.tier == "process":
                     lookup.tier = self._nearest.store.name
@@ -142,7 +142,7 @@ class Refresher:
         entry = self.cached(item)
         for tier in self._tiers:
             if not _is_fresh(entry, self.clock()) and self._is_ready(tier, lookup):
-                entry = _newer(entry, self._tiers.read([item], tier).get(item.name))
+                entry = _newer(entry, self._read([item], tier).get(item.name))
         return entry
 
     def cached(self, item: Item[V]) -> Entry[V] | None:
@@ -150,7 +150,7 @@ class Refresher:
         with self._lock:
             entry = self._entry(item.name)
         if entry is None and self._nearest is not None and self._nearest.ready:
-            entry = self._tiers.read([item], self._nearest).get(item.name)
+            entry = self._read([item], self._nearest).get(item.name)
         return entry
 
     def newest(self, item: Item[V]) -> Entry[V] | None:
@@ -180,6 +180,15 @@ class Refresher:
             with self._lock:
                 self._forget()
         return flushed
+
+    def _read(self, items: Sequence[Item[V]], tier: Tier) -> Mapping[str, Entry[V]]:
+        """Return by name what a tier has of these items, but nothing that is older than what it had before."""
+        found = self._tiers.read(items, tier)
+        with self._lock:
+            newest = {name: entry for name, entry in found.items() if entry.made_at >= self._newest(name)}
+            for name, entry in newest.items():
+                self._made_at[name] = entry.made_at
+        return newest
 
     def _is_ready(self, tier: Tier, lookup: Lookup) -> bool:
         """Whether the caller is known in a tier; raises `MustWait` once in a lookup where it is to be found out."""
@@ -285,9 +294,9 @@ class Refresher:
         result: Entry[V] | Failure | None = None
         asked = True
         with self._lock:
-            before = self._failure(item.name)
+            before, newest = self._failure(item.name), self._newest(item.name)
         try:
-            result, asked = self._tiers.refresh(item, before, since, deadline)
+            result, asked = self._tiers.refresh(item, before, since, deadline, newest)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
         finally:
@@ -297,6 +306,8 @@ class Refresher:
                     self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS
                 elif asked or item.kept or isinstance(result, Failure):
                     self._keep(item.name, result)
+                if isinstance(result, Entry):
+                    self._made_at[item.name] = result.made_at
                 if isinstance(result, Entry) and not asked and not _is_fresh(result, self.clock()):
                     # It was in a farther store, and nobody else may come across it.
                     self._refresh_behind(item, since)
@@ -311,6 +322,12 @@ class Refresher:
         self._entries: LRUCache[str, tuple[Entry[Any], float]] = LRUCache(_MAX_ENTRIES)
         self._failures: LRUCache[str, tuple[Failure, float]] = LRUCache(_MAX_ENTRIES)
         self._elsewhere: LRUCache[str, float] = LRUCache(_MAX_ENTRIES)
+        self._made_at: LRUCache[str, float] = LRUCache(_MAX_ENTRIES)
+
+    def _newest(self, name: str) -> float:
+        """When the newest entry was made that this process has seen. The caller has the lock."""
+        made_at: float = self._made_at.get(name, float("-inf"))
+        return made_at if made_at <= self.clock() else float("-inf")  # a clock was set back since
 
     def _offset(self) -> float:
         return self.clock() - self.monotonic()

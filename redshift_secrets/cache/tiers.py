@@ -35,6 +35,9 @@ _STALLED_AFTER = 0.75
 asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
 _AGES = struct.Struct(">dddd")
 """In front of each row: the ages of its entry."""
+_FORMAT = 1
+"""Of the rows. Another number has other places, so that two versions of this package neither misread nor overwrite each
+other's entries."""
 _FAILURE = "failure"
 
 
@@ -54,16 +57,17 @@ class Tier(Struct, frozen=True):
     def place(self, name: str) -> str | None:
         """Return the group of an item, `None` where the caller cannot be determined."""
         namespace = self.namespace if isinstance(self.namespace, str) else self.namespace()
-        return None if namespace is None else hashlib.sha256(f"{namespace}\0{name}".encode()).hexdigest()
+        return None if namespace is None else hashlib.sha256(f"{_FORMAT}\0{namespace}\0{name}".encode()).hexdigest()
 
 
 class _Held(Struct, frozen=True):
-    """A store whose lease this process has, and the failure that is known there."""
+    """A store whose lease this process has, and what is known there: the last failure, and an entry to be refreshed."""
 
     store: SharedStore
     place: str
     lease: Lease
     failure: Failure | None
+    entry: Entry[Any] | None
 
 
 class Tiers:
@@ -132,10 +136,13 @@ class Tiers:
         return self._unexpired(item, rows.get(place, {})), Failure.from_bytes(rows.get(failed, {}).get(_FAILURE))
 
     def _unexpired(self, item: Item[V], rows: Rows) -> Entry[V] | None:
-        value = item.decode({name: row[_AGES.size :] for name, row in rows.items()}) if rows else None
+        ages = {row[: _AGES.size] for row in rows.values()}
+        if len(ages) != 1:  # none, or somebody has put rows of another entry among them
+            return None
+        value = item.decode({name: row[_AGES.size :] for name, row in rows.items()})
         if value is None:
             return None
-        entry = Entry(value, *_AGES.unpack_from(next(iter(rows.values()))))
+        entry = Entry(value, *_AGES.unpack(ages.pop()))
         if item.here is not None:
             entry = item.here(entry)
         return entry if self._clock() < entry.expires_at else None
@@ -146,13 +153,19 @@ class Tiers:
     # --- the refresh
 
     def refresh(
-        self, item: Item[V], before: Failure | None, since: float, deadline: Deadline | None
+        self,
+        item: Item[V],
+        before: Failure | None,
+        since: float,
+        deadline: Deadline | None,
+        newest: float = float("-inf"),
     ) -> tuple[Entry[V] | Failure | None, bool]:
         """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
 
         Returns the entry or the failure, and whether AWS was asked. Neither where another process is asking, and the
         lookup that waits does not wait any longer: until its `deadline`, `None` where none does. `before` is the last
-        failure that this process knows of.
+        failure that this process knows of, `newest` when the newest entry was made that it has seen: whoever can write to
+        a farther store may put an older one back.
         """
         held: list[_Held] = []
         try:
@@ -160,8 +173,11 @@ class Tiers:
                 place = tier.place(item.name)
                 if place is None:
                     continue
-                found = self._lease(item, tier.store, place, since, deadline)
+                found = self._lease(item, tier.store, place, since, deadline, newest)
                 if isinstance(found, _Held):
+                    if found.entry is not None and found.entry.made_at > newest:
+                        newest = found.entry.made_at
+                        _copy(item, found.entry, tier.store, place, held)  # it is all there is, should AWS not answer
                     held.append(found)
                     continue
                 if isinstance(found, Failure):
@@ -175,7 +191,7 @@ class Tiers:
                 each.lease.release()
 
     def _lease(
-        self, item: Item[V], store: SharedStore, place: str, since: float, deadline: Deadline | None
+        self, item: Item[V], store: SharedStore, place: str, since: float, deadline: Deadline | None, newest: float
     ) -> _Held | Entry[V] | Failure | None:
         """Take the lease of a store and look again, for as long as that takes. Without the lease, return what is found."""
         pause = _FIRST_PAUSE_SECONDS
@@ -184,6 +200,8 @@ class Tiers:
             lease = store.try_lock(place)
             try:
                 entry, failure = self._look(item, store, place)
+                if entry is not None and entry.made_at < newest:
+                    entry = None
                 now = self._clock()
                 if (
                     entry is not None
@@ -200,7 +218,7 @@ class Tiers:
                             "the refresh of %s seems to be stuck in another process; taking over", item.describe()
                         )
                 if lease is not None:
-                    held, lease = _Held(store, place, lease, failure), None
+                    held, lease = _Held(store, place, lease, failure, entry), None
                     return held
             finally:
                 if lease is not None:
@@ -251,6 +269,8 @@ def _to_rows(item: Item[V], entry: Entry[V]) -> Rows:
 def _copy(item: Item[V], entry: Entry[V], store: SharedStore, place: str, held: Sequence[_Held]) -> None:
     """Put what a farther store has into the nearer ones."""
     rows = store.read({place: item.all_rows}).get(place, {}) if held else {}
+    if any(_AGES.unpack_from(row)[0] != entry.made_at for row in rows.values()):
+        return  # another one was put there meanwhile
     for each in held:
         each.store.replace(each.place, rows, entry.expires_at)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import stat
 from contextlib import suppress
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _NAME = "redshift-secrets"
 _SHARED_MEMORY = Path("/dev/shm")
@@ -17,14 +20,23 @@ def default_cache_dir(configured: str | None) -> Path:
     """Return the folder for this OS user's store: as configured, else in memory where the system has such a folder, else on
     disk. Raises `FileNotFoundError` where the user has no home that it would have to be in.
 
-    It depends on nothing but the user and `configured`, so that a service and its operator's shell find the same store.
-    Nothing is created, and nothing is checked that `ensure_private_dir` checks.
+    It depends on nothing but the user and `configured`, so that a service and its operator's shell find the same store; and,
+    in memory where everybody may create folders, on whether somebody else has taken the place: a warning says so. Nothing
+    is created.
     """
     if configured:
         first, *others = Path(configured).parts
         return Path(_home_dir(first[1:]) if first.startswith("~") else first, *others).absolute()
     if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) and is_memory_backed(_SHARED_MEMORY):
-        return _SHARED_MEMORY / f"{_NAME}-{os.geteuid()}"
+        folder = _SHARED_MEMORY / f"{_NAME}-{os.geteuid()}"
+        try:
+            check_private_dir(folder)
+        except PermissionError as error:
+            log.warning("host store: %s. Until then it is on disk", error)
+        except FileNotFoundError:
+            return folder
+        else:
+            return folder
     return _home_dir() / ".cache" / _NAME
 
 

@@ -37,6 +37,15 @@ log = logging.getLogger(__name__)
 _TIMES = struct.Struct(">dd")
 """When a row was written, and when it expires."""
 
+_ACQUIRE = """
+local left = redis.call('pttl', KEYS[1])
+if left == -1 or left > tonumber(ARGV[2]) then
+    redis.call('del', KEYS[1])
+end
+return redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+"""
+"""Takes the lease. One without an end, or with a later one than a lease can have, was put there by somebody else."""
+
 _FIELDS_PER_COMMAND = 500
 _FLUSH_SECONDS = 60.0
 """The patience of a flush of everything, which goes through all keys of a server that others may use too."""
@@ -149,7 +158,7 @@ class RedisStore:
         token = secrets.token_hex(16).encode()
 
         def acquire(client: Any) -> bool:
-            return bool(client.set(self._lease_key(group), token, nx=True, px=self._lease_ms))
+            return bool(client.eval(_ACQUIRE, 1, self._lease_key(group), token, self._lease_ms))
 
         acquired = self._client.run(acquire, None)
         if acquired is None:

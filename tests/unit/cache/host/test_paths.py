@@ -78,6 +78,36 @@ class TestNotConfigured:
         assert not (tmp_path / "home").exists()
 
 
+class TestTaken:
+    """Everybody may create a folder in shared memory, and nobody else can remove it there."""
+
+    @pytest.mark.parametrize("taken", ["another user's", "a link", "a file", "open to others"])
+    def test_what_cannot_be_trusted_there_is_left_alone_and_the_store_is_on_disk(
+        self, homes, shared_memory, tmp_path, monkeypatch, caplog, taken
+    ):
+        folder = shared_memory("tmpfs") / f"redshift-secrets-{os.geteuid()}"
+        if taken == "a link":
+            (tmp_path / "mine").mkdir(0o700)
+            folder.symlink_to(tmp_path / "mine")
+        elif taken == "a file":
+            folder.touch()
+        else:
+            folder.mkdir(0o755 if taken == "open to others" else 0o700)
+        if taken == "another user's":
+            if os.geteuid() != 0:
+                pytest.skip("only root can give a folder away")
+            os.chown(folder, 12345, 12345)
+        assert default_cache_dir(None) == tmp_path / "home" / ".cache" / "redshift-secrets"
+        (record,) = caplog.records
+        assert str(folder) in record.getMessage()
+        assert "remove it" in record.getMessage()
+
+    def test_a_service_finds_its_own_folder_there_as_before(self, homes, shared_memory, caplog):
+        folder = shared_memory("tmpfs") / f"redshift-secrets-{os.geteuid()}"
+        folder.mkdir(0o700)
+        assert (default_cache_dir(None), caplog.records) == (folder, [])
+
+
 class TestNowhere:
     @pytest.mark.parametrize("home", [None, "", "relative"])
     @pytest.mark.parametrize("configured", ["~", "~/store", None])

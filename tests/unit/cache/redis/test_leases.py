@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from redshift_secrets.cache.redis.store import RedisLease
 from tests.support.helpers import Crowd, in_child
 from tests.support.redis_servers import fleet_store, together, until
@@ -50,6 +52,18 @@ def test_an_expired_lease_does_not_release_the_next_one(server, store):
     assert isinstance(until(lambda: store.try_lock("g")), RedisLease)
     late.release()
     assert store.try_lock("g") is None
+
+
+@pytest.mark.parametrize("put", ["without an end", "with an end too late", "of another type"])
+def test_what_can_be_no_lease_holds_nobody_up(store, admin, put):
+    key = "redshift-secrets:{g}:lease"
+    if put == "of another type":
+        admin.hset(key, "a", "b")
+    else:
+        admin.set(key, "somebody", px=None if put == "without an end" else 3_600_000)
+    assert isinstance(store.try_lock("g"), RedisLease)
+    assert 0 < admin.pttl(key) <= 600_000
+    assert store.try_lock("g") is None, "the lease that was taken is one"
 
 
 def test_a_renewed_lease_lasts_as_long_as_a_new_one(store, admin):
