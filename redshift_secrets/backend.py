@@ -83,7 +83,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _get_connection(self, conn_id: str, team_name: str | None, lookup: Lookup | None = None) -> Any:
         """With a `lookup`, raise `MustWait` where it has to wait."""
         if conn_id.startswith(refusals.EXPLAIN_PREFIX):
-            return self._get_connection_or_refusal(conn_id, team_name, lookup)
+            return self._answer(conn_id, team_name, lookup)
         # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
         if self.settings.matches(conn_id):
             try:
@@ -103,7 +103,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
         The Connection never renews itself: reading an attribute must not keep an event loop waiting for AWS.
         """
-        needs_no_io = not self.settings.matches(conn_id) or self._remembers(conn_id, team_name)
+        asked = refusals.asked_conn_id(conn_id) or conn_id
+        needs_no_io = not self.settings.matches(asked) or self._remembers(asked, team_name)
         if needs_no_io and not self.settings.fallback:
             return renewing_connection.without_renewal(self.get_connection(conn_id, team_name))
         from redshift_secrets.cache import event_loop  # most processes never come here
@@ -179,24 +180,36 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self.settings.connections_lookup_pattern is not None:
             raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {message}") from None
 
-    def _get_connection_or_refusal(self, explained_id: str, team_name: str | None, lookup: Lookup | None) -> Any:
-        """Answer a worker's `ServerSideBackend`, which wants the reason of a refusal and not an error."""
-        conn_id = explained_id.removeprefix(refusals.EXPLAIN_PREFIX)
-        if not self.settings.matches(conn_id):
-            return None
-        try:
-            return self._look_up(conn_id, team_name, lookup, explained_id)
-        except CannotServeError as error:
-            log.error("%s", error)
-            return refusals.to_connection(explained_id, str(error), self._current_connection_class())
+    def _answer(self, question: str, team_name: str | None, lookup: Lookup | None) -> Any:
+        """Answer a worker's `ServerSideBackend`, which wants the reason of a refusal and not an error.
 
-    def _look_up(self, conn_id: str, team_name: str | None, lookup: Lookup | None, built_as: str | None = None) -> Any:
-        """Return the Connection, under the conn_id `built_as` if that is given, or `None` for what is not managed."""
+        Never `None`: Airflow would go on to whatever its metadata database or the environment has under this name.
+        """
+        conn_id, found, refusal = str(refusals.asked_conn_id(question)), None, None
+        try:
+            try:
+                if self.settings.matches(conn_id):
+                    found = self._look_up(conn_id, team_name, lookup, question)
+            except CannotServeError as error:
+                refusal = str(error)
+                log.error("%s", refusal)
+            if found is not None:
+                return refusals.as_answer(found, question)
+            return refusals.to_connection(question, refusal, self._current_connection_class())
+        except MustWait:
+            raise
+        except Exception as error:
+            return refusals.refuse(question, f"connection {conn_id!r} cannot be looked up: {known_error(error)}")
+
+    def _look_up(self, conn_id: str, team_name: str | None, lookup: Lookup | None, question: str | None = None) -> Any:
+        """Return the Connection, as the answer to `question` if that is given, or `None` for what is not managed."""
         fields = self._fields(conn_id, team_name, lookup)
         if fields is None:
             return None
         try:
-            return self._connection(replace(fields, conn_id=built_as or conn_id), team_name)
+            if question is not None:
+                fields = refusals.mark(fields, question)
+            return self._connection(replace(fields, conn_id=conn_id), team_name)
         except Exception as error:
             # Whatever it is, nobody may fall through to an old password.
             raise CannotServeError(

@@ -51,28 +51,30 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         found = super().get_connection(conn_id)
         if found is not None or (self._pattern is not None and not self._pattern.match(conn_id)):
             return found
-        answer = supervisor.get_connection(refusals.EXPLAIN_PREFIX + conn_id)
+        question = refusals.new_question(conn_id)
+        connection = supervisor.get_connection(question)
+        answer = refusals.read_answer(connection, question)
         if answer is None:
             return None
-        refusal = refusals.from_connection(answer.conn_type, answer.extra)
+        refusal, extra = answer
         if refusal is not None:
             return refusals.refuse(conn_id, refusal)
         try:
-            _mask(answer)
+            _mask(connection)
         except Exception as error:
             return refusals.refuse(
                 conn_id,
                 f"connection {conn_id!r} cannot be served: masking its password failed with {known_error(error)}",
             )
-        built = supervisor.to_connection(answer, conn_id)
+        built = supervisor.to_connection(connection, conn_id, extra)
         renewing_connection.attach(built, None)
         return built
 
 
-def _mask(answer: Any) -> None:
-    if answer.password:
+def _mask(connection: Any) -> None:
+    if connection.password:
         # What AWS mints, for a user with this prefix, is valid for an hour at most.
-        is_minted = str(answer.login).startswith(("IAM:", "IAMA:", "IAMR:"))
+        is_minted = str(connection.login).startswith(("IAM:", "IAMA:", "IAMR:"))
         expires_at = time.time() + _LONGEST_VALIDITY_SECONDS if is_minted else float("inf")
-        masking.mask_password(answer.password, expires_at)
-        supervisor.masker.add(answer.password, expires_at)
+        masking.mask_password(connection.password, expires_at)
+        supervisor.masker.add(connection.password, expires_at)

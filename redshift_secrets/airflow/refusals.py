@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from msgspec.structs import replace
+
 from redshift_secrets.airflow.configuration import importable
 from redshift_secrets.errors import CannotServeError, one_line
+from redshift_secrets.model import ConnectionFields
 
 EXPLAIN_PREFIX = "redshift-secrets.explain."
 """Before a conn_id, it asks the API server for the connection, or for the reason why there is none; see `server_side`."""
 
+_NONCE_BYTES = 16
+_ANSWERS = "redshift-secrets.answers"
+"""The key of `extra` that names the question which a Connection answers."""
 _CONN_TYPE = "redshift-secrets-refusal"
 _LONGEST = 4000
 """Characters of a refusal: some of them name many warehouses."""
@@ -92,16 +99,60 @@ def serves_http() -> bool:
     return _http_exceptions() is not None
 
 
-def to_connection(conn_id: str, refusal: str, connection_class: Any) -> Any:
-    """Return a Connection that carries a refusal through the Execution API and nothing that anyone could log in with."""
-    return connection_class(
-        conn_id=conn_id, conn_type=_CONN_TYPE, extra=json.dumps({"refusal": one_line(refusal, _LONGEST)})
-    )
+def new_question(conn_id: str) -> str:
+    """Return the conn_id under which a worker asks the server for `conn_id`, or for the reason of a refusal.
+
+    No two are the same, so that nobody can have put a connection under it into the metadata database or the environment.
+    """
+    return f"{EXPLAIN_PREFIX}{os.urandom(_NONCE_BYTES).hex()}.{conn_id}"
 
 
-def from_connection(conn_type: str, extra: str | None) -> str | None:
-    """Return the refusal that a Connection carries, `None` for an ordinary one."""
-    return str(json.loads(extra or "{}").get("refusal")) if conn_type == _CONN_TYPE else None
+def asked_conn_id(conn_id: str) -> str | None:
+    """Return the conn_id that a question asks for, `None` where `conn_id` is no question."""
+    if not conn_id.startswith(EXPLAIN_PREFIX):
+        return None
+    asked = conn_id.removeprefix(EXPLAIN_PREFIX)
+    nonce, _, rest = asked.partition(".")
+    return rest if len(nonce) == 2 * _NONCE_BYTES else asked
+
+
+def mark(fields: ConnectionFields, question: str) -> ConnectionFields:
+    """Return the fields of the Connection that answers a question."""
+    return replace(fields, extra={**fields.extra, _ANSWERS: question})
+
+
+def to_connection(question: str, refusal: str | None, connection_class: Any) -> Any:
+    """Return a Connection that carries a refusal through the Execution API and nothing that anyone could log in with.
+
+    Without a refusal it says that the conn_id is not managed: where Airflow got no answer at all, it would go on to its metadata
+    database.
+    """
+    said = {} if refusal is None else {"refusal": one_line(refusal, _LONGEST)}
+    extra = json.dumps({**said, _ANSWERS: question})
+    return as_answer(connection_class(conn_id=question, conn_type=_CONN_TYPE, extra=extra), question)
+
+
+def as_answer(connection: Any, question: str) -> Any:
+    """Return a Connection as the answer to a question, which Airflow's own cache does not keep: nobody asks it again."""
+    connection.conn_id = question  # a constructor may drop one that is longer than those of people
+    connection.get_uri = lambda: None
+    return connection
+
+
+def read_answer(connection: Any, question: str) -> tuple[str | None, str | None] | None:
+    """Return the refusal, or the connection's own `extra` as JSON; `None` where the conn_id is not managed.
+
+    A server without this backend hands out whatever it has, so what does not name the question as its own is no answer.
+    """
+    try:
+        extra = json.loads(connection.extra)
+        if connection.conn_id != question or extra.pop(_ANSWERS) != question:
+            return None
+        if connection.conn_type != _CONN_TYPE:
+            return None, json.dumps(extra) if extra else None
+        return (str(extra["refusal"]), None) if "refusal" in extra else None
+    except Exception:  # whatever it is, it was not made here
+        return None
 
 
 def _http_exceptions() -> Any:

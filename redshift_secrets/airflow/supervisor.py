@@ -116,10 +116,10 @@ def get_connection(conn_id: str) -> Any:
     return None if isinstance(answer, ErrorResponse) else answer
 
 
-def to_connection(answer: Any, conn_id: str) -> Any:
-    """Return the Connection of a task, under another conn_id, from what the supervisor answered."""
+def to_connection(answer: Any, conn_id: str, extra: str | None) -> Any:
+    """Return the Connection of a task from what the supervisor answered, with this conn_id and `extra`."""
     from airflow.sdk import Connection
 
-    names = ("conn_type", "host", "schema", "login", "password", "port", "extra")
-    fields = answer.model_dump(by_alias=True)
-    return Connection(conn_id=conn_id, **{name: value for name, value in fields.items() if name in names})
+    names = ("conn_type", "host", "schema", "login", "password", "port")
+    fields = {name: value for name, value in answer.model_dump(by_alias=True).items() if name in names}
+    return Connection(conn_id=conn_id, extra=extra, **fields)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from redshift_secrets.airflow.refusals import EXPLAIN_PREFIX
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import airflow_site, aws_rights, run
 from tests.support.airflow_parts import backend_environment
@@ -23,6 +24,7 @@ pytestmark = [
 ]
 
 TEAMS = Path(__file__).parent / "teams"
+QUESTIONS = [each for each in SPELLINGS if each.startswith(EXPLAIN_PREFIX)]
 WAREHOUSES = {
     "clusters": [
         {
@@ -59,6 +61,9 @@ def airflow(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[Airfl
     with airflow_site(stand_in, **environment) as site:
         for team in (TEAM, "marketing"):
             site.airflow("teams", "create", team)
+        planted = {each: {"conn_type": "redshift", "host": "evil.internal", "login": "evil"} for each in QUESTIONS}
+        (site.home / "planted.json").write_text(json.dumps(planted))
+        site.airflow("connections", "import", str(site.home / "planted.json"))
         resolver = {**backend_environment(), **aws_rights(stand_in, "airflow")}
         site.start("api-server", changes=resolver)
         site.start("dag-processor")
@@ -81,4 +86,6 @@ def test_only_tasks_of_the_team_get_its_connection_however_it_is_spelled(airflow
     own, others = found_by(airflow, TEAM), found_by(airflow, "marketing")
     assert (own[CONN_ID], own["shared"]) == ("IAM:etl", "IAM:etl")
     assert {conn_id for conn_id, login in others.items() if login == "IAM:etl"} == {"shared"}
+    # A question is answered by this backend, whatever the metadata database has under that name.
+    assert {others.pop(each) for each in QUESTIONS} == {None}
     assert {login for conn_id, login in others.items() if conn_id != "shared"} == {"AirflowNotFoundException"}

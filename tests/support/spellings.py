@@ -22,6 +22,7 @@ SPELLINGS = (
     f"{EXPLAIN_PREFIX}{CONN_ID}",
     f"{EXPLAIN_PREFIX}{EXPLAIN_PREFIX}{CONN_ID}",
     f"{EXPLAIN_PREFIX}{TEAM}--{CONN_ID}",
+    f"{EXPLAIN_PREFIX}{'0' * 32}.{CONN_ID}",
     # what something on the way might treat as the same name
     CONN_ID.upper(),
     CONN_ID.title(),

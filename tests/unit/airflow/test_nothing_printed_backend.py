@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from redshift_secrets import RedshiftSecretsBackend, ServerSideBackend
-from redshift_secrets.airflow import masking, supervisor
+from redshift_secrets.airflow import masking, refusals, supervisor
 from redshift_secrets.cache import event_loop
+from redshift_secrets.model import ConnectionFields
 from tests.support import airflow_parts
 from tests.support.airflow_parts import Connection, Refusal, from_airflow_3_2, redacted
 from tests.support.helpers import tagged
@@ -24,7 +26,7 @@ KEY = "planted" + 35 * "n" + "A="
 
 
 class CommsDecoder:
-    """The connection to a supervisor, which `told` records; it answers with `answer`."""
+    """The connection to a supervisor, which `told` records; it answers with what `answer` returns for a conn_id."""
 
     _thread_lock = None
     _is_on_loop_thread = False
@@ -36,7 +38,7 @@ class CommsDecoder:
 
     def send(self, message: Any) -> Any:
         if not hasattr(message, "value"):
-            return self._answer
+            return self._answer(message.conn_id)
         self.told.append(message.value[2])
         self.threads.append(threading.get_ident())
         return None
@@ -128,20 +130,21 @@ def test_a_masker_that_is_missing_lets_no_lookup_fall_through(connect, monkeypat
 
 
 def answer(**changes: Any) -> Any:
-    fields = {
-        "conn_type": "redshift",
-        "login": "IAM:etl",
-        "password": "planted/password",
-        "extra": '{"sslpassword": "planted"}',
-    }
-    fields |= {
-        "host": "prod",
-        "schema": "dwh",
-        "port": 5439,
-        "conn_id": "redshift-secrets.explain.analytics",
-        **changes,
-    }
-    return SimpleNamespace(**fields, model_dump=lambda by_alias: fields)
+    """Return what answers as a server with this backend does."""
+
+    def of(conn_id: str) -> Any:
+        made = refusals.mark(
+            ConnectionFields(
+                "analytics", "redshift", "prod", 5439, "dwh", "IAM:etl", None, {"sslpassword": "planted"}, ""
+            ),
+            conn_id,
+        )
+        names = ("conn_type", "host", "port", "schema", "login")
+        fields = {name: getattr(made, name) for name in names}
+        fields |= {"conn_id": conn_id, "password": "planted/password", "extra": json.dumps({**made.extra}), **changes}
+        return SimpleNamespace(**fields, model_dump=lambda by_alias: fields)
+
+    return of
 
 
 @pytest.fixture

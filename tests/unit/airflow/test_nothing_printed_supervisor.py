@@ -266,7 +266,7 @@ def test_base64_has_no_alignment_in_which_a_password_is_readable(before, after):
 
 def test_a_refusal_is_one_line_of_bounded_length():
     text = "one\ntwo\x1b[31m" + "x" * 10_000
-    carried = refusals.to_connection("analytics", text, lambda **fields: fields)
-    for shown in (json.loads(carried["extra"])["refusal"], str(refusals.final_refusal(text) or "x")):
+    carried = refusals.to_connection("analytics", text, airflow_parts.Connection)
+    for shown in (json.loads(carried.extra)["refusal"], str(refusals.final_refusal(text) or "x")):
         assert shown.isprintable()
         assert len(shown) <= 4000
