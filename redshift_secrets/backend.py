@@ -28,6 +28,7 @@ from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError, known_error
 from redshift_secrets.lookup import wiring
+from redshift_secrets.lookup.reasons import ErrorLog
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings
 from redshift_secrets.settings.db_user import is_template
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import ConnectionFields, TaskContext
 
-log = logging.getLogger(__name__)
+_errors = ErrorLog(logging.getLogger(__name__))
+"""Of all backends without a broker."""
 
 _MAX_WAITING = 8
 """Lookups that wait for AWS at a time in a server, whose few threads answer all other requests, too."""
@@ -90,7 +92,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 found = self._look_up(conn_id, team_name, lookup)
             except CannotServeError as error:
                 if refusals.refusals_are_lost():
-                    log.error("%s", error)
+                    self._log_error(str(error), conn_id)
                 return refusals.refuse(conn_id, str(error))
             if found is not None:
                 return found
@@ -176,9 +178,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
     def _report_unusable(self, conn_id: str, error: Exception) -> None:
         """Log that nothing can be looked up at all; what the site's own pattern matches must not be found elsewhere."""
         message = str(error) if isinstance(error, RedshiftSecretsError) else f"an unexpected {type(error).__name__}"
-        log.error("redshift-secrets cannot look anything up: %s", message)
+        self._log_error(f"redshift-secrets cannot look anything up: {message}", conn_id)
         if self.settings.connections_lookup_pattern is not None:
             raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {message}") from None
+
+    def _log_error(self, line: str, conn_id: str) -> None:
+        # Airflow may construct a backend for each lookup, so what is known of a process is not kept in one.
+        (self._broker.errors if self._broker is not None else _errors).error(line, conn_id)
 
     def _answer(self, question: str, team_name: str | None, lookup: Lookup | None) -> Any:
         """Answer a worker's `ServerSideBackend`, which wants the reason of a refusal and not an error.
@@ -192,7 +198,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                     found = self._look_up(conn_id, team_name, lookup, question)
             except CannotServeError as error:
                 refusal = str(error)
-                log.error("%s", refusal)
+                self._log_error(refusal, conn_id)
             if found is not None:
                 return refusals.as_answer(found, question)
             return refusals.to_connection(question, refusal, self._current_connection_class())

@@ -1,6 +1,7 @@
 """What can go wrong, in words for the user who reads the task log.
 
 Every message names the thing, says what is wrong with it and what to do. No message carries a secret.
+Tags, AWS and servers put words of theirs into it, so it is one line of bounded length, without control characters.
 All arguments are positional, so that an error can be copied and raised again in another thread.
 """
 
@@ -17,6 +18,12 @@ class RedshiftSecretsError(Exception):
     host_only = True
     """Whether it may concern this host alone, so that others have to find out for themselves."""
 
+    def __str__(self) -> str:
+        return one_line(self._text())
+
+    def _text(self) -> str:
+        return super().__str__()
+
 
 class SettingsError(RedshiftSecretsError):
     """`backend_kwargs` says something unknown or impossible; `problems` lists everything that is wrong, not only the
@@ -27,7 +34,7 @@ class SettingsError(RedshiftSecretsError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        lines = "\n".join(f"  - {one_line(problem)}" for problem in self.problems)
         return f"Invalid backend_kwargs for redshift-secrets:\n{lines}"
 
 
@@ -98,7 +105,7 @@ class AwsError(RedshiftSecretsError):
         """Whether a policy does not allow the call, or the assumption of the role that was to make it."""
         return self.code in DENIED
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return (
             f"{self.operation} on {self.resource} as {self.identity} failed ({self.code}): {self.reason} {self.advice}"
         )
@@ -112,7 +119,7 @@ class DeadlineError(RedshiftSecretsError):
         self.what = what
         self.seconds = seconds
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return (
             f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}; the refresh continues in"
             " the background."
@@ -127,7 +134,7 @@ class RefreshNotStartedError(RedshiftSecretsError):
         self.what = what
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"{self.what} cannot be refreshed: {self.reason}. Raise the limit of threads for this user or container."
 
 
@@ -138,7 +145,7 @@ class TooManyWaitingError(RedshiftSecretsError):
         super().__init__(limit)
         self.limit = limit
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"{self.limit} lookups of this API server already wait for AWS, and no more do at a time. Try again in a moment."
 
 
@@ -148,7 +155,7 @@ class CallerChangedError(RedshiftSecretsError):
     def __init__(self) -> None:
         super().__init__()
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return "this process now calls AWS as another AWS identity than when the lookup began. Look it up again."
 
 
@@ -159,7 +166,7 @@ class CatalogUnavailableError(RedshiftSecretsError):
         super().__init__(errors)
         self.errors = tuple(errors)
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"no warehouse could be listed: {join_messages(self.errors)}"
 
 
@@ -170,7 +177,7 @@ class UnexpectedError(RedshiftSecretsError):
         super().__init__(kind)
         self.kind = kind
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"an unexpected {self.kind}. This is a bug in redshift-secrets or a misconfiguration; please report it"
 
 
@@ -187,10 +194,11 @@ def copy_for_reraise(error: Exception) -> Exception:
         return error
 
 
-def one_line(text: str, limit: int) -> str:
+def one_line(text: str, limit: int = 4000) -> str:
     """Return a text from outside on one line of at most `limit` characters, without control characters."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(line.split())
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 

@@ -27,8 +27,6 @@ _NONCE_BYTES = 16
 _ANSWERS = "redshift-secrets.answers"
 """The key of `extra` that names the question which a Connection answers."""
 _CONN_TYPE = "redshift-secrets-refusal"
-_LONGEST = 4000
-"""Characters of a refusal: some of them name many warehouses."""
 
 
 class RefusedConnection:
@@ -77,7 +75,7 @@ def final_refusal(message: str) -> Exception | None:
     if refusal is None:
         return None
     http = _http_exceptions()
-    message = one_line(message, _LONGEST)
+    message = one_line(message)
     return refusal(message) if http is None else _as_forbidden(refusal, http.HTTPException)(message)
 
 
@@ -86,7 +84,7 @@ def refuse(conn_id: str, refusal: str) -> RefusedConnection:
     final = final_refusal(refusal)
     if final is not None:
         raise final from None
-    return RefusedConnection(conn_id, one_line(refusal, _LONGEST))
+    return RefusedConnection(conn_id, one_line(refusal))
 
 
 def refusals_are_lost() -> bool:
@@ -127,7 +125,7 @@ def to_connection(question: str, refusal: str | None, connection_class: Any) -> 
     Without a refusal it says that the conn_id is not managed: where Airflow got no answer at all, it would go on to its metadata
     database.
     """
-    said = {} if refusal is None else {"refusal": one_line(refusal, _LONGEST)}
+    said = {} if refusal is None else {"refusal": one_line(refusal)}
     extra = json.dumps({**said, _ANSWERS: question})
     return as_answer(connection_class(conn_id=question, conn_type=_CONN_TYPE, extra=extra), question)
 

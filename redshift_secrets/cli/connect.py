@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redshift_secrets.cli.errors import FAILED, run, unknown_conn_id
+from redshift_secrets.errors import one_line
 
 if TYPE_CHECKING:
     from redshift_secrets.operations.connect import Step
@@ -30,12 +31,12 @@ def connect_command(
     if attempt is None:
         unknown_conn_id(conn_id)
     if attempt.failure is not None:
-        typer.echo(f"failed: {attempt.failure}")
+        typer.echo(one_line(f"failed: {attempt.failure}"))
         raise typer.Exit(FAILED)
-    typer.echo(f"logged in to database {attempt.database} as {attempt.user}")
+    typer.echo(one_line(f"logged in to database {attempt.database} as {attempt.user}"))
 
 
 def _print(step: Step) -> None:
     typer.echo(f"{step.name:<34}{step.seconds * 1000:9.1f} ms")
     if step.found:
-        typer.echo(step.found)
+        typer.echo(one_line(step.found))

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from redshift_secrets.errors import one_line
+
 
 class Output(str, enum.Enum):  # StrEnum is 3.11
     """The formats of Airflow's own commands."""
@@ -37,7 +39,7 @@ def print_rows(rows: Sequence[Mapping[str, str]], columns: Sequence[str], output
 
 
 def _print_plain(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    lines = [list(columns), *([row[column] for column in columns] for row in rows)]
+    lines = [list(columns), *([one_line(row[column]) for column in columns] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -57,5 +59,5 @@ def _print_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> N
         table.add_column(column, overflow="fold")
     for row in rows:
         # Not markup: a tag may contain characters that look like it.
-        table.add_row(*(escape(row[column]) for column in columns))
+        table.add_row(*(escape(one_line(row[column])) for column in columns))
     console.print(table)

@@ -31,7 +31,7 @@ from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import advice_on_state, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MAX_ANSWERS = 10_000
+_MAX_ANSWERS, _MAX_REPORTED = 10_000, 1_000
 
 
 class Aws(WarehouseLister, Minter, Protocol):
@@ -88,15 +88,17 @@ class Broker:
         self._clock = refresher.clock
         self._catalog = Catalog(settings, aws, refresher, metrics)
         self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds)
+        self.errors = ErrorLog(log, refresher.monotonic)
+        """Why lookups failed, for whoever has to log it."""
         self._answers: dict[tuple[str, str | None, TaskContext | None], Answer] = {}
-        self._reported: set[tuple[str, str]] = set()
         self.reset_after_fork()
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        """Called in the child, where no lookup is waiting."""
+        """Called in the child, where no lookup is waiting, and whose own log has no line yet."""
         self._waiting_changed = threading.Lock()
         self._waiting = 0
+        self._reported: set[tuple[str, str]] = set()
 
     def connection(
         self,
@@ -318,6 +320,8 @@ class Broker:
     def _report(self, level: int, conn_id: str, what: str) -> None:
         """Log something of a connection that is looked up, once in this process."""
         if (conn_id, what) not in self._reported:
+            if len(self._reported) >= _MAX_REPORTED:
+                self._reported.clear()
             self._reported.add((conn_id, what))
             log.log(level, "connection %r: %s" if conn_id else "%s%s", conn_id, what)
 

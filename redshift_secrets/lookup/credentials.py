@@ -15,7 +15,7 @@ from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.refresh import Lookup, Refresher
 from redshift_secrets.cache.store import Rows
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, one_line
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
 from redshift_secrets.model import Credential, MintRequest, reveal
 from redshift_secrets.settings import Settings
@@ -100,7 +100,10 @@ class Credentials:
         self._metrics.incr(MINTS)
         self._mask_password(credential, request)
         log.info(
-            "minted a credential for %s on %s, valid for %d s", credential.user, request.arn, _validity(credential)
+            "minted a credential for %s on %s, valid for %d s",
+            one_line(credential.user),
+            request.arn,
+            _validity(credential),
         )
         return self._aged(credential, request)
 
@@ -150,4 +153,6 @@ def _validity(credential: Credential) -> float:
 
 def _describe(request: MintRequest) -> str:
     user = f"user {request.db_user}" if request.db_user else f"auth {request.auth}"
-    return f"the credential of {user} on {request.kind} {request.identifier} ({request.account}, {request.region})"
+    return one_line(
+        f"the credential of {user} on {request.kind} {request.identifier} ({request.account}, {request.region})"
+    )

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import MsgspecError, Struct, msgpack
 
 from redshift_secrets.cache.store import Rows
+from redshift_secrets.errors import one_line
 from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse, reveal
@@ -103,10 +104,10 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
     for warehouse in warehouses:
         reason = ineligible(warehouse, settings)
         if reason is not None:
-            ignored.append(reason)
+            ignored.append(one_line(reason))
             continue
         conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
-        problems += [f"{problem} (on {warehouse})" for problem in wrong]
+        problems += [one_line(f"{problem} (on {warehouse})") for problem in wrong]
         for conn_id in conn_ids:
             specs.setdefault(conn_id, []).append(build_spec(warehouse, conn_id, settings))
     return Listing({conn_id: tuple(found) for conn_id, found in specs.items()}, tuple(ignored), tuple(problems))

@@ -1,9 +1,19 @@
-"""What a refusal says of a connection and its warehouse. Pure."""
+"""What a refusal says of a connection and its warehouse, and how often the log says it."""
 
 from __future__ import annotations
 
-from redshift_secrets.errors import CannotServeError
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from redshift_secrets.cache import forks
+from redshift_secrets.errors import CannotServeError, one_line
 from redshift_secrets.model import ConnectionSpec, Warehouse
+
+_REPORT_SECONDS = 60.0
+_MAX_LINES = 100
+_MAX_NAMES = 10
 
 
 def refusal(spec: ConnectionSpec, reason: str) -> CannotServeError:
@@ -24,3 +34,73 @@ def advice_on_state(warehouse: Warehouse) -> str:
     if warehouse.is_being_deleted:
         return move.capitalize()
     return f"Wait until it is available, or {move}"
+
+
+class _Repeats:
+    """How often a line was repeated since (a time on the monotonic clock), and for which conn_ids, in order."""
+
+    def __init__(self, line: str, since: float) -> None:
+        self.line = line
+        self.since = since
+        self.count = 0
+        self.conn_ids: dict[str, None] = {}
+
+    def add(self, conn_id: str) -> None:
+        self.count += 1
+        if len(self.conn_ids) <= _MAX_NAMES:
+            self.conn_ids[one_line(repr(conn_id), 100)] = None
+
+    def report(self, now: float) -> str:
+        names = list(self.conn_ids)[:_MAX_NAMES]
+        others = " and others" if len(self.conn_ids) > _MAX_NAMES else ""
+        return f"{self.count} more in {now - self.since:.0f} s, for {', '.join(names)}{others}: {self.line}"
+
+
+class ErrorLog:
+    """Logs why lookups fail: each reason once, and then every minute how many more failed for it.
+
+    Lookups that go on failing report what is due; none is reported after the last one. It remembers the last 100 reasons, safely
+    among threads; the child of a fork begins with none. `monotonic` returns seconds.
+    """
+
+    def __init__(self, logger: logging.Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._monotonic = monotonic
+        self.reset_after_fork()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child, whose own log has no line yet."""
+        self._lock = threading.Lock()
+        self._repeats: dict[str, _Repeats] = {}  # the one that was reported last is the last
+
+    def error(self, line: str, conn_id: str) -> None:
+        """Log why the lookup of `conn_id` failed. Lines that differ in the conn_id alone have the same reason."""
+        now, line = self._monotonic(), one_line(line)
+        reason = line.replace(one_line(repr(conn_id)), "")
+        with self._lock:
+            lines = self._due(now)
+            if reason in self._repeats:
+                self._repeats[reason].add(conn_id)
+            else:
+                lines.append(line)
+                if len(self._repeats) >= _MAX_LINES:
+                    lines += self._end(next(iter(self._repeats)), now)
+                self._repeats[reason] = _Repeats(line, now)
+        for each in lines:
+            self._logger.error("%s", each)
+
+    def _due(self, now: float) -> list[str]:
+        lines: list[str] = []
+        for reason, repeats in list(self._repeats.items()):
+            if now - repeats.since < _REPORT_SECONDS:
+                break
+            report = self._end(reason, now)
+            if report:
+                lines += report
+                self._repeats[reason] = _Repeats(repeats.line, now)
+        return lines
+
+    def _end(self, reason: str, now: float) -> list[str]:
+        repeats = self._repeats.pop(reason)
+        return [repeats.report(now)] if repeats.count else []

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from redshift_secrets.errors import one_line
 from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
 from redshift_secrets.settings.db_user import is_template
@@ -52,13 +53,12 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
     """Return the spec of `conn_id`, which the marker tag of `warehouse` must claim. Never raises for what tags say."""
     tagged = tags.read(warehouse.tags, conn_id, settings.tag_prefix)
     chosen = {name: _choose(name, tagged, warehouse, settings) for name in tags.FIELDS}
-    errors = [f"{error} (on {warehouse})" for error in tagged.errors]
-    warnings = [f"{warning} (on {warehouse})" for warning in tagged.warnings]
+    errors, warnings = list(tagged.errors), list(tagged.warnings)
     if not tagged.errors:
         # With a value that cannot be read, any statement on how the values go together would be a guess.
         more_errors, more_warnings = _contradictions(chosen, warehouse, settings)
-        errors += [f"{error} (on {warehouse})" for error in more_errors]
-        warnings += [f"{warning} (on {warehouse})" for warning in more_warnings]
+        errors += more_errors
+        warnings += more_warnings
     auth = _resolve_auth(chosen, warehouse)
     sources = {name.replace("-", "_"): choice.source for name, choice in chosen.items()}
     if chosen["auth"].value == "auto":
@@ -85,8 +85,8 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         extra={**settings.extra, **{key: value.value for key, value in tagged.extra.items()}},
         per_dag=auth in ("db-user", "connector") and is_template(chosen["db-user"].value),
         sources=sources,
-        errors=tuple(errors),
-        warnings=tuple(warnings),
+        errors=tuple(one_line(f"{error} (on {warehouse})") for error in errors),
+        warnings=tuple(one_line(f"{warning} (on {warehouse})") for warning in warnings),
     )
 
 

@@ -66,6 +66,7 @@ NEWEST_ONLY: Mapping[str, str] = {
     "tests/e2e/test_slow_listings.py": "uses only the backend",
     "tests/e2e/test_two_regions.py": "uses only the backend",
     "tests/e2e/test_application_name.py": "runs the Execution API of Airflow 3.3 in memory",
+    "tests/unit/airflow/test_questions.py": "imitates a server; with a real one, see tests/integration/test_teams.py",
     "tests/unit/airflow/test_refusals.py": "imitates older versions itself; see tests/integration/test_refusals.py",
     "tests/unit/airflow/test_renewing_connection.py": "only the Connection of Airflow 3.2 and newer renews itself",
     "tests/unit/airflow/test_renewing_hook.py": "runs the Execution API of Airflow 3.3 in memory",
