@@ -34,10 +34,12 @@ from redshift_secrets.settings.db_user import is_template
 
 if TYPE_CHECKING:
     from redshift_secrets.airflow.fallback import Fallbacks
+    from redshift_secrets.lookup.audit import Audit
     from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import ConnectionFields, TaskContext
 
-_errors = ErrorLog(logging.getLogger(__name__))
+log = logging.getLogger(__name__)
+_errors = ErrorLog(log)
 """Of all backends without a broker."""
 
 _MAX_WAITING = 8
@@ -91,6 +93,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             try:
                 found = self._look_up(conn_id, team_name, lookup)
             except CannotServeError as error:
+                self._record_refusal(conn_id, error, team_name)
                 if refusals.refusals_are_lost():
                     self._log_error(str(error), conn_id)
                 return refusals.refuse(conn_id, str(error))
@@ -141,6 +144,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._mask_settings()
         airflow_keys = configuration.fernet_keys()
         airflow_cache_ttl_seconds = configuration.airflow_cache_ttl_seconds()
+        audit = self._audit
         with forks.no_fork_here:
             aws = wiring.LazyAwsClient(self.settings, caller)
             return wiring.create_broker(
@@ -150,7 +154,28 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 mask=masking.mask_password,
                 airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
                 metrics=metrics(),
+                audit=audit,
             )
+
+    @functools.cached_property
+    def _audit(self) -> Audit | None:
+        """Where the setting `audit` has events go; `None` where it is not set, or where that cannot be had."""
+        if self.settings.audit is None:
+            return None
+        try:
+            with forks.no_fork_here:
+                from redshift_secrets.airflow.audit import get_or_create_audit  # only sites with an audit load it
+
+            key = wiring.audit_key(self.settings, configuration.fernet_keys())
+            return get_or_create_audit(self.settings.audit, key)
+        except Exception as error:
+            log.warning("there is no audit: an unexpected %s", type(error).__name__)
+            return None
+
+    def _record_refusal(self, conn_id: str, error: CannotServeError, team_name: str | None) -> None:
+        if self._audit is not None:
+            with contextlib.suppress(Exception):  # nobody may fall through to an old password
+                self._audit.refused(conn_id, error, team_name)
 
     def _mask_settings(self) -> None:
         with contextlib.suppress(ImportError):  # each password meets it, too, and its lookup is refused
@@ -198,6 +223,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                     found = self._look_up(conn_id, team_name, lookup, question)
             except CannotServeError as error:
                 refusal = str(error)
+                self._record_refusal(conn_id, error, team_name)
                 self._log_error(refusal, conn_id)
             if found is not None:
                 return refusals.as_answer(found, question)
@@ -243,6 +269,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 )
             _mask_in_supervisor(fields)
         except CannotServeError as error:
+            self._record_refusal(conn_id, error, team_name)
             raise refusals.final_refusal(str(error)) or error from None
         return fields
 
@@ -250,7 +277,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self._broker is None:
             with contextlib.suppress(Exception):  # the lookup meets it, too, and answers for it
                 self._broker = wiring.existing_broker(self._settings_key)
-        answer = None if self._broker is None else self._broker.remembered(conn_id, team_name, self._task(team_name))
+        answer = None if self._broker is None else self._broker.peek(conn_id, team_name, self._task(team_name))
         return answer is not None and (answer.fields is None or supervisor.masker.has(answer.fields.password))
 
     def _task(self, team_name: str | None) -> TaskContext | None:

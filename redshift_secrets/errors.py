@@ -46,7 +46,13 @@ NO_REDIS_KEY = (
 
 
 class CannotServeError(RedshiftSecretsError):
-    """A managed conn_id cannot be served now; Airflow must not look for it anywhere else."""
+    """A managed conn_id cannot be served now; Airflow must not look for it anywhere else.
+
+    `warehouse_arn` and `cause` say of which warehouse and why, where that is known.
+    """
+
+    warehouse_arn: str | None = None
+    cause: Exception | None = None
 
 
 class PerDagCredentialsError(RedshiftSecretsError):
@@ -73,7 +79,7 @@ class AwsError(RedshiftSecretsError):
 
     `code` is AWS's own error code (`AccessDenied`, `ThrottlingException`, ...) or, where AWS did not answer at all,
     one of `NoCredentials`, `Unreachable`, `TimedOut`, `Misconfigured`. `host_only` says that the cause is this host's: its
-    network (DNS, TLS, a proxy, a route), its clock or its AWS credentials.
+    network (DNS, TLS, a proxy, a route), its clock or its AWS credentials. `request_id` is AWS's, where it has answered.
     """
 
     def __init__(
@@ -85,8 +91,9 @@ class AwsError(RedshiftSecretsError):
         reason: str,
         advice: str,
         host_only: bool = False,
+        request_id: str | None = None,
     ) -> None:
-        super().__init__(operation, resource, identity, code, reason, advice, host_only)
+        super().__init__(operation, resource, identity, code, reason, advice, host_only, request_id)
         self.operation = operation
         self.resource = resource
         self.identity = identity
@@ -94,6 +101,7 @@ class AwsError(RedshiftSecretsError):
         self.reason = reason
         self.advice = advice
         self.host_only = host_only
+        self.request_id = request_id
 
     @property
     def is_gone(self) -> bool:

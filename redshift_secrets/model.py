@@ -268,7 +268,8 @@ class TaskContext(Struct, frozen=True):
 
 
 class Credential(Private, frozen=True):
-    """A database user, a password and when it expires (seconds since the epoch), with the caller that minted it and when."""
+    """A database user, a password and when it expires (seconds since the epoch), with the caller that minted it and when, and
+    the id of that request at AWS."""
 
     hidden = ("password",)
 
@@ -277,6 +278,7 @@ class Credential(Private, frozen=True):
     minted_at: float
     expires_at: float
     minted_by: str
+    request_id: str | None = None
 
 
 class ConnectionFields(Private, frozen=True):

@@ -65,7 +65,7 @@ class SupervisorMasker:
                 None if threading.current_thread() is threading.main_thread() else "this is not the task's main thread"
             )
         if (
-            not hasattr(channel, "_is_on_loop_thread") and _runs_event_loop()
+            not hasattr(channel, "_is_on_loop_thread") and runs_event_loop()
         ):  # 3.2 does not notice that it waits for itself
             return "this thread runs an event loop"
         return None
@@ -82,7 +82,8 @@ def _channel() -> Any:
     return channel if channel is not None and type(channel).__name__ == "CommsDecoder" else None
 
 
-def _runs_event_loop() -> bool:
+def runs_event_loop() -> bool:
+    """Whether this thread runs an event loop, which must not be kept waiting."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -58,7 +58,7 @@ class AwsClient:
         now = self._clock()
         try:
             with translate_errors(action, resource, self._sessions.expected_identity(request.role_arn)):
-                user, password, expires_at = mint(client, request, now)
+                user, password, expires_at, request_id = mint(client, request, now)
         except AwsError as error:
             if not error.is_denied or error.operation.startswith("sts:AssumeRole"):
                 raise
@@ -66,7 +66,14 @@ class AwsClient:
             identity = self._sessions.identity(request.region, request.role_arn, self._signed_with(request))
             advice = error.advice.replace(error.identity, identity)
             raise AwsError(
-                error.operation, error.resource, identity, error.code, error.reason, advice, error.host_only
+                error.operation,
+                error.resource,
+                identity,
+                error.code,
+                error.reason,
+                advice,
+                error.host_only,
+                error.request_id,
             ) from None
         keys = self._signed_with(request)
         minted_by = self._sessions.identity(request.region, request.role_arn, keys)
@@ -75,9 +82,18 @@ class AwsClient:
         if expires_at <= now:
             reason = f"the credential in the answer expired {now - expires_at:.0f} s ago by the clock of this host."
             advice = "Check that clock; if it is right, look for a proxy on the way that repeats old answers."
-            raise AwsError(action, resource, minted_by, "ExpiredCredential", reason, advice, host_only=True)
+            raise AwsError(
+                action, resource, minted_by, "ExpiredCredential", reason, advice, host_only=True, request_id=request_id
+            )
         expires_at = min(expires_at, now + request.duration)
-        return Credential(user=user, password=password, minted_at=now, expires_at=expires_at, minted_by=minted_by)
+        return Credential(
+            user=user,
+            password=password,
+            minted_at=now,
+            expires_at=expires_at,
+            minted_by=minted_by,
+            request_id=request_id,
+        )
 
     def sts_identity(self, region: str | None = None) -> str | None:
         """Return the caller's ARN as STS reports it, the same for all sessions of a role; `None` where STS does not answer.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
@@ -72,8 +73,8 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
     """Raise botocore's exceptions, and the `KeyError` of a response that lacks something, as `AwsError`; keep responses out of
     the logs."""
 
-    def error(code: str, reason: str, advice: str, host_only: bool = True) -> AwsError:
-        return AwsError(operation, resource, identity, code, reason, advice, host_only)
+    def error(code: str, reason: str, advice: str, host_only: bool = True, request_id: str | None = None) -> AwsError:
+        return AwsError(operation, resource, identity, code, reason, advice, host_only, request_id)
 
     try:
         with suppress_payload_logs():
@@ -93,7 +94,8 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         reason = _reason(message)
         if code in _BAD_SIGNATURE and not message.startswith(_WRONG_TIME):
             reason = _NOT_SHOWN
-        raise error(one_line(code, 100), reason, advice, host_only=code in _HOST_ONLY) from None
+        host_only = code in _HOST_ONLY
+        raise error(one_line(code, 100), reason, advice, host_only, request_id(caught.response)) from None
     except (
         exceptions.NoCredentialsError,
         exceptions.PartialCredentialsError,
@@ -121,6 +123,15 @@ def translate_errors(operation: str, resource: str, identity: str) -> Iterator[N
         # comes without any of its members.
         advice = "Try again; if this persists, look for a proxy that alters responses."
         raise error("UnreadableResponse", "the response could not be parsed.", advice) from None
+
+
+def request_id(response: Mapping[str, Any]) -> str | None:
+    """Return the id that AWS gave to a request, under which CloudTrail has it.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
+    """
+    found = (response.get("ResponseMetadata") or {}).get("RequestId")
+    return one_line(str(found), 100) if found else None
 
 
 def _reason(text: str) -> str:

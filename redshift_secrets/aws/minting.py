@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from redshift_secrets.aws.errors import request_id
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import MintRequest
 
 Client = Callable[[str], Any]
 
-Minted = tuple[str, str, float]
-"""Database user, password, and expiry in seconds since the epoch."""
+Minted = tuple[str, str, float, "str | None"]
+"""Database user, password, expiry in seconds since the epoch, and the id of the request."""
 
 
 def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
@@ -26,7 +27,7 @@ def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
         AutoCreate=request.auto_create,
         **groups,
     )
-    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp()
+    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp(), request_id(response)
 
 
 def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minted:
@@ -34,7 +35,7 @@ def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minte
     response = client("redshift").get_cluster_credentials_with_iam(
         ClusterIdentifier=request.identifier, DbName=request.database, DurationSeconds=request.duration
     )
-    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp()
+    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp(), request_id(response)
 
 
 def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
@@ -42,7 +43,7 @@ def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
     response = client("redshift-serverless").get_credentials(
         workgroupName=request.identifier, dbName=request.database, durationSeconds=request.duration
     )
-    return response["dbUser"], response["dbPassword"], response["expiration"].timestamp()
+    return response["dbUser"], response["dbPassword"], response["expiration"].timestamp(), request_id(response)
 
 
 def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
@@ -53,11 +54,12 @@ def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
     response = client("secretsmanager").get_secret_value(SecretId=request.admin_secret_arn)
     try:
         secret = json.loads(response["SecretString"])
-        return secret["username"], secret["password"], now + request.duration
+        return secret["username"], secret["password"], now + request.duration, request_id(response)
     except (KeyError, TypeError, ValueError):
         raise AwsError(
             "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "the calling identity", "UnreadableSecret",
             "the admin secret is not a JSON object with username and password.", "Let Redshift manage the secret.",
+            request_id=request_id(response),
         ) from None  # fmt: skip
 
 

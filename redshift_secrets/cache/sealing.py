@@ -61,6 +61,15 @@ class Seal:
         }
 
 
+def password_fingerprint(key: str, password: str) -> str:
+    """Return 16 hexadecimal digits that are the same for the same password: nobody without the key can guess it from them."""
+    import hmac  # few processes need it
+
+    # A key of its own: what is sealed with the other one says nothing about this one.
+    derived = hmac.digest(base64.urlsafe_b64decode(key), b"redshift-secrets password fingerprint", "sha256")
+    return hmac.digest(derived, password.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
+
+
 def _fingerprint(key: str) -> str:
     content = b"redshift-secrets key fingerprint\0" + base64.urlsafe_b64decode(key)
     return hashlib.sha256(content).hexdigest()[:8]

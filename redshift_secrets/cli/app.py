@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from redshift_secrets.cli.audit import audit
 from redshift_secrets.cli.cache import cache
 from redshift_secrets.cli.connect import connect_command
 from redshift_secrets.cli.flush import flush
@@ -31,6 +32,7 @@ app.command("show")(show)
 app.command("test")(connect_command)
 app.command("cache")(cache)
 app.command("flush")(flush)
+app.command("audit")(audit)
 app.add_typer(local, name="local")
 local.command("up")(up)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,6 +36,9 @@ from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential,
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
 
+if TYPE_CHECKING:
+    from redshift_secrets.lookup.audit import Audit
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -49,11 +52,12 @@ class Aws(WarehouseLister, Minter, Protocol):
 
 class Answer(Struct, frozen=True):
     """What a lookup returned, and until when the next one may return the same: in seconds since the epoch, and on the
-    monotonic clock, since the other one may be set back."""
+    monotonic clock, since the other one may be set back. For a connection, its warehouse and its credential if it has one."""
 
     fields: ConnectionFields | None
     valid_until: float
-    minted_at: float | None = None
+    warehouse_arn: str = ""
+    credential: Credential | None = None
     valid_until_monotonic: float = 0.0
 
 
@@ -79,15 +83,17 @@ class Broker:
         *,
         mask: Callable[[str, float], None],
         metrics: Metrics,
+        audit: Audit | None = None,
         airflow_cache_ttl_seconds: int = 0,
     ) -> None:
         self._settings = settings
         self._refresher = refresher
         self._metrics = metrics
         self._counts = not isinstance(metrics, NoMetrics)
+        self._audit = audit
         self._clock = refresher.clock
-        self._catalog = Catalog(settings, aws, refresher, metrics)
-        self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds)
+        self._catalog = Catalog(settings, aws, refresher, metrics, audit)
+        self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds, audit)
         self.errors = ErrorLog(log, refresher.monotonic)
         """Why lookups failed, for whoever has to log it."""
         self._answers: dict[tuple[str, str | None, TaskContext | None], Answer] = {}
@@ -130,7 +136,14 @@ class Broker:
                     self._wait(must, lookup, most)
 
     def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
-        """Return the last answer if it still holds, without any I/O but a look for flushes."""
+        """Return the last answer if it still holds, without any I/O but a look for flushes and the line of an audit."""
+        answer = self.peek(conn_id, team_name, task)
+        if answer is not None:
+            self._record(answer, "process", team_name)
+        return answer
+
+    def peek(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
+        """Return what `remembered` would, for which this does not count as a lookup."""
         answer = self._answers.get((conn_id, team_name, task))
         if (
             answer is None
@@ -141,7 +154,6 @@ class Broker:
         if self._refresher.forget_if_flushed():
             self._answers.clear()
             return None
-        self._count("missed" if answer.fields is None else "found", "process", answer.minted_at)
         return answer
 
     def attempt(
@@ -155,7 +167,7 @@ class Broker:
             try:
                 answer = self._answer(conn_id, team_name, task, lookup)
             except CannotServeError:
-                self._count("refused", lookup.tier, None)
+                self._count("refused", lookup.tier)
                 raise
             left = answer.valid_until - self._clock()
             if left > 0:
@@ -164,7 +176,7 @@ class Broker:
                 if len(self._answers) >= _MAX_ANSWERS:
                     self._answers.clear()
                 self._answers[conn_id, team_name, task] = answer
-            self._count("missed" if answer.fields is None else "found", lookup.tier, answer.minted_at)
+            self._record(answer, lookup.tier, team_name)
             return answer.fields
 
     def lookup(self) -> Lookup:
@@ -228,13 +240,20 @@ class Broker:
             with self._waiting_changed:
                 self._waiting -= 1
 
-    def _count(self, outcome: str, tier: str, minted_at: float | None) -> None:
+    def _record(self, answer: Answer, tier: str, team_name: str | None) -> None:
+        """Count a lookup that is answered, and write down a connection, which changes no answer either."""
+        self._count("missed" if answer.fields is None else "found", tier, answer.credential)
+        if self._audit is not None and answer.fields is not None:
+            with suppress(Exception):
+                self._audit.served(answer.fields, answer.warehouse_arn, answer.credential, tier, team_name)
+
+    def _count(self, outcome: str, tier: str, credential: Credential | None = None) -> None:
         """Count a lookup, which changes no answer whatever becomes of it."""
         if self._counts:
             with suppress(Exception):
                 self._metrics.incr(LOOKUPS, tags={"outcome": outcome, "tier": tier})
-                if minted_at is not None:
-                    self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - minted_at))
+                if credential is not None:
+                    self._metrics.timing(AGE_AT_USE, timedelta(seconds=self._clock() - credential.minted_at))
 
     def _answer(self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup) -> Answer:
         claims = self._claims(conn_id, lookup)
@@ -334,10 +353,11 @@ class Broker:
             raise refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         ready = _with_db_user(task, ready)
         if ready.auth == "connector":
-            return Answer(connection_fields.for_connector(ready, address, self._settings.profile_name), known_until)
+            fields = connection_fields.for_connector(ready, address, self._settings.profile_name)
+            return Answer(fields, known_until, ready.warehouse.arn)
         entry = self._credential(ready, lookup)
         fields = connection_fields.with_credential(ready, address, entry.value, entry.wait_at)
-        return Answer(fields, min(known_until, entry.stale_at), entry.value.minted_at)
+        return Answer(fields, min(known_until, entry.stale_at), ready.warehouse.arn, entry.value)
 
     def _ready(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
         """Return the spec of a warehouse that accepts logins; raises `CannotServeError` when it does not, or when the tags
@@ -351,7 +371,8 @@ class Broker:
         except MustWait:
             raise
         except Exception as error:
-            raise refusal(spec, f"{spec.warehouse} was last seen {state(spec)}, and: {known_error(error)}") from None
+            seen = f"{spec.warehouse} was last seen {state(spec)}"
+            raise refusal(spec, f"{seen}, and: {known_error(error)}", error) from None
         if spec.errors:
             raise refusal(spec, join_messages(spec.errors))
         if not spec.warehouse.can_serve:
@@ -362,17 +383,17 @@ class Broker:
     def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
         """Return a valid credential for a spec that mints; raises `CannotServeError`."""
         try:
-            return self._credentials.get(MintRequest.of(spec), lookup)
+            return self._credentials.get(MintRequest.of(spec), spec.conn_id, lookup)
         except MustWait:
             raise
         except DeadlineError as error:
             caller = spec.warehouse.role_arn or self._settings.role_arn or "the caller of this process"
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
-            raise refusal(spec, f"{error} Requested as {caller}. {advice}") from None
+            raise refusal(spec, f"{error} Requested as {caller}. {advice}", error) from None
         except Exception as error:
             if isinstance(error, AwsError) and error.is_gone:
                 self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
-            raise refusal(spec, str(known_error(error))) from None
+            raise refusal(spec, str(known_error(error)), error) from None
 
 
 @contextmanager
@@ -385,7 +406,7 @@ def _failing_closed(lookup: Lookup) -> Iterator[None]:
     except Exception as error:
         if lookup.claimed is None:
             raise
-        raise refusal(lookup.claimed, str(known_error(error))) from None
+        raise refusal(lookup.claimed, str(known_error(error)), error) from None
 
 
 def _wait(must: MustWait) -> None:

@@ -45,7 +45,7 @@ _LOGIN_ROTATES = ("accessToken", "refreshToken")
 def settings_fingerprint(settings: Settings) -> str:
     """Return a digest that differs for settings that differ in anything that decides an answer from AWS."""
     fields = asdict(settings)
-    del fields["cache"], fields["fallback"]
+    del fields["cache"], fields["audit"], fields["fallback"]
     return fingerprint(fields)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import MsgspecError, Struct, msgpack
 from msgspec.structs import replace
@@ -33,6 +34,9 @@ from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings import Settings
+
+if TYPE_CHECKING:
+    from redshift_secrets.lookup.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +107,19 @@ class Snapshot(Struct, frozen=True):
 class Catalog:
     """Finds the specs of a conn_id. Whatever takes a `Lookup` raises `MustWait` where that has to wait."""
 
-    def __init__(self, settings: Settings, aws: WarehouseLister, refresher: Refresher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        aws: WarehouseLister,
+        refresher: Refresher,
+        metrics: Metrics,
+        audit: Audit | None = None,
+    ) -> None:
         self._settings = settings
         self._aws = aws
         self._refresher = refresher
         self._metrics = metrics
+        self._audit = audit
 
     def find(self, conn_id: str, lookup: Lookup, since: float = float("-inf")) -> Claims:
         """Return what is known of `conn_id`, with listings made after `since` (seconds since the epoch) where AWS answers."""
@@ -244,12 +256,15 @@ class Catalog:
         return self._aged(listing, listed_at)
 
     def _report(self, listing: Listing, before: Listing | None) -> None:
-        """Log what is new in a listing: in the one process that has made it for all, and once, not every few minutes."""
+        """Log and write down what is new in a listing: in the one process that has made it for all, and once, not every few minutes."""
         for problem in listing.problems:
             if before is None or problem not in before.problems:
                 log.warning("%s", problem)
         for change in claim_changes(before.specs, listing.specs) if before is not None else ():
             log.log(logging.WARNING if change.kind == "moved" else logging.INFO, "%s", change)
+            if self._audit is not None:
+                with suppress(Exception):
+                    self._audit.claim_changed(change)
 
     def _aged(self, value: Any, made_at: float) -> Entry[Any]:
         ttl = self._settings.catalog_ttl_seconds

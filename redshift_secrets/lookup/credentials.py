@@ -6,7 +6,8 @@ import functools
 import json
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import MsgspecError, msgpack
 from msgspec.structs import astuple
@@ -19,6 +20,9 @@ from redshift_secrets.errors import AwsError, one_line
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
 from redshift_secrets.model import Credential, MintRequest, reveal
 from redshift_secrets.settings import Settings
+
+if TYPE_CHECKING:
+    from redshift_secrets.lookup.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Credentials:
         metrics: Metrics,
         mask: Callable[[str, float], None],
         airflow_cache_ttl_seconds: int,
+        audit: Audit | None = None,
     ) -> None:
         self._settings = settings
         self._aws = aws
@@ -60,17 +65,18 @@ class Credentials:
         self._metrics = metrics
         self._mask = mask
         self._airflow_cache_ttl_seconds = airflow_cache_ttl_seconds
+        self._audit = audit
 
-    def get(self, request: MintRequest, lookup: Lookup) -> Entry[Credential]:
-        """Return a valid credential. Raises what minting raises when there is none, `DeadlineError` when it is late, and
-        `MustWait` where the lookup has to wait."""
-        return self._refresher.get_one(self._item(request), lookup)
+    def get(self, request: MintRequest, conn_id: str, lookup: Lookup) -> Entry[Credential]:
+        """Return a valid credential, which `conn_id` is looked up for. Raises what minting raises when there is none,
+        `DeadlineError` when it is late, and `MustWait` where the lookup has to wait."""
+        return self._refresher.get_one(self._item(request, conn_id), lookup)
 
     def cached(self, request: MintRequest) -> Entry[Credential] | None:
         """Return what the nearest shared tier has, without asking AWS."""
         return self._refresher.cached(self._item(request))
 
-    def _item(self, request: MintRequest) -> Item[Credential]:
+    def _item(self, request: MintRequest, conn_id: str = "") -> Item[Credential]:
         def decode(rows: Rows) -> Credential | None:
             try:
                 credential = Credential(**msgpack.decode(rows[_ROW]))
@@ -79,7 +85,7 @@ class Credentials:
             self._mask_password(credential, request)  # new to this process, whichever one minted it
             return credential
 
-        fetch = functools.partial(self._mint, request)
+        fetch = functools.partial(self._mint, request, conn_id)
         return Item(
             name_of(request),
             functools.partial(_describe, request),
@@ -91,7 +97,7 @@ class Credentials:
             self._here,
         )
 
-    def _mint(self, request: MintRequest, _recall: Recall) -> Entry[Credential]:
+    def _mint(self, request: MintRequest, conn_id: str, _recall: Recall) -> Entry[Credential]:
         try:
             credential = self._aws.mint(request)
         except AwsError as error:
@@ -99,6 +105,9 @@ class Credentials:
             raise
         self._metrics.incr(MINTS)
         self._mask_password(credential, request)
+        if self._audit is not None:
+            with suppress(Exception):
+                self._audit.minted(conn_id, request, credential)
         log.info(
             "minted a credential for %s on %s, valid for %d s",
             one_line(credential.user),

@@ -16,9 +16,11 @@ _MAX_LINES = 100
 _MAX_NAMES = 10
 
 
-def refusal(spec: ConnectionSpec, reason: str) -> CannotServeError:
-    """Return the refusal of a connection, which ends with the reason."""
-    return CannotServeError(f"connection {spec.conn_id!r} cannot be served: {reason}")
+def refusal(spec: ConnectionSpec, reason: str, cause: Exception | None = None) -> CannotServeError:
+    """Return the refusal of a connection, which ends with the reason. `cause` is the error that led to it."""
+    error = CannotServeError(f"connection {spec.conn_id!r} cannot be served: {reason}")
+    error.warehouse_arn, error.cause = spec.warehouse.arn, cause
+    return error
 
 
 def state(spec: ConnectionSpec) -> str:

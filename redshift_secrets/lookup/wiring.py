@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +33,7 @@ from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
     from redshift_secrets.aws.client import AwsClient
+    from redshift_secrets.lookup.audit import Audit
     from redshift_secrets.lookup.host_identity import HostIdentity
 
 log = logging.getLogger(__name__)
@@ -194,6 +196,7 @@ def create_broker(
     mask: Callable[[str, float], None],
     airflow_cache_ttl_seconds: int = 0,
     metrics: Metrics | None = None,
+    audit: Audit | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Broker:
     """Return a broker for these settings, which uses these tiers; nothing is opened before its first lookup."""
@@ -204,6 +207,7 @@ def create_broker(
         refresher,
         mask=mask,
         metrics=metrics or NoMetrics(),
+        audit=audit,
         airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
     )
 
@@ -268,6 +272,18 @@ def _namespace(identity: LazyAwsClient | HostIdentity, rest: str) -> str | None:
     except RedshiftSecretsError:
         return None  # the call that needs it most says why
     return None if arn is None else f"{arn} {rest}"
+
+
+def audit_key(settings: Settings, airflow_keys: Sequence[str] | None) -> str | None:
+    """Return the key that passwords are told apart with in the audit: the one that seals what is cached, `None` where there is
+    none that can be used."""
+    keys = settings.cache.key or airflow_keys
+    if keys:
+        return keys[0]
+    folder = _host_folder(settings)
+    with suppress(OSError):
+        return host_key(folder) if folder is not None else None
+    return None
 
 
 def _host_folder(settings: Settings) -> Path | None:

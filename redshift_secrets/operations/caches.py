@@ -13,7 +13,7 @@ from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier as SharedTier
 from redshift_secrets.lookup.broker import CachedConnection
 from redshift_secrets.operations.inspect import login_user
-from redshift_secrets.operations.site import site_broker, site_tiers
+from redshift_secrets.operations.site import site_audit, site_broker, site_tiers
 from redshift_secrets.settings import Settings
 
 
@@ -66,6 +66,9 @@ def flush(settings: Settings, conn_id: str | None) -> Flushed:
         return Flushed((line,), complete=True)
     what = "all entries" if conn_id is None else f"the entries of {conn_id!r}"
     lines = tuple(f"{name}: NOT cleared, {why}" if why else f"{name}: cleared {what}" for name, why in troubles.items())
+    audit = site_audit(settings)
+    if audit is not None:
+        audit.flushed(conn_id, lines)
     return Flushed(lines, complete=not any(troubles.values()))
 
 

@@ -6,18 +6,27 @@ import os
 from collections.abc import Sequence
 
 from redshift_secrets.airflow import configuration
+from redshift_secrets.airflow.audit import get_or_create_audit
 from redshift_secrets.airflow.masking import mask_password
 from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.lookup.audit import Audit
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.caller import caller_fingerprint
-from redshift_secrets.lookup.wiring import LazyAwsClient, create_broker, create_tiers
+from redshift_secrets.lookup.wiring import LazyAwsClient, audit_key, create_broker, create_tiers
 from redshift_secrets.settings import Settings
 
 
 def site_broker(settings: Settings, tiers: Sequence[Tier] = ()) -> Broker:
     """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
     aws = LazyAwsClient(settings, caller_fingerprint(os.environ))
-    return create_broker(settings, aws, tiers, mask=mask_password)
+    return create_broker(settings, aws, tiers, mask=mask_password, audit=site_audit(settings))
+
+
+def site_audit(settings: Settings) -> Audit | None:
+    """Return the audit of this site, `None` where it has none."""
+    if settings.audit is None:
+        return None
+    return get_or_create_audit(settings.audit, audit_key(settings, configuration.fernet_keys()))
 
 
 def site_tiers(settings: Settings) -> tuple[Tier, ...]:

@@ -175,6 +175,18 @@ def _cache(raw: object) -> Cache:
     return Cache(**fields)
 
 
+def _audit(raw: object) -> str:
+    value = values.text(raw)
+    if value in AUDIT_STREAMS:
+        return value
+    if not value.startswith("/") or value.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError(
+            f"must be the absolute path of a file, {' or '.join(AUDIT_STREAMS)}, not"
+            f" {value!r}{values.nearest(value, AUDIT_STREAMS)}"
+        )
+    return value
+
+
 class Fallback(Private, frozen=True):
     """Another secrets backend, asked for what this one does not manage: the path of its class and its arguments."""
 
@@ -183,6 +195,9 @@ class Fallback(Private, frozen=True):
     class_path: str
     kwargs: Mapping[str, object] = {}
 
+
+AUDIT_STREAMS = ("stdout", "log")
+"""What the setting `audit` may name beside a file: standard output and Airflow's log."""
 
 BACKEND_CLASS_PATHS = frozenset(
     {"redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.backend.RedshiftSecretsBackend"}
@@ -264,6 +279,7 @@ class Settings(Private, frozen=True):
     catalog_max_stale_seconds: int = 86_400
     aws_timeout_seconds: int = 10
     cache: Cache = Cache()
+    audit: str | None = None
     fallback: tuple[Fallback, ...] = ()
 
     @classmethod
@@ -330,6 +346,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "catalog_max_stale_seconds": _seconds(1, 30 * 86_400),
     "aws_timeout_seconds": _seconds(1, 300),
     "cache": _cache,
+    "audit": _audit,
     "fallback": _fallbacks,
 }
 """The reader of each setting; there are no others."""

@@ -165,6 +165,7 @@ class Site:
         monotonic=time.monotonic,
         tiers=(),
         metrics=None,
+        audit=None,
         **settings,
     ):
         warehouses = warehouses or (cluster(),)
@@ -181,6 +182,7 @@ class Site:
             self.refresher,
             mask=lambda password, _expires_at: self.secrets.append(password),
             metrics=metrics or NoMetrics(),
+            audit=audit,
             airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
         )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
+from types import SimpleNamespace
 
-from redshift_secrets.airflow.task_context import application_name, task_context
+import pytest
+import structlog
+
+from redshift_secrets.airflow.task_context import application_name, process_kind, task_context, task_instance
 from redshift_secrets.model import TaskContext
 
 
@@ -35,3 +39,74 @@ def test_outside_of_a_task_there_is_no_application_name(environ):
 def test_each_part_of_a_long_application_name_is_cut_and_other_characters_are_replaced():
     name = application_name({"AIRFLOW_CTX_DAG_ID": "d" * 250, "AIRFLOW_CTX_TASK_ID": "ünicode\n"})
     assert name == f"airflow/{'d' * 120}/?nicode?"
+
+
+BY_CONTEXT = {"dag_id": "sales", "task_id": "load", "run_id": "run1", "map_index": 3, "try_number": 2}
+ENVIRON = {
+    "AIRFLOW_CTX_DAG_ID": "sales",
+    "AIRFLOW_CTX_TASK_ID": "load",
+    "AIRFLOW_CTX_DAG_RUN_ID": "run1",
+    "AIRFLOW_CTX_TRY_NUMBER": "2",
+}
+
+
+@pytest.fixture(params=["airflow.sdk.definitions._internal.contextmanager", "airflow.models.taskinstance"])
+def executing(request, monkeypatch):
+    """Has Airflow, a new or an old one, execute a task instance."""
+
+    def execute(**task):
+        contexts = [{"ti": SimpleNamespace(**task)}]
+        monkeypatch.setitem(sys.modules, request.param, SimpleNamespace(_CURRENT_CONTEXT=contexts))
+
+    return execute
+
+
+class TestTaskInstance:
+    def test_outside_of_a_task_nothing_is_known(self):
+        assert task_instance({}) == {}
+
+    def test_the_context_that_airflow_executes_comes_first(self, executing):
+        executing(**BY_CONTEXT)
+        with structlog.contextvars.bound_contextvars(task_id="another"):
+            assert task_instance({"AIRFLOW_CTX_TASK_ID": "a third"}) == BY_CONTEXT
+
+    def test_a_task_that_is_not_mapped_has_no_index(self, executing):
+        executing(**{**BY_CONTEXT, "map_index": -1})
+        assert task_instance({}) == {name: value for name, value in BY_CONTEXT.items() if name != "map_index"}
+
+    def test_what_airflow_binds_to_the_log_comes_next(self):
+        with structlog.contextvars.bound_contextvars(**{**BY_CONTEXT, "map_index": 0, "ti_id": "x"}):
+            assert task_instance({"AIRFLOW_CTX_TASK_ID": "another"}) == {**BY_CONTEXT, "map_index": 0}
+
+    def test_else_it_is_the_environment(self):
+        with structlog.contextvars.bound_contextvars(dag_id="of a listener"):
+            found = task_instance(ENVIRON)
+        assert found == {"dag_id": "sales", "task_id": "load", "run_id": "run1", "try_number": "2"}
+
+
+class TestProcessKind:
+    @pytest.mark.parametrize(
+        ("arguments", "kind"),
+        [
+            (["/opt/venv/bin/airflow", "scheduler"], "scheduler"),
+            (["/opt/venv/lib/airflow/__main__.py", "api-server", "--port", "1"], "api-server"),
+            (["airflow", "connections", "add", "--conn-password", "hunter2"], "connections"),
+            (["airflow"], "airflow"),
+            (["/opt/venv/bin/redshift-secrets", "test", "analytics"], "redshift-secrets"),
+            (["airflow", "a b\n" + "x" * 100], "a?b?" + "x" * 60),
+            ([], ""),
+            ([""], ""),
+        ],
+    )
+    def test_it_is_the_command_and_nothing_else_of_the_command_line(self, arguments, kind):
+        assert process_kind(arguments) == kind
+
+    def test_a_process_that_executes_a_task_is_a_task_whatever_it_was_forked_from(self, executing):
+        executing(**BY_CONTEXT)
+        assert process_kind(["airflow", "scheduler"]) == "task"
+
+    def test_before_it_executes_airflow_3_has_given_it_a_supervisor_as_it_does_a_triggerer(self, monkeypatch):
+        runner = SimpleNamespace(SUPERVISOR_COMMS=None)
+        monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", runner)
+        kinds = [process_kind(["airflow", name]) for name in ("celery", "triggerer", "dag-processor")]
+        assert kinds == ["task", "triggerer", "dag-processor"]

@@ -24,7 +24,7 @@ def mint(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Sessions, "identity", lambda *_args: "arn:aws:iam::1:role/x")
 
     def mint_until(expires_at: float) -> Credential:
-        answer = lambda *_args: ("IAM:etl", "a-password", expires_at)  # noqa: E731
+        answer = lambda *_args: ("IAM:etl", "a-password", expires_at, "request-1")  # noqa: E731
         monkeypatch.setitem(minting.WAYS, ("db-user", "cluster"), ("redshift:GetClusterCredentials", answer))
         return AwsClient(settings, clock=Clock()).mint(request)
 
@@ -36,7 +36,8 @@ def mint(monkeypatch: pytest.MonkeyPatch):
     [(EPOCH + 900, EPOCH + 900), (EPOCH + 880, EPOCH + 880), (EPOCH + 901, EPOCH + 900), (YEAR_9999, EPOCH + 900)],
 )
 def test_a_credential_is_valid_for_at_most_as_long_as_was_asked_for(mint, answered: float, expires_at: float) -> None:
-    assert mint(answered).expires_at == expires_at
+    minted = mint(answered)
+    assert (minted.expires_at, minted.request_id) == (expires_at, "request-1")
 
 
 @pytest.mark.parametrize("answered", [EPOCH, EPOCH - 1, 0.0])
@@ -44,4 +45,5 @@ def test_a_credential_that_has_expired_is_refused(mint, answered: float) -> None
     with pytest.raises(AwsError, match=r"expired .* s ago by the clock of this host") as caught:
         mint(answered)
     assert (caught.value.code, caught.value.operation) == ("ExpiredCredential", "redshift:GetClusterCredentials")
+    assert caught.value.request_id == "request-1"
     assert "a-password" not in str(caught.value)

@@ -7,7 +7,7 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.errors import translate_errors
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, error_from_json, error_to_json
 
 RESOURCE = "arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/etl"
 ME = "arn:aws:sts::123456789012:assumed-role/airflow/i-1"
@@ -50,6 +50,20 @@ def test_the_advice_fits_the_error_of_aws(code: str, message: str, advice: str) 
     is_shown = not message.startswith("The request signature")
     assert (error.reason == f"{message.rstrip('.')}.") == is_shown
     assert advice in error.advice
+
+
+@pytest.mark.parametrize(
+    ("metadata", "request_id"),
+    [({"RequestId": "id-1"}, "id-1"), ({"RequestId": "id\n1"}, "id 1"), ({}, None), (None, None)],
+)
+def test_an_error_of_aws_has_the_id_of_the_request_also_in_another_process(
+    metadata: dict[str, str] | None, request_id: str | None
+) -> None:
+    caught = client_error("AccessDenied")
+    caught.response["ResponseMetadata"] = metadata
+    error = translated(caught)
+    assert error.request_id == request_id
+    assert getattr(error_from_json(error_to_json(error)), "request_id", "") == request_id
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class TestMint:
         def mint(_client, request, _now):
             password = "of a role" if request.role_arn else f"of {keys.arns.get(sign(client._sessions))}"
             keys.after_mint()
-            return "IAM:etl", password, EPOCH + 900
+            return "IAM:etl", password, EPOCH + 900, None
 
         monkeypatch.setitem(minting.WAYS, ("db-user", "cluster"), ("redshift:GetClusterCredentials", mint))
         keys.after_mint = lambda: None

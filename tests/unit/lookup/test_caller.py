@@ -297,14 +297,14 @@ def test_a_hidden_text_counts_with_its_content():
     assert caller.fingerprint(re.compile("a")) == caller.fingerprint("a")
 
 
-@pytest.mark.parametrize("name", [name for name in READ if name not in ("cache", "fallback")])
+@pytest.mark.parametrize("name", [name for name in READ if name not in ("cache", "audit", "fallback")])
 def test_every_setting_changes_the_fingerprint(name):
     settings = Settings.from_kwargs({**NEEDS.get(name, {}), name: READ[name][0]})
     base = Settings.from_kwargs(NEEDS.get(name, {}))
     assert caller.settings_fingerprint(settings) != caller.settings_fingerprint(base)
 
 
-def test_the_setting_cache_does_not_change_the_fingerprint():
-    moved = replace(Settings(), cache=Cache(path="/elsewhere"))
+def test_where_answers_are_kept_and_written_down_does_not_change_the_fingerprint():
+    moved = replace(Settings(), cache=Cache(path="/elsewhere"), audit="/var/log/audit.jsonl")
     assert caller.settings_fingerprint(moved) == caller.settings_fingerprint(Settings())
     assert {field.name for field in fields(Settings)} == set(DEFAULTS)

@@ -79,7 +79,7 @@ def make_credentials(
 
 
 def get(credentials, request=REQUEST, asked=None):
-    return waiting(lambda each: credentials.get(request, each), asked).value
+    return waiting(lambda each: credentials.get(request, "analytics", each), asked).value
 
 
 def password(credentials, request=REQUEST):

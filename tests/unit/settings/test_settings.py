@@ -49,6 +49,7 @@ DEFAULTS = {
     "catalog_max_stale_seconds": 86400,
     "aws_timeout_seconds": 10,
     "cache": Cache(),
+    "audit": None,
     "fallback": (),
 }
 """docs/contract.md, "Settings", with the defaults from its other headings."""
@@ -88,6 +89,7 @@ READ = {
         {"host": "false", "path": "/run/airflow", "redis_url": "rediss://cache:6379/0", "key": f"{KEY},{KEY}"},
         Cache(host=False, path="/run/airflow", redis_url=redis_url.parse("rediss://cache:6379/0"), key=(KEY, KEY)),
     ),
+    "audit": ("/var/log/airflow/audit.jsonl", "/var/log/airflow/audit.jsonl"),
     "fallback": ("site.Backend", (Fallback("site.Backend"),)),
 }
 """For every setting a value as JSON gives it, and what it is read as."""
@@ -112,6 +114,13 @@ IMPOSSIBLE = [
     ("profile_name", "prod\ntest", "must be one line of text that is not empty, not 'prod\\ntest'"),
     ("profile_name", "prod\0", "must be one line of text that is not empty"),
     ("profile_name", "\ud800", "must be one line of text that is not empty"),
+    ("audit", "audit.jsonl", "must be the absolute path of a file, stdout or log, not 'audit.jsonl'"),
+    ("audit", "~/audit.jsonl", "must be the absolute path of a file, stdout or log, not '~/audit.jsonl'"),
+    ("audit", "Stdout", "must be the absolute path of a file, stdout or log, not 'Stdout' (did you mean 'stdout'?)"),
+    ("audit", "/var/log/", "must be the absolute path of a file, stdout or log, not '/var/log/'"),
+    ("audit", "/var/log/..", "must be the absolute path of a file, stdout or log, not '/var/log/..'"),
+    ("audit", "/var/log/\0", "must be one line of text that is not empty"),
+    ("audit", True, "must be one line of text that is not empty, not True"),
     ("region_name", "eu", "must be an AWS region such as eu-west-1, not 'eu'"),
     ("role_arn", "airflow", "must be the ARN of an IAM role such as"),
     ("role_arn", "arn:aws:iam::123456789012:role/air flow", "must be the ARN of an IAM role such as"),
