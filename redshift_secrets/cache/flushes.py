@@ -19,13 +19,21 @@ _KEPT_SECONDS = 30 * 86_400.0
 class Flushes:
     """Flushes of these tiers: looked for at most once in 5 s in each process, in the fleet once in 5 s for each host.
 
-    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
+    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps. `on_busy` is called where
+    another process of the host is looking.
     """
 
-    def __init__(self, tiers: Sequence[Tier], clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        on_busy: Callable[[], None] = lambda: None,
+    ) -> None:
         self._tiers = tiers
         self._clock = clock
         self._monotonic = monotonic
+        self._on_busy = on_busy
         # A process that has only the fleet store does not pay a round trip for this at its first lookup: it forgets
         # everything once, when it first looks.
         self._look_at = (
@@ -50,8 +58,11 @@ class Flushes:
         if place is None:
             return  # a lookup that finds the caller out is next
         # One process of the host looks: 200 that start together would load redis-py 200 times.
-        lease = None if self._was_looked_at(host, place) else host.try_lock(place)
+        if self._was_looked_at(host, place):
+            return
+        lease = host.try_lock(place)
         if lease is None:
+            self._on_busy()
             return
         try:
             if self._was_looked_at(host, place):

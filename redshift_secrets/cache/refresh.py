@@ -26,7 +26,7 @@ from redshift_secrets.cache import forks
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.flushes import Flushes
 from redshift_secrets.cache.tiers import Tier, Tiers
-from redshift_secrets.cache.workers import Deadline, Run, Workers
+from redshift_secrets.cache.workers import Deadline, Run, Turn, Workers
 from redshift_secrets.errors import (
     DeadlineError,
     RedshiftSecretsError,
@@ -92,7 +92,7 @@ class Refresher:
         self.rand = rand
         self._nearest = tiers[0] if tiers else None
         self._tiers = Tiers(tiers, timeout_seconds, clock, monotonic, sleep, rand)
-        self._flushes = Flushes(tiers, clock, monotonic)
+        self._flushes = Flushes(tiers, clock, monotonic, self._tiers.leave_lead)
         self._workers = Workers(_MAX_THREADS)
         self._lock = threading.Lock()
         self._forget()
@@ -123,7 +123,8 @@ class Refresher:
                 if lookup.tier == "process":
                     lookup.tier = self._nearest.store.name
             self._learn_of_failures([x for x in wanted if _must_wait(entries[x.name], now)], self._nearest)
-        answers = [self._answer(item, entries[item.name], lookup, since) for item in items]
+        turn = Turn(self._workers.submit)
+        answers = [self._answer(item, entries[item.name], lookup, since, turn) for item in items]
         waits = [answer for answer in answers if isinstance(answer, tuple)]
         if waits:
             lookup.tier = "aws"
@@ -171,7 +172,7 @@ class Refresher:
     def refresh_behind(self, item: Item[Any], since: float) -> None:
         """Refresh an entry that was made before `since`, unless that failed a moment ago; nobody waits for it."""
         with self._lock:
-            self._refresh_behind(item, since)
+            self._refresh_behind(item, since, Turn(self._workers.submit))
 
     def forget_if_flushed(self) -> bool:
         """Forget what this process remembers if a store was flushed, and return whether it was; see `Flushes`."""
@@ -204,7 +205,7 @@ class Refresher:
         return tier.ready
 
     def _answer(
-        self, item: Item[V], entry: Entry[V] | None, lookup: Lookup, since: float
+        self, item: Item[V], entry: Entry[V] | None, lookup: Lookup, since: float, turn: Turn
     ) -> Entry[V] | Exception | tuple[Run[Any], Deadline]:
         """Return the entry, or the error, or what has to be waited for and until when."""
         now = self.clock()
@@ -218,7 +219,7 @@ class Refresher:
                 return entry
             failure, running = self._failure(item.name), self._running.get(item.name)
             if entry is not None and (failure is not None or (now < entry.wait_at and entry.made_at > since)):
-                self._refresh_behind(item, since)
+                self._refresh_behind(item, since, turn)
                 if failure is not None and run is not None:
                     self._log_stale(item, entry, failure.known_error)
                 return entry
@@ -229,13 +230,13 @@ class Refresher:
                 return copy_for_reraise(failure.error)
             if lookup.hurry is not None:
                 if entry is not None:
-                    self._refresh_behind(item, since)
+                    self._refresh_behind(item, since, turn)
                 return entry or lookup.hurry
             if until is None:
                 until = lookup.deadline if entry is None else lookup.deadline.half()
             if run is None or until.left() > 0:
                 try:
-                    run = running or self._start(item, since, lookup.deadline)
+                    run = running or self._start(item, since, lookup.deadline, turn)
                 except RuntimeError as error:
                     return entry or RefreshNotStartedError(item.describe(), str(error))
                 lookup.waited[item.name] = run, until
@@ -270,7 +271,7 @@ class Refresher:
 
     # --- the refresh, in a thread
 
-    def _refresh_behind(self, item: Item[Any], since: float) -> None:
+    def _refresh_behind(self, item: Item[Any], since: float, turn: Turn) -> None:
         """Start a refresh unless one runs here, or one failed or was found elsewhere a moment ago. The caller has the lock."""
         failure = self._failure(item.name)
         if item.name in self._running or (failure is not None and self.clock() < failure.retry_at):
@@ -278,25 +279,25 @@ class Refresher:
         if self.monotonic() < self._elsewhere.get(item.name, float("-inf")):
             return
         try:
-            self._start(item, since, None)
+            self._start(item, since, None, turn)
         except RuntimeError as error:
             log.warning("%s", RefreshNotStartedError(item.describe(), str(error)))
 
-    def _start(self, item: Item[V], since: float, deadline: Deadline | None) -> Run[Entry[V] | None]:
+    def _start(self, item: Item[V], since: float, deadline: Deadline | None, turn: Turn) -> Run[Entry[V] | None]:
         """Start the refresh of an item, for a lookup that waits until the deadline or for none. The caller has the lock."""
-        run = Run(lambda: self._refresh(item, since, deadline))
-        self._workers.submit(run)
+        run = Run(lambda: self._refresh(item, since, deadline, turn))
+        turn.start(run)
         self._running[item.name] = run
         return run
 
-    def _refresh(self, item: Item[V], since: float, deadline: Deadline | None) -> Entry[V] | None:
+    def _refresh(self, item: Item[V], since: float, deadline: Deadline | None, turn: Turn) -> Entry[V] | None:
         """Refresh an item, and remember the outcome."""
         result: Entry[V] | Failure | None = None
         asked = True
         with self._lock:
             before, newest = self._failure(item.name), self._newest(item.name)
         try:
-            result, asked = self._tiers.refresh(item, before, since, deadline, newest)
+            result, asked = self._tiers.refresh(item, before, since, deadline, newest, turn.let_follow)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
         finally:
@@ -310,7 +311,8 @@ class Refresher:
                     self._made_at[item.name] = result.made_at
                 if isinstance(result, Entry) and not asked and not _is_fresh(result, self.clock()):
                     # It was in a farther store, and nobody else may come across it.
-                    self._refresh_behind(item, since)
+                    self._refresh_behind(item, since, Turn(self._workers.submit))
+            turn.let_follow()
         if isinstance(result, Failure):
             log.warning("%s could not be refreshed: %s", item.describe(), result.known_error)
             return None

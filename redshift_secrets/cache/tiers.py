@@ -30,6 +30,9 @@ _PAUSE_PER_READ = 20
 """Between reads of what another process is refreshing. Each pause is longer than the one before, and at least so many times
 as long as the last read took, up to the longest; and it differs from process to process. Hundreds that wait together, and
 slow each read down, must leave the processor to the one they wait for."""
+_HEAD_START_SECONDS = 0.5
+"""How long a process that has waited for another one leaves further leases to that one, unless it had one itself before. Of
+hundreds that start together, one then has the clients of Redis and AWS loaded, and not a few."""
 _STALLED_AFTER = 0.75
 """The part of its time after which a waiting process takes the refresh elsewhere for stalled. Then one of all that wait
 asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
@@ -92,6 +95,8 @@ class Tiers:
         self._monotonic = monotonic
         self._sleep = sleep
         self._rand = rand
+        self._leads: bool | None = None
+        """Whether this process has refreshed anything, `False` where it has only waited for others."""
 
     def __iter__(self) -> Any:
         return iter(self._tiers)
@@ -123,6 +128,11 @@ class Tiers:
             place = tier.place(item.name) if tier.ready and not tier.store.across_hosts else None
             if place is not None:
                 _store_failure(tier.store, place, failure)
+
+    def leave_lead(self) -> None:
+        """Leave the next leases to another process, which is doing something that takes the same clients."""
+        if self._leads is None:
+            self._leads = False
 
     def is_being_answered(self, item: Item[Any]) -> bool:
         """Whether a refresh, wherever it runs, is being answered and only has more to ask."""
@@ -159,13 +169,14 @@ class Tiers:
         since: float,
         deadline: Deadline | None,
         newest: float = float("-inf"),
+        on_leases: Callable[[], None] = lambda: None,
     ) -> tuple[Entry[V] | Failure | None, bool]:
         """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
 
         Returns the entry or the failure, and whether AWS was asked. Neither where another process is asking, and the
         lookup that waits does not wait any longer: until its `deadline`, `None` where none does. `before` is the last
         failure that this process knows of, `newest` when the newest entry was made that it has seen: whoever can write to
-        a farther store may put an older one back.
+        a farther store may put an older one back. `on_leases` is called before AWS is asked.
         """
         held: list[_Held] = []
         try:
@@ -185,6 +196,7 @@ class Tiers:
                 elif found is not None:
                     _copy(item, found, tier.store, place, held)
                 return found, False
+            on_leases()
             return self._fetch(item, held, before), True
         finally:
             for each in reversed(held):
@@ -195,9 +207,12 @@ class Tiers:
     ) -> _Held | Entry[V] | Failure | None:
         """Take the lease of a store and look again, for as long as that takes. Without the lease, return what is found."""
         pause = _FIRST_PAUSE_SECONDS
+        begin = self._monotonic()
+        if self._leads is False and deadline is not None:
+            begin += min(_HEAD_START_SECONDS * (0.5 + self._rand()), deadline.left() / 4)
         while True:
             left_before = 0.0 if deadline is None else deadline.left()
-            lease = store.try_lock(place)
+            lease = store.try_lock(place) if self._monotonic() >= begin else None
             try:
                 entry, failure = self._look(item, store, place)
                 if entry is not None and entry.made_at < newest:
@@ -219,17 +234,21 @@ class Tiers:
                         )
                 if lease is not None:
                     held, lease = _Held(store, place, lease, failure, entry), None
+                    self._leads = True
                     return held
             finally:
                 if lease is not None:
                     lease.release()
-            if failure is not None:
+            if failure is not None and self._monotonic() >= begin:
                 return None if deadline is None else failure  # another process finds out whether it still fails
             left = 0.0 if deadline is None else deadline.left()
             if left <= 0:
                 return None
+            self.leave_lead()
             for_read = (left_before - left) * _PAUSE_PER_READ
-            self._sleep(min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left))
+            sleep = min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left)
+            to_begin = begin - self._monotonic()
+            self._sleep(min(sleep, to_begin) if to_begin > 0 else sleep)
             pause *= 2
 
     def _has_stalled(self, store: SharedStore, place: str, failure: Failure | None, deadline: Deadline | None) -> bool:

@@ -73,6 +73,36 @@ class Workers:
         forks.exiting_threads.add_this_thread()
 
 
+class Turn:
+    """The runs that one lookup starts: the first goes ahead, the others follow when it lets them.
+
+    So of many processes that look the same things up at once, the one that goes ahead with the first of them does it all.
+    """
+
+    def __init__(self, submit: Callable[[Callable[[], None]], None]) -> None:
+        self._submit = submit
+        self._lock = threading.Lock()
+        self._following: list[Callable[[], None]] | None = None
+        self._goes_ahead = False
+
+    def start(self, run: Callable[[], None]) -> None:
+        """Submit the run, or have it follow. Raises `RuntimeError` where the system has no thread to give."""
+        with self._lock:
+            if self._goes_ahead and self._following is not None:
+                self._following.append(run)
+                return
+            self._submit(run)
+            if not self._goes_ahead:
+                self._goes_ahead, self._following = True, []
+
+    def let_follow(self) -> None:
+        """Submit what follows, now and from now on; called in the thread of the first run."""
+        with self._lock:
+            following, self._following = self._following or [], None
+        for run in following:
+            self._submit(run)  # there is a thread: this one comes to it at the latest
+
+
 class Run(Generic[V]):
     """One call in another thread: `value` or `error` is set once it has ended."""
 

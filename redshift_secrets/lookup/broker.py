@@ -162,7 +162,7 @@ class Broker:
         """Look a conn_id up that is not remembered. Raises `MustWait` where it has to wait: then it is to be tried again with
         the same `lookup`."""
         with _failing_closed(lookup):
-            if self._refresher.forget_if_flushed():
+            if not lookup.waited and self._refresher.forget_if_flushed():
                 self._answers.clear()
             try:
                 answer = self._answer(conn_id, team_name, task, lookup)

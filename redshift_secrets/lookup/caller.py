@@ -102,8 +102,7 @@ class _Claims(Struct):
 def _tokens(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
     """Return who each token is for that may be presented for credentials: the tokens themselves are replaced every hour."""
     paths = [environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")]
-    for name in ("config", "credentials"):
-        paths += [section.get("web_identity_token_file") for section in files.sections(name).values()]
+    paths += [profile.get("web_identity_token_file") for profile in files.profiles]
     return [[path, _subject(files.content(path))] for path in dict.fromkeys(paths) if path]
 
 
@@ -118,16 +117,15 @@ def _subject(token: bytes | None) -> object:
 
 def _logins(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
     """Return what identifies whoever has logged in with `aws sso login` or `aws login`, for each profile with such a login."""
-    sections = [section for name in ("config", "credentials") for section in files.sections(name).values()]
-    sso = {section.get("sso_session") or section.get("sso_start_url") for section in sections}
-    logins = {section.get("login_session") for section in sections}
-    folder = expand(environ.get("AWS_LOGIN_CACHE_DIRECTORY", "~/.aws/login/cache"), environ)
+    sso = {profile.get("sso_session") or profile.get("sso_start_url") for profile in files.profiles}
+    logins = {profile.get("login_session") for profile in files.profiles}
     found: list[Any] = []
     for name in sorted(filter(None, sso)):
         # botocore names the file so.
         file = f"~/.aws/sso/cache/{hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()}.json"
         found.append([name, digest(files.content(expand_user(file, environ)))])
     for name in sorted(filter(None, logins)):
+        folder = expand(environ.get("AWS_LOGIN_CACHE_DIRECTORY", "~/.aws/login/cache"), environ)
         content = files.content(os.path.join(folder, f"{hashlib.sha256(name.encode()).hexdigest()}.json"))
         try:
             login = msgspec.json.decode(content or b"", type=dict[str, Any])

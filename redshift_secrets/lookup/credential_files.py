@@ -49,6 +49,7 @@ class CredentialFiles:
         if "AWS_CREDENTIAL_FILE" in environ:
             self._contents["ec2"] = self.content(expand_user(environ["AWS_CREDENTIAL_FILE"], environ))
         self.digests = {name: digest(content) for name, content in self._contents.items()}
+        self.profiles = [section for name in ("config", "credentials") for section in self.sections(name).values()]
 
     def content(self, path: str) -> bytes | None:
         """Return the content of a file, `None` where it cannot be read."""

@@ -100,6 +100,13 @@ class TestFleet:
             flushes(host, fleet).happened()
         assert looks == [1]
 
+    def test_where_another_process_is_looking_this_one_leaves_the_lead_to_it(self, simulation, host, fleet):
+        busy = []
+        flushes = Flushes([tier(host), tier(fleet)], simulation.clock, simulation.monotonic, lambda: busy.append(1))
+        host.leases.add(tier(host).place("flush mark of the fleet"))
+        flushes.happened()
+        assert busy == [1]
+
     def test_a_flush_of_the_fleet_empties_the_host_store_and_is_noticed_by_all(
         self, simulation, host, fleet, looks, processes
     ):
