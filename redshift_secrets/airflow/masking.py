@@ -59,10 +59,12 @@ def forms(secret: str) -> frozenset[str]:
     """
     secret = reveal(secret)
     in_uri, in_sqlalchemy_url = quote(secret, safe=""), quote(secret, safe=" +")
+    in_old_sqlalchemy_url = re.sub("[:@/]", lambda found: f"%{ord(found[0]):X}", secret)  # SQLAlchemy 1.4
     found = {
         secret,
         in_uri,
         in_sqlalchemy_url,
+        in_old_sqlalchemy_url,
         quote(secret),
         quote_plus(secret),
         json.dumps(secret)[1:-1],
@@ -70,7 +72,7 @@ def forms(secret: str) -> frozenset[str]:
         repr(secret)[1:-1],
         base64.b64encode(secret.encode()).decode(),
     }
-    for text in {secret, in_uri, in_sqlalchemy_url}:
+    for text in {secret, in_uri, in_sqlalchemy_url, in_old_sqlalchemy_url}:
         for before, cut in enumerate((0, 2, 3)):
             content = bytes(before) + text.encode()
             found.add(base64.b64encode(content).decode()[cut : len(content) * 8 // 6])

@@ -14,7 +14,7 @@ import pytest
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.printing import NEVER_REGISTERED, marked, readable
 from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, aws_rights, from_airflow_3
-from tests.support.airflow_parts import backend_environment, from_airflow_3_2
+from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import AirflowSite, airflow_version
 from tests.support.tables import Table
 
@@ -148,7 +148,7 @@ def test_what_airflow_leaves_readable_is_in_the_table(
         assert log.count("could not be told what to mask") == 1
 
 
-@from_airflow_3_2
+@pytest.mark.skipif(airflow_version() < (3, 3), reason="with the packages of today, `airflow dags test` of 3.2 fails")
 def test_what_dags_test_leaves_readable_is_in_the_table(
     airflow: AirflowSite, run_id: str, stand_in: StandIn, side: str, row: Any
 ) -> None:
@@ -166,7 +166,7 @@ def test_no_password_and_no_key_is_in_any_other_file_of_airflow(
 ) -> None:
     """It finds the text that is printed to be found."""
     copied = marked((airflow.home / "scheduler.log").read_text(errors="replace"))
-    if copied:  # older releases make none
+    if any(name.startswith("first") for name in copied):  # older releases make none
         row(
             "LocalExecutor's copy on its standard output",
             [name.partition(" ")[2] for name in readable_forms(copied, "first", stand_in)],

@@ -25,6 +25,7 @@ FORMS = {
     quote(PASSWORD, safe=""),
     quote_plus(PASSWORD),
     quote(PASSWORD, safe=" +"),  # as SQLAlchemy's URLs have it
+    PASSWORD.replace(":", "%3A").replace("@", "%40").replace("/", "%2F"),  # as those of SQLAlchemy 1.4 do
     json.dumps(PASSWORD)[1:-1],
     repr(PASSWORD)[1:-1],
     base64.b64encode(PASSWORD.encode()).decode(),
