@@ -30,7 +30,7 @@ def api_server(effort: Effort) -> Sequence[Line]:
     alternate, each of them a new process on a cold host.
 
     The second comparison is that of a server that has not looked anything up, so that it has neither a catalog nor boto3 when
-    everything of AWS is a black hole; `connections_lookup_pattern` is set, so that conn_ids are refused then.
+    everything of AWS is a black hole; `managed_conn_ids` is set, so that conn_ids are refused then.
     """
     conn_ids = [f"conn_{number}" for number in range(_LOOKUPS)]
     clusters = [loopback.tagged(f"c{number}", conn_id) for number, conn_id in enumerate([_WARM, *conn_ids])]
@@ -42,7 +42,7 @@ def api_server(effort: Effort) -> Sequence[Line]:
             own.append(delay)
             refused += statuses.get("403", 0)
             peer.append(_serve(site, _PEER, {}, conn_ids)[1])
-            cold.append(_serve(site, BACKEND, {**settings, "connections_lookup_pattern": "conn_"}, conn_ids, "*")[1])
+            cold.append(_serve(site, BACKEND, {**settings, "managed_conn_ids": "conn_"}, conn_ids, "*")[1])
     return [
         paired(
             f"{_LOOKUPS} lookups at once in an API server with AWS in a black hole: p99 of another route, against"

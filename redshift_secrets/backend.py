@@ -51,7 +51,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
         [secrets]
         backend = redshift_secrets.RedshiftSecretsBackend
-        backend_kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl"}
+        backend_kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl", "managed_conn_ids": "^(analytics|dw_)"}
 
     Raises `SettingsError` that lists every mistake in `backend_kwargs`.
     """
@@ -88,8 +88,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """With a `lookup`, raise `MustWait` where it has to wait."""
         if conn_id.startswith(refusals.EXPLAIN_PREFIX):
             return self._answer(conn_id, team_name, lookup)
-        # Airflow asks for every conn_id there is, so what the pattern rules out must cost next to nothing.
-        if self.settings.matches(conn_id):
+        # Airflow asks for every conn_id there is, so what the patterns rule out must cost next to nothing.
+        if self.settings.looks_up(conn_id):
             try:
                 found = self._look_up(conn_id, team_name, lookup)
             except CannotServeError as error:
@@ -109,7 +109,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         The Connection never renews itself: reading an attribute must not keep an event loop waiting for AWS.
         """
         asked = refusals.asked_conn_id(conn_id) or conn_id
-        needs_no_io = not self.settings.matches(asked) or self._remembers(asked, team_name)
+        needs_no_io = not self.settings.looks_up(asked) or self._remembers(asked, team_name)
         if needs_no_io and not self.settings.fallback:
             return renewing_connection.without_renewal(self.get_connection(conn_id, team_name))
         from redshift_secrets.cache import event_loop  # most processes never come here
@@ -184,8 +184,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
                 supervisor.masker.add(secret)
 
     def _fields(self, conn_id: str, team_name: str | None, lookup: Lookup | None) -> ConnectionFields | None:
-        task = self._task(team_name)
         try:
+            task = self._task(team_name)
             # Who the caller is costs more than an answer from memory.
             answer = self._broker.remembered(conn_id, team_name, task) if self._broker is not None else None
             if answer is not None:
@@ -201,11 +201,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             return None
 
     def _report_unusable(self, conn_id: str, error: Exception) -> None:
-        """Log that nothing can be looked up at all; what the site's own pattern matches must not be found elsewhere."""
+        """Refuse a conn_id that is known to be managed, and log for any other one that nothing can be looked up at all."""
         message = str(error) if isinstance(error, RedshiftSecretsError) else f"an unexpected {type(error).__name__}"
+        if self.settings.manages(conn_id):
+            raise CannotServeError(
+                f"connection {conn_id!r} matches managed_conn_ids and cannot be looked up: {message}"
+            ) from None
         self._log_error(f"redshift-secrets cannot look anything up: {message}", conn_id)
-        if self.settings.connections_lookup_pattern is not None:
-            raise CannotServeError(f"connection {conn_id!r} cannot be looked up: {message}") from None
 
     def _log_error(self, line: str, conn_id: str) -> None:
         # Airflow may construct a backend for each lookup, so what is known of a process is not kept in one.
@@ -219,7 +221,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         conn_id, found, refusal = str(refusals.asked_conn_id(question)), None, None
         try:
             try:
-                if self.settings.matches(conn_id):
+                if self.settings.looks_up(conn_id):
                     found = self._look_up(conn_id, team_name, lookup, question)
             except CannotServeError as error:
                 refusal = str(error)
@@ -274,11 +276,13 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         return fields
 
     def _remembers(self, conn_id: str, team_name: str | None) -> bool:
-        if self._broker is None:
-            with contextlib.suppress(Exception):  # the lookup meets it, too, and answers for it
+        with contextlib.suppress(Exception):  # the lookup meets it, too, and answers for it
+            if self._broker is None:
                 self._broker = wiring.existing_broker(self._settings_key)
-        answer = None if self._broker is None else self._broker.peek(conn_id, team_name, self._task(team_name))
-        return answer is not None and (answer.fields is None or supervisor.masker.has(answer.fields.password))
+            if self._broker is not None:
+                answer = self._broker.peek(conn_id, team_name, self._task(team_name))
+                return answer is not None and (answer.fields is None or supervisor.masker.has(answer.fields.password))
+        return False
 
     def _task(self, team_name: str | None) -> TaskContext | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.

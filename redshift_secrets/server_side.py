@@ -26,8 +26,8 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         [workers]
         secrets_backend = redshift_secrets.ServerSideBackend
 
-    It needs no AWS rights and no other setting. With `connections_lookup_pattern`, as on the server, all other conn_ids
-    are left to Airflow and cost no further call of the API server; without it, one for each that is not managed.
+    It needs no AWS rights and no other setting. With `connections_lookup_pattern`, all other conn_ids are left to Airflow and
+    cost no further call of the API server; without it, one for each that is not managed.
     Raises `SettingsError` for a pattern that is not a regular expression.
     """
 

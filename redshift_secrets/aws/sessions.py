@@ -121,7 +121,7 @@ class Sessions:
 
     def default_region(self) -> str:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
-        operation, resource, identity = "the search for an AWS region", "this host", self._default_identity
+        operation, resource, identity = "the search for an AWS region", "this host", self._settings.default_identity
         region = self._settings.region_name
         if region is None:
             with translate_errors(operation, resource, identity):
@@ -138,11 +138,11 @@ class Sessions:
 
     def identity(self, region: str, role_arn: str | None, keys: Any = None) -> str:
         """Return the ARN that calls are made as: that of the assumed role, else what `sts_identity` returns."""
-        return role_arn or self._settings.role_arn or self.sts_identity(region, keys) or self._default_identity
+        return role_arn or self._settings.role_arn or self.sts_identity(region, keys) or self._settings.default_identity
 
     def expected_identity(self, role_arn: str | None) -> str:
         """Return the identity without asking AWS: what STS answered for these keys before, else what the settings say."""
-        return role_arn or self._settings.role_arn or self._known_identity or self._default_identity
+        return role_arn or self._settings.role_arn or self._known_identity or self._settings.default_identity
 
     @property
     def identity_is_known(self) -> bool:
@@ -191,16 +191,11 @@ class Sessions:
         known = self._identity
         return known[1] if known is not None and known[0] == keys.access_key else None
 
-    @property
-    def _default_identity(self) -> str:
-        profile = self._settings.profile_name
-        return f"profile {profile}" if profile else "the default AWS identity of this process"
-
     def _ask_identity(self, region: str, keys: Any = None) -> str | None:
         # Short and once: a private network often has no route to STS, and a lookup must not wait for a mere name.
         brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         try:
-            with translate_errors("sts:GetCallerIdentity", "this account", self._default_identity):
+            with translate_errors("sts:GetCallerIdentity", "this account", self._settings.default_identity):
                 if keys is None:
                     keys = self._current_keys()
                 with self._lock:
@@ -252,7 +247,7 @@ class Sessions:
         arguments = {"RoleSessionName": _ROLE_SESSION_NAME}
         if external_id is not None:
             arguments["ExternalId"] = reveal(external_id)
-        with translate_errors("sts:AssumeRole", role_arn, self._default_identity):
+        with translate_errors("sts:AssumeRole", role_arn, self._settings.default_identity):
             source_credentials = source.get_credentials()
             if source_credentials is None:
                 raise NoCredentialsError()
@@ -288,6 +283,6 @@ class Sessions:
             return config.merge(Config(**self._settings.config))
         except (TypeError, ValueError) as error:
             raise AwsError(
-                "the creation of an AWS client", "this host", self._default_identity, "Misconfigured",
+                "the creation of an AWS client", "this host", self._settings.default_identity, "Misconfigured",
                 f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.", True,
             ) from None  # fmt: skip

@@ -13,7 +13,7 @@ _HINT = """no Airflow configuration here names redshift-secrets as its secrets b
 
     [secrets]
     backend = redshift_secrets.RedshiftSecretsBackend
-    backend_kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl"}
+    backend_kwargs = {"regions": ["eu-west-1"], "db_user": "airflow_etl", "managed_conn_ids": "^(analytics|dw_)"}
 
 or set AIRFLOW__SECRETS__BACKEND and AIRFLOW__SECRETS__BACKEND_KWARGS."""
 

@@ -31,7 +31,7 @@ from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, caller_name, missing, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
@@ -120,7 +120,7 @@ class Broker:
         Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`. While
         as many lookups wait for AWS as `max_waiting` returns, a further one does not: it gets what is stale, or is refused.
         """
-        if not self._settings.matches(conn_id):
+        if not self._settings.looks_up(conn_id):
             return None
         answer = self.remembered(conn_id, team_name, task)
         if answer is not None:
@@ -261,7 +261,8 @@ class Broker:
             return self._not_found(conn_id, claims)
         lookup.claimed = claims.specs[0]
         # A team's connection answers only to that team; to others it is neither missing nor refused.
-        specs = [spec for spec in claims.specs if spec.team is None or spec.team == team_name]
+        team = team_name.lower() if team_name is not None else None
+        specs = [spec for spec in claims.specs if spec.team is None or spec.team == team]
         if not specs:
             lookup.claimed = None
             return Answer(None, 0 if claims.unseen else claims.stale_at)
@@ -277,21 +278,24 @@ class Broker:
 
     def _claims(self, conn_id: str, lookup: Lookup) -> Claims:
         claims = self._catalog.find(conn_id, lookup)
-        if claims.specs or claims.unseen or not self._matches_configured_pattern(conn_id):
+        if claims.specs or claims.unseen or not self._settings.manages(conn_id):
             return claims
         return self._catalog.find_missing(conn_id, claims, lookup)
 
     def _not_found(self, conn_id: str, claims: Claims) -> Answer:
         """Answer for a conn_id that no warehouse claims, as far as is known."""
+        managed = self._settings.manages(conn_id)
         if not claims.unseen:
+            if managed:
+                raise missing(conn_id, claims.scopes, self._settings)
             return Answer(None, claims.stale_at)
         reasons = [str(each) for each in claims.unseen]
         unseen = join_messages(reasons)
-        if self._matches_configured_pattern(conn_id):
+        if managed:
             why = f"was not found in what can be listed, but it may be in what cannot: {unseen}"
             if claims.listed_at == float("-inf"):
                 why = f"cannot be looked up: {CatalogUnavailableError(reasons)}"
-            raise CannotServeError(f"connection {conn_id!r} matches connections_lookup_pattern and {why}")
+            raise CannotServeError(f"connection {conn_id!r} matches managed_conn_ids and {why}")
         # What else is asked for may well be defined elsewhere.
         self._report(logging.ERROR, "", f"a conn_id that is not found may be in what cannot be listed: {unseen}")
         return Answer(None, 0)
@@ -312,9 +316,6 @@ class Broker:
                 spec.conn_id,
                 f"whether another warehouse than {spec.warehouse} claims it is not known: {each}",
             )
-
-    def _matches_configured_pattern(self, conn_id: str) -> bool:
-        return self._settings.connections_lookup_pattern is not None and self._settings.matches(conn_id)
 
     def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
         # A warehouse that is being deleted claims nothing beside another one.
@@ -387,7 +388,7 @@ class Broker:
         except MustWait:
             raise
         except DeadlineError as error:
-            caller = spec.warehouse.role_arn or self._settings.role_arn or "the caller of this process"
+            caller = spec.warehouse.role_arn or caller_name(self._settings)
             advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
             raise refusal(spec, f"{error} Requested as {caller}. {advice}", error) from None
         except Exception as error:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""
 _MISSING_SECONDS = 10.0
-"""How long a missing conn_id that matches `connections_lookup_pattern` is not looked for again, at first."""
+"""How long a missing conn_id that matches `managed_conn_ids` is not looked for again, at first."""
 _STATE_SECONDS = 5.0
 _ROW = ("value",)
 _KINDS: Mapping[str, WarehouseKind] = {"clusters": "cluster", "workgroups": "workgroup"}
@@ -81,11 +81,12 @@ class Unseen(Struct, frozen=True):
 class Claims(Struct, frozen=True):
     """What is known of one conn_id: the specs of the warehouses that claim it, the oldest warehouse first.
 
-    `unseen` are the scopes that may claim it, too. The rest is in seconds since the epoch: when the oldest listing was made,
+    `scopes` are those that were looked at, `unseen` those of them that may claim it, too. The rest is in seconds since the epoch: when the oldest listing was made,
     and until when all are fresh.
     """
 
     specs: tuple[ConnectionSpec, ...]
+    scopes: tuple[Scope, ...]
     unseen: tuple[Unseen, ...]
     listed_at: float
     stale_at: float
@@ -130,6 +131,7 @@ class Catalog:
         specs = _merge([entry.value.specs.get(conn_id, ()) for entry in seen])
         return Claims(
             specs,
+            scopes,
             unseen,
             min((entry.made_at for entry in seen), default=float("-inf")),
             min((entry.stale_at for entry in seen), default=float("-inf")),

@@ -109,8 +109,20 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
         conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
         problems += [one_line(f"{problem} (on {warehouse})") for problem in wrong]
         for conn_id in conn_ids:
+            if not settings.looks_up(conn_id):
+                problems.append(
+                    f"tag {settings.tag_prefix}{tags.MARKER}: {_why_not(conn_id, settings)} (on {warehouse})"
+                )
+                continue
             specs.setdefault(conn_id, []).append(build_spec(warehouse, conn_id, settings))
     return Listing({conn_id: tuple(found) for conn_id, found in specs.items()}, tuple(ignored), tuple(problems))
+
+
+def _why_not(conn_id: str, settings: Settings) -> str:
+    """Return why no warehouse can claim a conn_id that is well formed."""
+    if settings.managed_conn_ids is not None and not settings.managed_conn_ids.match(conn_id):
+        return f"{conn_id!r} is outside managed_conn_ids, so no tag can claim it"
+    return f"{conn_id!r} does not match connections_lookup_pattern, so it is never looked up"
 
 
 def listing_to_rows(listing: Listing) -> Rows:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import CannotServeError, one_line
-from redshift_secrets.model import ConnectionSpec, Warehouse
+from redshift_secrets.lookup.tags import MARKER
+from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
+from redshift_secrets.settings import Settings
 
 _REPORT_SECONDS = 60.0
 _MAX_LINES = 100
@@ -21,6 +23,20 @@ def refusal(spec: ConnectionSpec, reason: str, cause: Exception | None = None) -
     error = CannotServeError(f"connection {spec.conn_id!r} cannot be served: {reason}")
     error.warehouse_arn, error.cause = spec.warehouse.arn, cause
     return error
+
+
+def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> CannotServeError:
+    """Return the refusal of a managed conn_id that no warehouse in these scopes claims."""
+    return CannotServeError(
+        f"connection {conn_id!r} matches managed_conn_ids, and no warehouse claims it: it is in no tag"
+        f" {settings.tag_prefix}{MARKER} of {', '.join(map(str, scopes))}, listed as {caller_name(settings)}. Tag its"
+        " warehouse, or exclude the conn_id from managed_conn_ids; `redshift-secrets list` shows tags that have no effect"
+    )
+
+
+def caller_name(settings: Settings) -> str:
+    """Return the identity that AWS is called as, as far as the settings name it."""
+    return settings.role_arn or settings.default_identity
 
 
 def state(spec: ConnectionSpec) -> str:

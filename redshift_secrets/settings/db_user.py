@@ -69,7 +69,7 @@ def render(template: str, task: TaskContext) -> str:
         raise ValueError(
             f"= {template} needs the team, and this lookup has none. Give the DAG's bundle a team, or name one user for all"
         )
-    name = template.format(dag_id=task.dag_id, team=task.team)
+    name = template.format(dag_id=task.dag_id, team=task.team and task.team.lower())
     whose = " and ".join(f"{each} {getattr(task, each)!r}" for each in _PLACEHOLDERS if each in wanted)
     try:
         if name != name.lower():

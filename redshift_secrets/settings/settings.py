@@ -262,6 +262,7 @@ class Settings(Private, frozen=True):
     endpoint_url: str | None = None
     config: Mapping[str, Any] | None = None
     connections_lookup_pattern: re.Pattern[str] | None = None
+    managed_conn_ids: re.Pattern[str] | None = None
     required_tags: Mapping[str, str] = {}
     allowed_accounts: tuple[str, ...] = ()
     on_conflict: str = "refuse"
@@ -310,9 +311,24 @@ class Settings(Private, frozen=True):
             raise SettingsError(problems)
         return settings
 
-    def matches(self, conn_id: str) -> bool:
-        """Whether `connections_lookup_pattern`, where there is one, lets this conn_id through."""
-        return self.connections_lookup_pattern is None or self.connections_lookup_pattern.match(conn_id) is not None
+    @property
+    def default_identity(self) -> str:
+        """The identity that a chain of roles begins with, as messages name it before AWS has said who it is."""
+        return f"profile {self.profile_name}" if self.profile_name else "the default AWS identity of this process"
+
+    def looks_up(self, conn_id: str) -> bool:
+        """Whether a warehouse may claim this conn_id at all: both patterns match, where they are set, and Airflow could store
+        one of this length."""
+        lookup, managed = self.connections_lookup_pattern, self.managed_conn_ids
+        return (
+            len(conn_id) <= values.LONGEST_CONN_ID
+            and (lookup is None or lookup.match(conn_id) is not None)
+            and (managed is None or managed.match(conn_id) is not None)
+        )
+
+    def manages(self, conn_id: str) -> bool:
+        """Whether this conn_id belongs to this backend, also where no warehouse claims it."""
+        return self.managed_conn_ids is not None and self.looks_up(conn_id)
 
 
 _seconds = values.whole_number
@@ -329,6 +345,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "endpoint_url": _endpoint_url,
     "config": _config,
     "connections_lookup_pattern": values.pattern,
+    "managed_conn_ids": values.pattern,
     "required_tags": _required_tags,
     "allowed_accounts": values.listed(values.account),
     "on_conflict": values.one_of("refuse", "oldest"),

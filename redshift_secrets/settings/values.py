@@ -24,8 +24,9 @@ AUTH_METHODS = ("auto", "db-user", "iam", "secret", "connector")
 # Compiled when first used: most processes need none of them.
 _DB_NAME = r"[A-Za-z][A-Za-z0-9_+.@-]{0,63}"
 _DB_GROUP = r"[a-z][a-z0-9_+.@-]{0,63}"
-_CONN_ID = r"[\w\-.:/]{1,250}"
-_CONN_TYPE = r"[a-z][a-z0-9_]{0,63}"
+LONGEST_CONN_ID = 250
+"""Characters of a conn_id that Airflow can store."""
+_CONN_ID = rf"[\w\-.:/]{{1,{LONGEST_CONN_ID}}}"
 _TEAM = r"[A-Za-z0-9_-]{1,50}"
 _VPC_ENDPOINT = r"[A-Za-z0-9][A-Za-z0-9-]{0,29}"
 _REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
@@ -165,13 +166,16 @@ db_group = _named(
 conn_id = _named(
     _CONN_ID, "a conn_id that both Airflow and AWS tags accept: 1 to 250 letters, digits or any of _ - . : /"
 )
-conn_type = _named(
-    _CONN_TYPE, "an Airflow connection type such as redshift or postgres: lower-case letters, digits or _"
-)
-team = _named(_TEAM, "an Airflow team name: 1 to 50 letters, digits, _ or -")
+conn_type = one_of("redshift", "postgres")
+_team_in_any_case = _named(_TEAM, "an Airflow team name: 1 to 50 letters, digits, _ or -")
 region = _named(_REGION, "an AWS region such as eu-west-1")
 account = _named(_ACCOUNT, "an AWS account of 12 digits, in quotes so that leading zeros survive")
 role_arn = _named(_ROLE_ARN, "the ARN of an IAM role such as arn:aws:iam::123456789012:role/airflow")
+
+
+def team(raw: object) -> str:
+    """The name of an Airflow team, in lower case: Airflow 3.4 folds it to that."""
+    return _team_in_any_case(raw).lower()
 
 
 def endpoint(raw: object) -> str:

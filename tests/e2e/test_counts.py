@@ -45,7 +45,7 @@ def test_sixty_four_threads_on_a_cold_process_make_one_mint_and_one_listing(
 def test_a_conn_id_outside_the_pattern_costs_no_call_on_a_cold_start(
     make_broker: MakeBroker, stand_in: StandIn
 ) -> None:
-    broker = make_broker(connections_lookup_pattern="^redshift_")
+    broker = make_broker(managed_conn_ids="^redshift_")
     assert broker.connection("analytics") is None
     assert stand_in.aws.calls.total() == 0
 

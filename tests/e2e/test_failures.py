@@ -72,7 +72,7 @@ def test_a_lookup_ends_where_aws_does_not_answer_and_the_next_one_does_not_ask(
 ) -> None:
     monkeypatch.setattr(entry, "_FIRST_PAUSE_SECONDS", entry._LONGEST_PAUSE_SECONDS)  # on a busy machine, too
     stand_in.aws.faults.add(operation=operation, kind="black_hole")  # until the test ends
-    broker = make_broker(aws_timeout_seconds=2, connections_lookup_pattern=".*")
+    broker = make_broker(aws_timeout_seconds=2, managed_conn_ids=".*")
     refusal(broker, "analytics")
     all_refreshes_done()
     asked = stand_in.aws.calls.total()
@@ -108,7 +108,7 @@ def test_a_conn_id_that_the_pattern_matches_is_refused_while_its_account_fails(
     make_broker: MakeBroker, stand_in: StandIn
 ) -> None:
     stand_in.aws.faults.add(operation=LIST, kind="access_denied", account="222222222222")
-    broker = make_broker(connections_lookup_pattern="^(remote|analytics)")
+    broker = make_broker(managed_conn_ids="^(remote|analytics)")
     assert broker.connection("analytics") is not None
     message = refusal(broker, "remote")
     assert "may be in what cannot" in message
@@ -120,7 +120,7 @@ def test_without_a_catalog_only_a_conn_id_that_the_pattern_matches_is_refused(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
     stand_in.aws.faults.add(operation="*", kind="access_denied")
-    without_pattern, with_pattern = make_broker(), make_broker(connections_lookup_pattern="^ana")
+    without_pattern, with_pattern = make_broker(), make_broker(managed_conn_ids="^ana")
     assert without_pattern.connection("analytics") is None
     asked = stand_in.aws.calls.total()
     assert without_pattern.connection("reporting") is None
@@ -137,7 +137,7 @@ def test_a_role_that_cannot_be_assumed_is_named(
     make_broker: MakeBroker, stand_in: StandIn, external_id: str | None
 ) -> None:
     account = {"role_arn": STRICT_ROLE, **({"external_id": external_id} if external_id else {})}
-    message = refusal(make_broker(accounts=[account], connections_lookup_pattern="^strict$"), "strict")
+    message = refusal(make_broker(accounts=[account], managed_conn_ids="^strict$"), "strict")
     assert "sts:AssumeRole" in message
     assert STRICT_ROLE in message
     assert "external_id" in message
@@ -147,7 +147,7 @@ def test_a_role_that_cannot_be_assumed_is_named(
 def test_no_aws_credentials_at_all(make_broker: MakeBroker, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    message = refusal(make_broker(accounts=None, connections_lookup_pattern=".*"), "analytics")
+    message = refusal(make_broker(accounts=None, managed_conn_ids=".*"), "analytics")
     assert "NoCredentials" in message
     assert "instance profile" in message
 
@@ -163,7 +163,7 @@ def test_an_expired_session_and_a_wrong_clock_have_their_own_advice(
 
 
 def test_a_profile_that_does_not_exist(make_broker: MakeBroker) -> None:
-    message = refusal(make_broker(accounts=None, profile_name="nobody", connections_lookup_pattern=".*"), "analytics")
+    message = refusal(make_broker(accounts=None, profile_name="nobody", managed_conn_ids=".*"), "analytics")
     assert "Misconfigured" in message
     assert "nobody" in message
 
@@ -188,15 +188,15 @@ def test_a_paused_cluster_is_refused_until_it_is_back(make_broker: MakeBroker, s
 def test_a_cluster_tagged_a_moment_ago_is_found_for_a_conn_id_that_the_pattern_matches(
     make_broker: MakeBroker, stand_in: StandIn, clock: Clock
 ) -> None:
-    broker = make_broker(connections_lookup_pattern="^(analytics|brand-new)$")
-    assert broker.connection("brand-new") is None
+    broker = make_broker(managed_conn_ids="^(analytics|brand-new)$")
+    assert "no warehouse claims it" in refusal(broker, "brand-new")
     client = boto3.client("redshift", region_name="eu-west-1")
     before = next(
         t["Value"] for t in client.describe_clusters()["Clusters"][0]["Tags"] if t["Key"] == "airflow:conn-id"
     )
     client.create_tags(ResourceName=PROD, Tags=[{"Key": "airflow:conn-id", "Value": f"{before} brand-new"}])
     try:
-        assert broker.connection("brand-new") is None  # listed less than ten seconds ago
+        refusal(broker, "brand-new")  # listed less than ten seconds ago
         clock.pass_(11)
         assert broker.connection("brand-new") is not None
     finally:

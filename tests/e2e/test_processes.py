@@ -174,7 +174,7 @@ def test_what_is_wrong_with_the_network_of_one_host_is_known_there_and_nowhere_e
     sick = {**host(tmp_path, "sick"), "AWS_ENDPOINT_URL_REDSHIFT": "http://127.0.0.1:1"}
 
     def task() -> Any:
-        return look_up(cache=fleet(redis), connections_lookup_pattern="^analytics$")
+        return look_up(cache=fleet(redis), managed_conn_ids="^analytics$")
 
     for refused in [all_at_once([Process(task, sick)]) for _ in range(2)]:
         assert "(Unreachable)" in refused[0]

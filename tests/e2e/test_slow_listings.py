@@ -53,7 +53,7 @@ def task(conn_id: str, cache: dict[str, Any]) -> Callable[[], Any]:
         regions=["eu-west-1"],
         aws_timeout_seconds=TASK_SECONDS,
         warehouses=f"{conn_id.partition('-')[0]}s",
-        connections_lookup_pattern="^(cluster|workgroup)-",
+        managed_conn_ids="^(cluster|workgroup)-",
         cache=cache,
     )
 

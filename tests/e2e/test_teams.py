@@ -12,6 +12,7 @@ from redshift_secrets.local.stand_in import StandIn
 from tests.e2e.conftest import MINT
 from tests.e2e.patience import PATIENCE_SECONDS
 from tests.e2e.processes import fleet
+from tests.support.airflow_parts import Refusal, used
 from tests.support.helpers import forget_memory
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
@@ -30,10 +31,18 @@ def new_backend(cache: dict[str, Any], pattern: str | None = None) -> RedshiftSe
     forget_memory()
     return RedshiftSecretsBackend(
         regions=["eu-west-1"],
-        connections_lookup_pattern=pattern,
+        managed_conn_ids=pattern,
         cache=cache,
         aws_timeout_seconds=PATIENCE_SECONDS,
     )
+
+
+def answer(backend: RedshiftSecretsBackend, conn_id: str, team: str | None) -> Any:
+    """Return the connection, `None`, or the text of the refusal."""
+    try:
+        return used(backend.get_connection(conn_id, team_name=team))
+    except Refusal as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("pattern", [None, ".*", "^.*payroll$"])  # a `$` lets a newline at the end through
@@ -46,13 +55,15 @@ def test_no_spelling_gets_the_connection_of_another_team(
     assert own.get_connection(CONN_ID, team_name=TEAM).login == "IAM:etl"
     others = own if tier == "process" else new_backend(cache, pattern)
     stand_in.aws.calls.clear()
-    for team in ("marketing", "Finance", "finance--", "", None):
+    for team in ("marketing", "finances", "finance--", "", None):
         for spelling in SPELLINGS:
-            found = others.get_connection(spelling, team_name=team)
-            # Questions are always answered, with "not managed" for anybody else's.
-            assert found is None or spelling.startswith(EXPLAIN_PREFIX), (team, spelling)
+            found = answer(others, spelling, team)
+            # What nobody claims is refused. Questions are always answered, with "not managed" for anybody else's.
+            missing = pattern is not None and spelling != CONN_ID and "no warehouse claims it" in str(found)
+            assert found is None or missing or spelling.startswith(EXPLAIN_PREFIX), (team, spelling)
             assert (getattr(found, "host", None), getattr(found, "password", None)) == (None, None), (team, spelling)
-    assert others.get_connection(CONN_ID, team_name=TEAM).login == "IAM:etl"
+    for spelling in (TEAM, TEAM.upper()):
+        assert others.get_connection(CONN_ID, team_name=spelling).login == "IAM:etl"
     assert MINT not in stand_in.aws.calls.by_operation()
 
 

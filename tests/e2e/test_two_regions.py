@@ -15,7 +15,7 @@ from tests.e2e.processes import Process, all_at_once, look_up, with_log
 from tests.support.airflow_parts import Refusal
 
 REGION = "us-east-1"
-SETTINGS = {"regions": [REGION, "us-west-2"], "connections_lookup_pattern": "^dwh$"}
+SETTINGS = {"regions": [REGION, "us-west-2"], "managed_conn_ids": "^dwh$"}
 TAGS = {"airflow:conn-id": "dwh", "airflow:db-user": "etl"}
 
 WAREHOUSES = {

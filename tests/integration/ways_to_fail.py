@@ -47,6 +47,7 @@ WAYS = (
     Way("dw-silent", "AWS does not answer"),
     Way("dw-expired", "the session of the AWS identity has expired"),
     Way("dw-skewed", "the clock is wrong"),
+    Way("dw-nowhere", "no warehouse has the conn_id in its tag"),
     Way("dw-unlisted", "AWS denies the listing", "unlisted"),
     Way("dw-nobody", "there are no AWS credentials at all", "nobody"),
     Way("dw-no-role", "the role cannot be assumed", "no_role"),
@@ -63,7 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 # 20 s: a task stops asking its API server, with all its retries, before a minute is over.
 for _settings in SETTINGS.values():
-    _settings.update(db_user="etl", connections_lookup_pattern="^dw-", aws_timeout_seconds=20)
+    _settings.update(db_user="etl", managed_conn_ids="^dw-", aws_timeout_seconds=20)
 
 
 def _cluster(conn_id: str, identifier: str | None = None, region: str = "eu-west-1", **tags: str) -> dict[str, Any]:

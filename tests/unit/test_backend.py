@@ -274,7 +274,14 @@ class TestOneBackendPerLookup:
 
     def test_an_error_while_the_caller_is_determined_is_a_refusal_in_the_event_loop_too(self, aws, monkeypatch):
         monkeypatch.setattr(wiring, "caller_fingerprint", mock.Mock(side_effect=RuntimeError("broken")))
-        backend = RedshiftSecretsBackend(cache={"host": False}, connections_lookup_pattern="^ana")
+        backend = RedshiftSecretsBackend(cache={"host": False}, managed_conn_ids="^ana")
+        with pytest.raises(Refusal, match="cannot be looked up"):
+            assert not used(asyncio.run(backend.aget_connection("analytics")))
+
+    def test_so_is_one_in_what_this_process_remembers(self, aws):
+        backend = RedshiftSecretsBackend(regions=["eu-west-1"], cache={"host": False}, managed_conn_ids="^ana")
+        backend.get_connection("analytics")
+        backend._broker.remembered = mock.Mock(side_effect=RuntimeError("broken"))
         with pytest.raises(Refusal, match="cannot be looked up"):
             assert not used(asyncio.run(backend.aget_connection("analytics")))
 
@@ -329,14 +336,15 @@ class TestNotManaged:
 
     def test_a_conn_id_that_the_pattern_rules_out_does_not_create_the_broker(self):
         with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=AssertionError):
-            backend = RedshiftSecretsBackend(connections_lookup_pattern="^ana")
+            backend = RedshiftSecretsBackend(managed_conn_ids="^ana")
             assert backend.get_connection("smtp_default") is None
             with pytest.raises(Refusal, match="unexpected AssertionError"):
                 used(backend.get_connection("analytics"))
 
-    def test_without_a_pattern_a_broker_that_cannot_be_created_is_logged_and_answers_none(self, caplog):
+    @pytest.mark.parametrize("settings", [{}, {"connections_lookup_pattern": "^ana"}])
+    def test_a_broker_that_cannot_be_created_is_logged_and_answers_none(self, caplog, settings):
         with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=OSError("secret text")):
-            assert RedshiftSecretsBackend().get_connection("analytics") is None
+            assert RedshiftSecretsBackend(**settings).get_connection("analytics") is None
         assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
         assert "secret text" not in caplog.text
 

@@ -23,7 +23,7 @@ SETTINGS = {
     "regions": ["eu-west-1"],
     "role_arn": "arn:aws:iam::123456789012:role/airflow",
     "accounts": [{"role_arn": "arn:aws:iam::210987654321:role/airflow", "regions": ["us-east-1"]}],
-    "connections_lookup_pattern": "^redshift_",
+    "managed_conn_ids": "^redshift_",
     "db_user": "airflow_etl",
     "extra": {"sslmode": "verify-full"},
     "endpoint_url": "http://127.0.0.1:9",

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, CannotServeError
 from redshift_secrets.model import Scope
 from tests.support.fakes import EPOCH, cluster, denied, workgroup
 from tests.support.helpers import BOUND, Crowd, all_refreshes_done, in_child, tagged
@@ -30,13 +30,13 @@ class TestNotManaged:
 
     @pytest.mark.parametrize("conn_id", ["smtp_default", "xana", ""])
     def test_an_id_that_does_not_match_costs_no_call_even_without_a_catalog(self, site, conn_id):
-        here = site(connections_lookup_pattern=PATTERN)
+        here = site(managed_conn_ids=PATTERN)
         assert here.ask(conn_id) is None
         assert here.aws.calls == {}
 
     @pytest.mark.parametrize("conn_id", ["analytics", "ANAlytics"])
     def test_an_id_that_matches_is_served(self, site, conn_id):
-        here = site(cluster(tags={"airflow:conn-id": conn_id}), connections_lookup_pattern=PATTERN)
+        here = site(cluster(tags={"airflow:conn-id": conn_id}), managed_conn_ids=PATTERN)
         assert here.ask(conn_id).conn_id == conn_id
 
 
@@ -49,20 +49,21 @@ class TestMisses:
         assert here.aws.calls == {}
 
     def test_a_missing_id_that_matches_finds_a_cluster_tagged_a_moment_ago(self, site, clock):
-        here = site(connections_lookup_pattern=PATTERN)
-        assert here.ask("new") is None
+        here = site(managed_conn_ids=PATTERN)
+        here.refusal("new")
         here.aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         clock.pass_(9.9)
-        assert here.ask("new") is None
+        here.refusal("new")
         assert here.aws.calls["list"] == 2
         clock.pass_(0.1)
         assert here.ask("new").description.startswith("cluster new")
         assert here.aws.calls["list"] == 4
 
     def test_any_number_of_misses_that_match_cost_one_listing(self, site, clock):
-        here = site(connections_lookup_pattern=PATTERN)
+        here = site(managed_conn_ids=PATTERN)
         for pause in (10, 20, 40):
-            assert Crowd(16, lambda: here.broker.connection("new")).outcomes() == [None] * 16
+            outcomes = Crowd(16, lambda: here.broker.connection("new")).outcomes()
+            assert [type(each) for each in outcomes] == [CannotServeError] * 16
             clock.pass_(pause)
         all_refreshes_done()
         assert here.aws.calls["list"] == 2 * 3
@@ -136,9 +137,9 @@ class TestConflicts:
 
 
 class TestTeams:
-    @pytest.mark.parametrize("settings", [{}, {"connections_lookup_pattern": PATTERN}], ids=["no-pattern", "pattern"])
+    @pytest.mark.parametrize("settings", [{}, {"managed_conn_ids": PATTERN}], ids=["no-pattern", "pattern"])
     @pytest.mark.parametrize(
-        ("team", "served"), [("bi", True), ("etl", False), (None, False), ("", False), ("BI", False)]
+        ("team", "served"), [("bi", True), ("etl", False), (None, False), ("", False), ("BI", True)]
     )
     def test_a_teams_connection_answers_only_to_that_team(self, site, team, served, settings):
         here = site(tagged(team="bi"), **settings)
@@ -150,7 +151,7 @@ class TestTeams:
         assert site().ask(team=team) is not None
 
     def test_a_conn_id_of_another_team_is_neither_missing_nor_refused(self, site, clock):
-        here = site(tagged(team="bi"), connections_lookup_pattern=PATTERN)
+        here = site(tagged(team="bi"), managed_conn_ids=PATTERN)
         here.aws.failing[WORKGROUPS] = denied()
         assert here.ask() is None, "a worker does not know its team: after a refusal it would not ask the API server"
         clock.pass_(11)
@@ -174,8 +175,8 @@ class TestTeams:
 
 class TestNothingListed:
     def test_an_id_that_matches_is_refused_with_the_reason(self, site):
-        message = unreachable(site(connections_lookup_pattern=PATTERN)).refusal()
-        assert "'analytics' matches connections_lookup_pattern and cannot be looked up: no warehouse could" in message
+        message = unreachable(site(managed_conn_ids=PATTERN)).refusal()
+        assert "'analytics' matches managed_conn_ids and cannot be looked up: no warehouse could" in message
         assert str(UNREACHABLE) in message
 
     def test_without_a_pattern_it_is_none_after_one_logged_error_and_one_try(self, site, clock, caplog):
@@ -188,7 +189,7 @@ class TestNothingListed:
         assert here.ask() is not None
 
     def test_an_id_that_may_be_in_a_scope_that_could_not_be_listed_is_refused(self, site):
-        here = site(workgroup(tags={"airflow:conn-id": "other"}), connections_lookup_pattern=PATTERN)
+        here = site(workgroup(tags={"airflow:conn-id": "other"}), managed_conn_ids=PATTERN)
         here.aws.failing[CLUSTERS] = denied()
         message = here.refusal()
         assert "may be in what cannot" in message
@@ -202,7 +203,7 @@ class TestNothingListed:
         assert here.ask("other") is not None
 
     def test_after_an_unexpected_failure_of_a_listing_a_matching_id_is_refused_without_its_text(self, site):
-        here = site(connections_lookup_pattern=PATTERN)
+        here = site(managed_conn_ids=PATTERN)
         here.aws.failing[CLUSTERS] = ZeroDivisionError("hunter2")
         assert "ZeroDivisionError" in here.refusal()
         assert "hunter2" not in here.refusal()

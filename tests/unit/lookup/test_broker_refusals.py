@@ -103,7 +103,7 @@ class TestCannotBeServed:
         )
 
     @pytest.mark.parametrize(
-        ("role_arn", "caller"), [(None, "the caller of this process"), (ME, ME)], ids=["own", "assumed"]
+        ("role_arn", "caller"), [(None, "the default AWS identity of this process"), (ME, ME)], ids=["own", "assumed"]
     )
     def test_a_late_mint_is_refused_and_the_next_lookup_does_not_wait(self, site, role_arn, caller):
         monotonic = SteppingClock()

@@ -114,7 +114,7 @@ def test_what_is_stale_is_refreshed_behind_it_and_not_remembered(stale):
 
 @pytest.mark.parametrize("pattern", [None, "."])
 def test_without_any_listing_nothing_is_decided_or_remembered(site, pattern, caplog):
-    here = site(connections_lookup_pattern=pattern)
+    here = site(managed_conn_ids=pattern)
     here.aws.hold = threading.Event()
     if pattern is None:
         assert ask(here, "analytics", most=0) is None
@@ -128,12 +128,13 @@ def test_without_any_listing_nothing_is_decided_or_remembered(site, pattern, cap
 
 
 def test_a_missing_conn_id_that_matches_is_not_taken_for_searched(site, clock):
-    here = site(connections_lookup_pattern=".")
-    assert here.ask("new") is None
+    here = site(managed_conn_ids=".")
+    here.refusal("new")
     here.aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
     clock.pass_(10)
     here.aws.hold = threading.Event()
-    assert ask(here, "new", most=0) is None
+    with pytest.raises(CannotServeError, match="no warehouse claims it"):
+        ask(here, "new", most=0)
     here.aws.hold.set()
     all_refreshes_done()
     assert ask(here, "new") is not None

@@ -126,9 +126,7 @@ class Host:
 
     def process(self) -> Site:
         tiers = [Tier(store, "caller") for store in self.stores]
-        return Site(
-            self.time.wall, aws=self.aws, tiers=tiers, monotonic=self.time.monotonic, connections_lookup_pattern="."
-        )
+        return Site(self.time.wall, aws=self.aws, tiers=tiers, monotonic=self.time.monotonic, managed_conn_ids=".")
 
     def ask(self, process=None, conn_id="analytics"):
         fields = (process or self.process()).ask(conn_id)
@@ -201,7 +199,7 @@ class TestLookups:
         assert host.aws.calls["list"] == 4
 
     def test_a_missing_conn_id_causes_a_listing_again_after_ten_seconds(self, host, time):
-        assert host.ask(host.running, "new") is None
+        host.running.refusal("new")
         host.aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         time.set(-DAY)
         time.pass_(10)

@@ -118,7 +118,7 @@ class Lookups(RuleBasedStateMachine):
             "regions": ["us-east-1", "us-west-2"],
             "warehouses": ["clusters"],
             "on_conflict": "oldest" if oldest else "refuse",
-            **({"connections_lookup_pattern": "^ana"} if pattern else {}),
+            **({"managed_conn_ids": "^ana"} if pattern else {}),
         }
         self.aws.warehouses = []
         for name in REGIONS:
@@ -267,7 +267,7 @@ class Lookups(RuleBasedStateMachine):
         unseen = [view for view in views if isinstance(view, str)]
         claims = [w for view in views if not isinstance(view, str) for w in view]
         if not claims:
-            return {"refused"} if unseen and self.pattern else {None}
+            return {"refused"} if self.pattern else {None}
         claims = [w for w in claims if w.tags.get(TEAM) in (None, team)]
         if not claims:
             return {None}

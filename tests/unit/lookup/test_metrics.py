@@ -112,14 +112,14 @@ class TestTier:
         assert metrics.lookups() == {"missed host": 1}
 
     def test_a_miss_that_listed_again_is_aws(self, new_process, metrics, clock):
-        process = new_process(connections_lookup_pattern=".*")
+        process = new_process(managed_conn_ids=".*")
         look_up(process, "new")
         clock.pass_(9)
         look_up(process, "other")
-        assert metrics.lookups() == {"missed aws": 1, "missed process": 1}
+        assert metrics.lookups() == {"refused aws": 1, "refused process": 1}
         clock.pass_(1)
         look_up(process, "new")
-        assert metrics.lookups() == {"missed aws": 1}
+        assert metrics.lookups() == {"refused aws": 1}
 
     def test_a_claim_in_memory_with_a_credential_from_the_host_store_is_host(self, new_process, metrics):
         process = new_process()
@@ -179,7 +179,7 @@ class TestTier:
         self, new_process, aws, metrics, conn_id
     ):
         aws.failing = dict.fromkeys(SCOPES, denied())
-        process = new_process(connections_lookup_pattern=".*")
+        process = new_process(managed_conn_ids=".*")
         look_up(process, conn_id)
         assert metrics.lookups() == {"refused aws": 1}
         look_up(process, conn_id)
@@ -209,5 +209,5 @@ class TestTier:
         assert metrics.lookups() == {"missed aws": 1, "found aws": 1, "found process": 1, "missed process": 1}
 
     def test_conn_ids_that_do_not_match_the_pattern_are_not_counted(self, new_process, metrics):
-        look_up(new_process(connections_lookup_pattern="ana"), "smtp_default")
+        look_up(new_process(managed_conn_ids="ana"), "smtp_default")
         assert metrics.lookups() == {}

@@ -61,7 +61,7 @@ CHOICES = [
     ("auto-create", "auto_create", "auto_create", True, True, "false", False),
     ("auth", "auth", "auth", "connector", "connector", "iam", "iam"),
     ("duration", "duration_seconds", "duration", 1800, 1800, "900", 900),
-    ("conn-type", "conn_type", "conn_type", "postgres", "postgres", "aws", "aws"),
+    ("conn-type", "conn_type", "conn_type", "postgres", "postgres", "redshift", "redshift"),
 ]
 
 

@@ -65,7 +65,8 @@ class TestReading:
 class TestRendering:
     def test_dag_and_team_replace_their_placeholders(self):
         assert db_users.render("etl_{dag_id}", TaskContext("sales.daily")) == "etl_sales.daily"
-        assert db_users.render("{team}.{dag_id}", TaskContext("sales", "finance")) == "finance.sales"
+        for team in ("finance", "Finance"):
+            assert db_users.render("{team}.{dag_id}", TaskContext("sales", team)) == "finance.sales"
 
     @pytest.mark.parametrize(
         ("template", "task", "why"),
@@ -81,7 +82,7 @@ class TestRendering:
             ("{dag_id}", TaskContext("user"), "for dag_id 'user': it must not be USER, which AWS reserves"),
             ("etl_{dag_id}", TaskContext("d" * 61), "1 to 64 letters"),
             ("etl_{dag_id}", TaskContext("sales "), "must not begin or end with a space, as 'etl_sales ' does"),
-            ("{team}@{dag_id}", TaskContext("9", "Team"), "for dag_id '9' and team 'Team': it must be in lower case"),
+            ("{team}@{dag_id}", TaskContext("9", "1st"), "for dag_id '9' and team '1st': it must be a database user"),
         ],
     )
     def test_a_name_that_does_not_fit_is_refused_and_never_changed(self, template, task, why):

@@ -32,6 +32,7 @@ DEFAULTS = {
     "endpoint_url": None,
     "config": None,
     "connections_lookup_pattern": None,
+    "managed_conn_ids": None,
     "required_tags": {},
     "allowed_accounts": (),
     "on_conflict": "refuse",
@@ -69,6 +70,7 @@ READ = {
     "endpoint_url": ("http://127.0.0.1:4566", "http://127.0.0.1:4566"),
     "config": ({"max_pool_connections": 20}, {"max_pool_connections": 20}),
     "connections_lookup_pattern": ("^redshift_", re.compile("^redshift_", re.IGNORECASE)),
+    "managed_conn_ids": ("^(analytics|dw_)", re.compile("^(analytics|dw_)", re.IGNORECASE)),
     "required_tags": ({"env": "prod"}, {"env": "prod"}),
     "allowed_accounts": (["012345678901"], ("012345678901",)),
     "on_conflict": ("oldest", "oldest"),
@@ -142,6 +144,9 @@ IMPOSSIBLE = [
     ("config", ["retries"], "must be a JSON object, not a list"),
     ("connections_lookup_pattern", "red(", "must be a regular expression; 'red(' is not one"),
     ("connections_lookup_pattern", "a{99999999999999}", "must be a regular expression; 'a{99999999999999}' is not one"),
+    ("managed_conn_ids", "dw_[", "must be a regular expression; 'dw_[' is not one"),
+    ("managed_conn_ids", "", "must be one line of text that is not empty"),
+    ("managed_conn_ids", ["analytics"], "must be one line of text that is not empty, not ['analytics']"),
     ("required_tags", {"env": 1}, "must give each tag key one text as its value; 'env' has a int"),
     ("required_tags", {"": "prod"}, "has a tag that must be a tag key as AWS allows it, 1 to 128 letters"),
     ("required_tags", {"k" * 129: "prod"}, "has a tag that must be a tag key as AWS allows it"),
@@ -167,7 +172,8 @@ IMPOSSIBLE = [
     ("duration_seconds", "1h", "must be a whole number of seconds, not '1h'"),
     ("duration_seconds", True, "must be a whole number of seconds, not True"),
     ("duration_seconds", float("inf"), "must be a whole number of seconds, not inf"),
-    ("conn_type", "Red Shift", "must be an Airflow connection type"),
+    ("conn_type", "postgre", "must be one of redshift, postgres, not 'postgre' (did you mean 'postgres'?)"),
+    ("conn_type", "aws", "must be one of redshift, postgres, not 'aws'"),
     ("extra", {"host": "x"}, "must not contain 'host'"),
     ("extra", {"timeout": float("nan")}, "has a value for 'timeout' that JSON cannot hold, such as NaN or 1e400"),
     ("extra", '{"timeout": 1e400}', "has a value for 'timeout' that JSON cannot hold, such as NaN or 1e400"),
@@ -511,8 +517,29 @@ def test_nothing_secret_is_in_the_repr(kwargs: dict[str, object], show: Callable
         (".*_dwh$", "sales_dwh_2", False),
     ],
 )
-def test_the_pattern_matches_as_in_the_amazon_providers_backends(pattern: str | None, conn_id: str, expected: bool):
-    assert Settings.from_kwargs({"connections_lookup_pattern": pattern}).matches(conn_id) is expected
+@pytest.mark.parametrize("setting", ["connections_lookup_pattern", "managed_conn_ids"])
+def test_both_patterns_match_as_in_the_amazon_providers_backends(
+    setting: str, pattern: str | None, conn_id: str, expected: bool
+):
+    settings = Settings.from_kwargs({setting: pattern})
+    assert settings.looks_up(conn_id) is expected
+    assert settings.manages(conn_id) is (setting == "managed_conn_ids" and expected and pattern is not None)
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "looked_up", "managed"),
+    [
+        ("dw_sales", True, True),
+        ("analytics", False, False),
+        ("dw_old", False, False),
+        ("dw_" + "x" * 247, True, True),
+        ("dw_" + "x" * 248, False, False),
+    ],
+)
+def test_an_id_must_match_both_patterns_and_be_one_that_airflow_can_store(conn_id: str, looked_up: bool, managed: bool):
+    both = {"connections_lookup_pattern": "^(?!dw_old$).*$", "managed_conn_ids": "^dw_"}
+    settings = Settings.from_kwargs(both)
+    assert (settings.looks_up(conn_id), settings.manages(conn_id)) == (looked_up, managed)
 
 
 def test_settings_cannot_be_changed_afterwards():

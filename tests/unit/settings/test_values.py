@@ -138,10 +138,10 @@ def test_what_airflow_or_aws_would_refuse_is_no_conn_id(raw: str):
 @pytest.mark.parametrize(
     ("read", "good", "bad"),
     [
-        (values.conn_type, "redshift", "Red Shift"),
-        (values.conn_type, "aws_redshift_2", "aws-redshift"),
+        (values.conn_type, "redshift", "aws"),
+        (values.conn_type, "postgres", "Postgres"),
         (values.team, "finance", "the finance"),
-        (values.team, "Team_A-1", "x" * 51),
+        (values.team, "team_a-1", "x" * 51),
         (values.region, "eu-west-1", "europe"),
         (values.region, "us-gov-west-1", "eu-west-1a"),
         (values.account, "012345678901", "12345678901"),
