@@ -341,11 +341,13 @@ class TestNotManaged:
             with pytest.raises(Refusal, match="unexpected AssertionError"):
                 used(backend.get_connection("analytics"))
 
-    @pytest.mark.parametrize("settings", [{}, {"connections_lookup_pattern": "^ana"}])
-    def test_a_broker_that_cannot_be_created_is_logged_and_answers_none(self, caplog, settings):
-        with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=OSError("secret text")):
+    @pytest.mark.parametrize(  # the same line would not be logged again
+        ("settings", "kind"), [({}, OSError), ({"connections_lookup_pattern": "^ana"}, ValueError)]
+    )
+    def test_a_broker_that_cannot_be_created_is_logged_and_answers_none(self, caplog, settings, kind):
+        with mock.patch("redshift_secrets.lookup.wiring.create_broker", side_effect=kind("secret text")):
             assert RedshiftSecretsBackend(**settings).get_connection("analytics") is None
-        assert "redshift-secrets cannot look anything up: an unexpected OSError" in caplog.text
+        assert f"redshift-secrets cannot look anything up: an unexpected {kind.__name__}" in caplog.text
         assert "secret text" not in caplog.text
 
     def test_a_user_without_a_place_for_the_host_store_is_served(self, monkeypatch, caplog):
