@@ -281,7 +281,7 @@ class TestOneBackendPerLookup:
     def test_so_is_one_in_what_this_process_remembers(self, aws):
         backend = RedshiftSecretsBackend(regions=["eu-west-1"], cache={"host": False}, managed_conn_ids="^ana")
         backend.get_connection("analytics")
-        backend._broker.remembered = mock.Mock(side_effect=RuntimeError("broken"))
+        backend._broker.peek = mock.Mock(side_effect=RuntimeError("broken"))
         with pytest.raises(Refusal, match="cannot be looked up"):
             assert not used(asyncio.run(backend.aget_connection("analytics")))
 
