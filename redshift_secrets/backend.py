@@ -136,12 +136,18 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self._broker = wiring.get_or_create_broker(self._settings_key, self._create_broker)
         return self._broker
 
+    def reset_after_fork(self) -> None:
+        """Called in the child of a server that may use the fleet store: a child need not be one."""
+        self._broker = None
+        wiring.forget_brokers(self._settings_key)
+
     def _create_broker(self, caller: str) -> Broker:
         # Forks wait for imports, which a child must not find half done. They do not wait for an option whose value comes
         # from a command or another backend.
         with forks.no_fork_here:
             configuration.conf()
         self._mask_settings()
+        settings = self._settings_of_process()
         airflow_keys = configuration.fernet_keys()
         airflow_cache_ttl_seconds = configuration.airflow_cache_ttl_seconds()
         audit = self._audit
@@ -150,7 +156,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             return wiring.create_broker(
                 self.settings,
                 aws,
-                wiring.create_tiers(self.settings, caller, aws, airflow_keys=airflow_keys),
+                wiring.create_tiers(settings, caller, aws, airflow_keys=airflow_keys),
                 mask=masking.mask_password,
                 airflow_cache_ttl_seconds=airflow_cache_ttl_seconds,
                 metrics=metrics(),
@@ -176,6 +182,24 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         if self._audit is not None:
             with contextlib.suppress(Exception):  # nobody may fall through to an old password
                 self._audit.refused(conn_id, error, team_name)
+
+    def _settings_of_process(self) -> Settings:
+        """Return the settings without the fleet store where that has the passwords of teams that this process may not read.
+
+        Follows docs/contract.md, "Ages".
+        """
+        cache = self.settings.cache
+        if cache.redis_url is None or not configuration.has_teams():
+            return self.settings
+        if configuration.is_api_server_or_scheduler():
+            forks.reset_in_child(self)
+            return self.settings
+        log.error(
+            "[core] multi_team is on, so this process, which is no API server or scheduler, does not use the fleet store"
+            " (cache.redis_url). Take its URL and key away from here: with them, any code reads and writes the connections of every"
+            " team"
+        )
+        return replace(self.settings, cache=replace(cache, redis_url=None))
 
     def _mask_settings(self) -> None:
         with contextlib.suppress(ImportError):  # each password meets it, too, and its lookup is refused

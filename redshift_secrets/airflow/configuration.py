@@ -112,6 +112,33 @@ def airflow_cache_ttl_seconds() -> int:
     return int(found.getint("secrets", "cache_ttl_seconds", fallback=900))
 
 
+def has_teams() -> bool:
+    """Whether `[core] multi_team` is on (Airflow 3.2 and newer)."""
+    found = conf()
+    return found is not None and bool(found.getboolean("core", "multi_team", fallback=False))
+
+
+def is_api_server_or_scheduler() -> bool:
+    """Whether this process is one of these two itself: not one that runs the code of a DAG, nor what a scheduler has started.
+
+    Nothing in Airflow says so, and what it puts into the environment is inherited. An API server has loaded its application, in
+    however many workers of whatever web server; a scheduler has the command line, which its children have, too.
+    """
+    if in_task():
+        return False
+    if "airflow.api_fastapi.main" in sys.modules:
+        return True
+    import multiprocessing  # few processes come here
+
+    return sys.argv[1:2] == ["scheduler"] and multiprocessing.parent_process() is None
+
+
+def in_task() -> bool:
+    """Whether this process has a supervisor: that of a task, of triggers or of a DAG file, which may have been forked from a
+    server's."""
+    return hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
+
+
 def configured_backends() -> list[Any]:
     """Return the secrets backends of this site: those of `[secrets]`, then that of `[workers]`.
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from msgspec.structs import replace
 
-from redshift_secrets.airflow.configuration import importable
+from redshift_secrets.airflow.configuration import importable, in_task
 from redshift_secrets.errors import CannotServeError, one_line
 from redshift_secrets.model import ConnectionFields
 
@@ -155,8 +155,7 @@ def read_answer(connection: Any, question: str) -> tuple[str | None, str | None]
 
 def _http_exceptions() -> Any:
     """The exceptions of a process that may serve HTTP; `None` in a task's, which may have been forked from one."""
-    in_task = hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
-    return None if in_task else sys.modules.get("starlette.exceptions")
+    return None if in_task() else sys.modules.get("starlette.exceptions")
 
 
 @functools.cache

@@ -73,6 +73,12 @@ def get_or_create_broker(
     return broker
 
 
+def forget_brokers(settings_key: str) -> None:
+    """Have the next lookup with these settings create a broker."""
+    for key in [key for key in list(_brokers) if key[0] == settings_key]:
+        _brokers.pop(key, None)
+
+
 class LazyAwsClient:
     """Creates the AWS client at the first call: a task that finds everything in the cache never loads boto3.
 

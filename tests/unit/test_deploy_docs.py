@@ -12,12 +12,21 @@ from typing import Any
 import pytest
 import yaml
 from airflow.secrets import BaseSecretsBackend
+from cryptography.fernet import Fernet
 
 from redshift_secrets.settings import Settings
 from tests.integration.site import WORKERS_ASK_THE_SERVER
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Return the blocks of a text, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = [block for title, text in SECTIONS.items() if title != "Teams" for block in blocks(text)]
 
 
 class Compose(yaml.SafeLoader):
@@ -69,7 +78,6 @@ def test_the_setting_for_the_workers_is_the_one_that_the_integration_tests_run_w
 
 
 def test_every_topology_has_a_section_with_a_block() -> None:
-    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
     for topology in (
         "Plain virtual machines",
         "Docker Compose",
@@ -78,4 +86,26 @@ def test_every_topology_has_a_section_with_a_block() -> None:
         "Amazon MWAA",
         "Astronomer",
     ):
-        assert "```" in sections[topology], topology
+        assert "```" in SECTIONS[topology], topology
+
+
+def test_with_teams_only_the_api_servers_have_the_url_and_key_of_the_fleet_store() -> None:
+    compose, chart = (yaml.safe_load(text) for _, text in blocks(SECTIONS["Teams"]))
+    ((service, values),) = compose["services"].items()
+    assert service == "airflow-apiserver"
+    ((name, value),) = values["environment"].items()
+    key = Fernet.generate_key().decode()
+    cache = json.loads(value.replace("${AIRFLOW_REDSHIFT_CACHE_KEY}", key))
+    assert Settings.from_kwargs({"cache": cache}).cache.redis_url.shown == cache["redis_url"]
+    assert (list(chart), chart["apiServer"]["env"][0]["name"]) == (["apiServer"], name)
+    assert name == "AIRFLOW__SECRETS__BACKEND_KWARG__CACHE"
+
+
+def test_where_all_processes_have_the_fleet_store_the_page_points_to_what_holds_with_teams() -> None:
+    sections = [text for title, text in SECTIONS.items() if title != "Teams" and "redis_url" in text]
+    assert len(sections) == 2
+    assert all("](#teams)" in text for text in sections)
+    for language, block in BLOCKS:
+        found = read_settings(language, block)
+        if WORKERS_ASK_THE_SERVER.items() <= found.items():
+            assert "redis_url" not in found["AIRFLOW__SECRETS__BACKEND_KWARGS"]
