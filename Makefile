@@ -6,13 +6,14 @@ VERSIONS ?=
 # Test files run in parallel, since they mostly wait; more than four real Airflows at once would run out of memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test integration matrix package docs bench lint format clean
+.PHONY: help demo test integration matrix security package docs bench lint format clean
 
 help:
 	@echo "make demo         a real Airflow runs real DAGs against a laptop stand-in for AWS and Redshift (about two minutes)"
 	@echo "make test         the test suite; the unit tests alone: $(BIN)/python -m pytest tests/unit -m 'not airflow'"
 	@echo "make integration  a real Airflow in each topology, including tests that take minutes"
 	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" selects some"
+	@echo "make security     attempts to get at passwords in the ways of docs/security.md, and prints what became of each"
 	@echo "make package      builds the wheel and the sdist, and tries the wheel in an environment of its own"
 	@echo "make docs         writes the tables in docs/ that tests generate"
 	@echo "make bench        compares this backend with others (about a quarter of an hour)"
@@ -33,6 +34,10 @@ integration: .test-environment
 
 matrix: .test-environment
 	@$(BIN)/python -m tests.support.matrix $(VERSIONS)
+
+security: .test-environment
+	@echo "==> Attempting to get at passwords"
+	@$(BIN)/python -m pytest --attempts $(PARALLEL)
 
 package: .test-environment
 	@$(BIN)/python -m pytest tests/integration/clean_install.py

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from redshift_secrets.cache.host.paths import default_cache_dir
 from redshift_secrets.lookup import wiring
-from tests.support import tables
+from tests.support import attempts, tables
 from tests.support.fakes import Clock
 from tests.support.helpers import Site
 from tests.support.host_store import HOST_STORE
@@ -84,10 +84,21 @@ def host_store(monkeypatch):
 
 def pytest_addoption(parser):
     parser.addoption("--write-tables", action="store_true", help="write what was found into the tables of docs/")
+    attempts.add_option(parser)
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "attempt(words): a test that makes an attempt of docs/security.md")
     config.addinivalue_line("markers", "client(name): a test that makes the row of a client in docs/clients.md")
+
+
+def pytest_collection_modifyitems(config, items):
+    attempts.select(config, items)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--attempts"):
+        attempts.write_table(terminalreporter)
 
 
 def pytest_sessionfinish(session, exitstatus):
