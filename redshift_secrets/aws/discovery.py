@@ -1,6 +1,7 @@
 """Discovery: the tagged clusters and Serverless workgroups of one account and region, in few calls.
 
-AWS filters clusters by tag and returns their tags: one call per hundred tagged clusters.
+Clusters are returned with their tags, a hundred a call. AWS could filter them by a tag's key, but only by its exact spelling, and
+a misspelled tag would pass in silence.
 https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
 Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied or cannot be
 reached (many private networks have no endpoint for it), the tags of each workgroup are listed one by one. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
@@ -56,8 +57,8 @@ class Discovery:
         self._recall = recall
 
     def clusters(self) -> tuple[Warehouse, ...]:
-        """Return the clusters that carry the marker tag."""
-        pages = self._pages("redshift:DescribeClusters", "cluster", self._clusters_of, TagKeys=[self._marker])
+        """Return the clusters that carry a tag under the prefix, in whatever case, be it the marker or not."""
+        pages = self._pages("redshift:DescribeClusters", "cluster", self._tagged_clusters_of)
         found = [self._warehouse("cluster", fields) for page in pages for fields in page]
         return self._with_vpc_endpoints(found, self._cluster_endpoints)
 
@@ -69,7 +70,8 @@ class Discovery:
         return self._with_vpc_endpoints(found, self._cluster_endpoints)[0]
 
     def workgroups(self) -> tuple[Warehouse, ...]:
-        """Return the Serverless workgroups that carry the marker tag."""
+        """Return the Serverless workgroups that carry the marker tag; where tags are listed one by one, a tag under the
+        prefix."""
         tags = self._tags_from_tagging_api()
         if tags == {}:
             return ()
@@ -101,6 +103,12 @@ class Discovery:
 
     def _clusters_of(self, response: Mapping[str, Any]) -> list[Fields]:
         return [_cluster(raw, self._region) for raw in response["Clusters"]]
+
+    def _tagged_clusters_of(self, response: Mapping[str, Any]) -> list[Fields]:
+        return [fields for fields in self._clusters_of(response) if self._has_tag_under_prefix(fields["tags"])]
+
+    def _has_tag_under_prefix(self, tags: Mapping[str, str]) -> bool:
+        return any(key.lower().startswith(self._prefix.lower()) for key in tags)
 
     def _list_workgroups(self) -> list[tuple[str, Fields]]:
         """Return each workgroup with the name of its namespace."""
@@ -142,7 +150,7 @@ class Discovery:
                 return {}
 
         tags = {arn: self._recall(f"{action} {arn}", functools.partial(ask, arn)) for arn in arns}
-        return {arn: own for arn, own in tags.items() if self._marker in own}
+        return {arn: own for arn, own in tags.items() if self._has_tag_under_prefix(own)}
 
     def _with_vpc_endpoints(
         self, found: list[Warehouse], list_endpoints: Callable[[], list[list[Any]]]
@@ -152,6 +160,7 @@ class Discovery:
         if not any(
             key.split("/")[0] == field and value.strip().startswith("vpc:")
             for each in found
+            if self._marker in each.tags
             for key, value in each.tags.items()
         ):
             return tuple(found)

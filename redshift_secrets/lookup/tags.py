@@ -59,10 +59,11 @@ class TaggedConnection(Struct, frozen=True):
 
 
 def claimed(tags: Mapping[str, str], prefix: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the conn_ids that the marker claims, and the problems of the marker itself. The cheap half of `read`."""
+    """Return the conn_ids that the marker claims, and the problems of the marker itself; where there is none, the tags that
+    therefore have no effect. The cheap half of `read`."""
     marker = prefix + MARKER
     if marker not in tags:
-        return (), ()
+        return (), _without_marker(tags, prefix)
     names: list[str] = []
     problems: list[str] = []
     for word in tags[marker].split():
@@ -115,6 +116,20 @@ def read(tags: Mapping[str, str], conn_id: str, prefix: str) -> TaggedConnection
         errors=(*misspelled, *(errors[value.key] for value in merged.values() if value.key in errors)),
         warnings=tuple(warnings),
     )
+
+
+def _without_marker(tags: Mapping[str, str], prefix: str) -> tuple[str, ...]:
+    problems, known = [], []
+    for key in sorted(tags):
+        if key.lower().startswith(prefix.lower()):
+            unknown = _unknown(key, key[len(prefix) :].partition("/")[0], None, tags, prefix)
+            if unknown:
+                problems.append(f"tag {key}: {unknown}")
+            else:
+                known.append(key)
+    if known:
+        problems.append(f"{', '.join(known)}: no effect without the tag {prefix}{MARKER}; add it, or remove the others")
+    return tuple(problems)
 
 
 def _reader(name: str) -> Callable[[object], object]:

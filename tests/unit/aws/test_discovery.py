@@ -154,13 +154,38 @@ class TestClusters:
         assert first.vpc_endpoints == (VpcEndpoint("private", "c1-private", 5),)
         assert found[2].vpc_endpoints == ()
 
-    def test_are_filtered_by_aws_and_come_a_hundred_at_a_time(self, aws: FakeAws, client: AwsClient) -> None:
+    def test_come_a_hundred_at_a_time(self, aws: FakeAws, client: AwsClient) -> None:
         client.list(CLUSTERS, ask_aws)
-        assert aws.requests["describe_clusters"] == {"TagKeys": ["airflow:conn-id"], "MaxRecords": 100}
+        assert aws.requests["describe_clusters"] == {"MaxRecords": 100}
         assert aws.asked("describe_clusters") == [None, "1", "2"]
 
+    @pytest.mark.parametrize(
+        "key", ["airflow:con-id", "Airflow:conn-id", "AIRFLOW:team", "airflow:", "airflow:db-user/x"]
+    )
+    def test_any_tag_under_the_prefix_counts_and_no_other(self, aws: FakeAws, client: AwsClient, key: str) -> None:
+        pages = aws.answers["describe_clusters"]
+        for page, tags in zip(pages, ([key], ["airflow-conn-id", "conn-id", "env"], []), strict=True):
+            for raw in page["Clusters"]:
+                raw["Tags"] = [{"Key": each, "Value": "vpc:private"} for each in tags]
+        found = client.list(CLUSTERS, ask_aws)
+        assert [each.identifier for each in found] == [raw["ClusterIdentifier"] for raw in pages[0]["Clusters"]]
+        assert [dict(each.tags) for each in found] == [{key: "vpc:private"}] * len(found)
+
+    def test_a_tag_without_the_marker_causes_no_further_call(self, aws: FakeAws, client: AwsClient) -> None:
+        for page in aws.answers["describe_clusters"]:
+            for raw in page["Clusters"]:
+                raw["Tags"] = [{"Key": "airflow:endpoint", "Value": "vpc:private"}]
+        client.list(CLUSTERS, ask_aws)
+        assert {operation for operation, _ in aws.calls} == {"describe_clusters"}
+
     def test_that_are_being_created_are_younger_than_all_others(self, aws: FakeAws, client: AwsClient) -> None:
-        raw = {"ClusterIdentifier": "new", "ClusterNamespaceArn": NAMESPACE_ARN, "ClusterStatus": "creating"}
+        tag = {"Key": "airflow:conn-id", "Value": "new"}
+        raw = {
+            "ClusterIdentifier": "new",
+            "ClusterNamespaceArn": NAMESPACE_ARN,
+            "ClusterStatus": "creating",
+            "Tags": [tag],
+        }
         aws.answers["describe_clusters"] = [{"Clusters": [raw]}]
         for recall in (ask_aws, Memory()):
             (found,) = client.list(CLUSTERS, recall)
@@ -236,6 +261,7 @@ class TestWorkgroups:
         aws.answers["get_resources"] = failure
         assert [each.tags for each in client.list(WORKGROUPS, ask_aws)] == [
             {"airflow:conn-id": "w1"},
+            {"airflow:team": "w2"},  # it was asked for anyway, and can be reported
             {"airflow:conn-id": "w3"},
         ]
 
@@ -243,7 +269,7 @@ class TestWorkgroups:
         aws.deny("get_resources")
         gone = {"Error": {"Code": "ResourceNotFoundException", "Message": "Resource not found."}}
         aws.answers["list_tags_for_resource"][workgroup_arn("w1")] = ClientError(gone, "ListTagsForResource")
-        assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w3"]
+        assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w2", "w3"]
 
     def test_a_role_that_may_not_be_assumed_says_nothing_of_the_tagging_api(
         self, aws: FakeAws, client: AwsClient

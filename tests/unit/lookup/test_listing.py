@@ -45,6 +45,13 @@ class TestBuild:
         assert found.specs == {}
         assert "required_tags asks for the tag env = prod" in found.ignored[0]
 
+    def test_a_warehouse_without_the_marker_is_reported_by_name(self):
+        found = listed(cluster("odd", {"airflow:con-id": "analytics"}), cluster("plain", {"env": "prod"}))
+        assert found.specs == {}
+        (problem,) = found.problems
+        assert problem.startswith("tag airflow:con-id: unknown field 'con-id' (did you mean 'conn-id'?)")
+        assert problem.endswith("(on cluster odd (account 123456789012, eu-west-1))")
+
     def test_a_marker_that_cannot_be_read_is_a_problem_that_names_the_warehouse(self):
         found = listed(cluster("odd", {"airflow:conn-id": "good b@d"}))
         assert list(found.specs) == ["good"]

@@ -133,7 +133,44 @@ def test_the_marker_claims_one_or_more_conn_ids(text: str, expected: tuple[str, 
 
 
 def test_a_resource_without_the_marker_claims_nothing():
-    assert tags.claimed({P + "db-user": "etl", "conn-id": "a", "other:conn-id": "b"}, P) == ((), ())
+    assert tags.claimed({"conn-id": "a", "other:conn-id": "b", "env": "prod"}, P) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("found", "problems"),
+    [
+        (["con-id"], ["tag airflow:con-id: unknown field 'con-id' (did you mean 'conn-id'?); the tag is ignored"]),
+        (["Conn-Id"], ["tag airflow:Conn-Id: unknown field 'Conn-Id' (did you mean 'conn-id'?); the tag is ignored"]),
+        (["conn_id"], ["tag airflow:conn_id: unknown field 'conn_id' (did you mean 'conn-id'?); the tag is ignored"]),
+        (["con-id/a"], ["tag airflow:con-id/a: unknown field 'con-id' (did you mean 'conn-id'?); the tag is ignored"]),
+        (
+            ["conn-id/a"],
+            [
+                "tag airflow:conn-id/a: airflow:conn-id lists all conn_ids itself and takes none after a slash; the tag is"
+                " ignored"
+            ],
+        ),
+        (["owner"], ["tag airflow:owner: unknown field 'owner'; the tag is ignored"]),
+        (["team"], ["airflow:team: no effect without the tag airflow:conn-id; add it, or remove the others"]),
+        (
+            ["db-user", "con-id", "db-user/a", "extra.sslmode"],
+            [
+                "tag airflow:con-id: unknown field 'con-id' (did you mean 'conn-id'?); the tag is ignored",
+                "airflow:db-user, airflow:db-user/a, airflow:extra.sslmode: no effect without the tag airflow:conn-id; add"
+                " it, or remove the others",
+            ],
+        ),
+    ],
+)
+def test_tags_on_a_resource_without_the_marker_are_reported(found: list[str], problems: list[str]):
+    assert tags.claimed({P + name: "x" for name in found}, P) == ((), tuple(problems))
+
+
+@pytest.mark.parametrize("name", ["conn-id", "db-user", "team/analytics", "nonsense"])
+@pytest.mark.parametrize("prefix", ["Airflow:", "AIRFLOW:"])
+def test_so_are_those_under_the_prefix_in_another_case(prefix: str, name: str):
+    problem = f"tag {prefix}{name}: the prefix is 'airflow:', in this spelling; the tag is ignored"
+    assert tags.claimed({prefix + name: "analytics"}, P) == ((), (problem,))
 
 
 @pytest.mark.parametrize("text", ["", "  "])
