@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         self.settings = Settings.from_kwargs(kwargs)
         if self.settings.cache.redis_url and not self.settings.cache.key and configuration.lacks_fernet_keys():
             raise SettingsError([NO_REDIS_KEY])
+        if self.settings.managed_conn_ids is None and configuration.is_server(sys.argv):
+            configuration.warn_of_unbounded_claims()
         self._user_per_dag = is_template(self.settings.db_user)
         self._fallbacks: Fallbacks | None = None
         if self.settings.fallback:

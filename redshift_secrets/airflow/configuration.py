@@ -6,18 +6,27 @@ https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
+import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redshift_secrets.settings import values
 
 MODULES = ("airflow.sdk.configuration", "airflow.configuration")
 """Where `conf` is, for task code (3.1 and newer) and for everything else."""
+
+_SERVERS = frozenset(
+    {"api-server", "webserver", "scheduler", "triggerer", "dag-processor", "standalone", "celery", "edge"}
+)
+"""Commands of Airflow that keep running: https://airflow.apache.org/docs/apache-airflow/stable/cli-and-env-variables-ref.html"""
+
+log = logging.getLogger(__name__)
 
 _reading = threading.local()
 """Set while this thread reads an option that may come from a secrets backend: from this one, which is being constructed."""
@@ -102,6 +111,20 @@ def _ignored_backend_kwargs(found: Any, class_paths: frozenset[str]) -> Iterator
         else:
             if kind != "dict":
                 yield f"[{section}] {backend}_kwargs must be a JSON object, not a {kind}"
+
+
+def is_server(argv: Sequence[str]) -> bool:
+    """Whether a process with these arguments is one that Airflow keeps running, and neither a task nor a command."""
+    return argv[1:2] != [] and argv[1] in _SERVERS
+
+
+@functools.cache
+def warn_of_unbounded_claims() -> None:
+    """Log, once in a process and all that are forked from it, that `managed_conn_ids` is not set."""
+    log.warning(
+        "redshift-secrets: managed_conn_ids is not set, so anybody who can tag a warehouse can claim any conn_id, aws_default"
+        ' too. Set it in backend_kwargs to the conn_ids that belong to this backend, such as "^(analytics|dw_)"'
+    )
 
 
 def airflow_cache_ttl_seconds() -> int:

@@ -102,3 +102,51 @@ def test_how_long_airflow_keeps_answers(monkeypatch, env, seconds):
     for name, value in env.items():
         monkeypatch.setenv(f"AIRFLOW__SECRETS__{name}", value)
     assert configuration.airflow_cache_ttl_seconds() == seconds
+
+
+SERVERS = [
+    ["/usr/bin/airflow", "scheduler"],
+    ["-m", "api-server", "--port", "8080"],
+    ["airflow", "celery", "worker"],
+    ["airflow", "dag-processor"],
+]
+OTHERS = [
+    ["airflow", "connections", "get", "analytics"],
+    ["airflow", "tasks", "run", "a", "b", "c"],
+    ["airflow", "dags", "test", "scheduler"],
+    ["/usr/lib/execute_workload.py", "--json-string", "{}"],
+    ["airflow"],
+    [""],
+    [],
+]
+
+
+class TestUnboundedClaims:
+    """Without `managed_conn_ids`, the log says once, where a server starts, that any conn_id can be claimed."""
+
+    @pytest.fixture
+    def warnings(self, monkeypatch, caplog):
+        configuration.warn_of_unbounded_claims.cache_clear()
+
+        def warnings(argv, **settings):
+            monkeypatch.setattr("sys.argv", argv)
+            for _ in range(3):
+                RedshiftSecretsBackend(**settings)
+            return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+        return warnings
+
+    @pytest.mark.parametrize("argv", SERVERS)
+    def test_a_server_warns_once_however_many_backends_airflow_constructs(self, warnings, argv):
+        (warning,) = warnings(argv)
+        assert "managed_conn_ids is not set, so anybody who can tag a warehouse can claim any conn_id" in warning
+
+    @pytest.mark.parametrize("argv", OTHERS)
+    def test_a_task_or_a_command_does_not(self, warnings, argv):
+        assert warnings(argv) == []
+
+    def test_with_the_setting_nothing_is_logged(self, warnings):
+        assert warnings(SERVERS[0], managed_conn_ids="^dw_") == []
+
+    def test_connections_lookup_pattern_does_not_bound_claims(self, warnings):
+        assert len(warnings(SERVERS[0], connections_lookup_pattern="^dw_")) == 1
