@@ -270,7 +270,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         try:
             if question is not None:
                 fields = refusals.mark(fields, question)
-            return self._connection(replace(fields, conn_id=conn_id), team_name)
+            return self._connection(fields, team_name)
         except Exception as error:
             # Whatever it is, nobody may fall through to an old password.
             raise CannotServeError(

@@ -125,15 +125,15 @@ class Broker:
         answer = self.remembered(conn_id, team_name, task)
         if answer is not None:
             return answer.fields
-        lookup, most = self.lookup(), max_waiting()
-        if most is not None and self._waiting >= most:
+        lookup = self.lookup()
+        if self._waiting and (most := max_waiting()) is not None and self._waiting >= most:
             lookup.hurry = TooManyWaitingError(most)  # before it begins what it could not wait for
         with _failing_closed(lookup):
             while True:
                 try:
                     return self.attempt(conn_id, team_name, task, lookup)
                 except MustWait as must:
-                    self._wait(must, lookup, most)
+                    self._wait(must, lookup, max_waiting())
 
     def remembered(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
         """Return the last answer if it still holds, without any I/O but a look for flushes and the line of an audit."""
