@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
+from msgspec import msgpack
 
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.entry import Entry, Failure, Item
@@ -43,7 +44,9 @@ _ELSEWHERE_SECONDS = 1.0
 """How long a process that found a refresh in progress elsewhere does not look again behind its lookups."""
 _CLOCK_STEP_SECONDS = 1.0
 """A smaller difference is a clock that is kept in step, not one that was set back."""
-_MAX_THREADS, _MAX_ENTRIES = 32, 4096
+_MAX_THREADS = 32
+_MAX_ENTRIES, _MAX_BYTES = 4096, 32 * 2**20
+_NEVER = float("-inf"), 0
 
 
 class Lookup:
@@ -167,8 +170,9 @@ class Refresher:
 
     def put(self, item: Item[V], entry: Entry[V]) -> None:
         """Have every process find an entry that AWS need not be asked for."""
+        size = _size(item, entry)
         with self._lock:
-            self._keep(item.name, entry)
+            self._keep(item.name, entry, size)
         self._tiers.put(item, entry)
 
     def refresh_behind(self, item: Item[Any], since: float) -> None:
@@ -190,7 +194,7 @@ class Refresher:
         with self._lock:
             newest = {name: entry for name, entry in found.items() if entry.made_at >= self._newest(name)}
             for name, entry in newest.items():
-                self._made_at[name] = entry.made_at
+                self._made_at[name] = entry.made_at, len(name)
         return newest
 
     def _is_ready(self, tier: Tier, lookup: Lookup) -> bool:
@@ -256,9 +260,12 @@ class Refresher:
         """Know what has failed in other processes, so that no lookup waits for the same where there is a stale entry."""
         for item in items:
             failure = self._tiers.failure(item, tier)
+            if failure is None:
+                continue
+            size = _size(item, failure)
             with self._lock:
-                if failure is not None and self._failure(item.name) is None:
-                    self._keep(item.name, failure)
+                if self._failure(item.name) is None:
+                    self._keep(item.name, failure, size)
 
     def _time_out(self, item: Item[Any], late: DeadlineError) -> None:
         """Have all lookups on this host know of it while the refresh still runs."""
@@ -267,7 +274,7 @@ class Refresher:
             if failure is not None and self.clock() < failure.retry_at:
                 return  # of many that have waited, the first has seen to it
             failure = Failure.after(failure, late, self.clock())
-            self._failures[item.name] = failure, self._offset()
+            self._keep(item.name, failure, _size(item, failure))
         self._tiers.put_failure(item, failure)
 
     def _log_stale(self, item: Item[Any], entry: Entry[Any], error: RedshiftSecretsError) -> None:
@@ -280,7 +287,7 @@ class Refresher:
         failure = self._failure(item.name)
         if item.name in self._running or (failure is not None and self.clock() < failure.retry_at):
             return
-        if self.monotonic() < self._elsewhere.get(item.name, float("-inf")):
+        if self.monotonic() < self._elsewhere.get(item.name, _NEVER)[0]:
             return
         try:
             self._start(item, since, None, turn)
@@ -297,22 +304,23 @@ class Refresher:
     def _refresh(self, item: Item[V], since: float, deadline: Deadline | None, turn: Turn) -> Entry[V] | None:
         """Refresh an item, and remember the outcome."""
         result: Entry[V] | Failure | None = None
-        asked = True
+        asked, size = True, 0
         with self._lock:
             before, newest = self._failure(item.name), self._newest(item.name)
         try:
             result, asked = self._tiers.refresh(item, before, since, deadline, newest, turn.let_follow)
+            size = _size(item, result)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
         finally:
             with self._lock:  # in one step: a lookup finds the refresh running, or its outcome
                 self._running.pop(item.name, None)
                 if result is None:
-                    self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS
+                    self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS, len(item.name)
                 elif asked or item.kept or isinstance(result, Failure):
-                    self._keep(item.name, result)
+                    self._keep(item.name, result, size)
                 if isinstance(result, Entry):
-                    self._made_at[item.name] = result.made_at
+                    self._made_at[item.name] = result.made_at, len(item.name)
                 if isinstance(result, Entry) and not asked and not _is_fresh(result, self.clock()):
                     # It was in a farther store, and nobody else may come across it.
                     self._refresh_behind(item, since, Turn(self._workers.submit))
@@ -325,25 +333,26 @@ class Refresher:
     # --- memory
 
     def _forget(self) -> None:
-        self._entries: LRUCache[str, tuple[Entry[Any], float]] = LRUCache(_MAX_ENTRIES)
-        self._failures: LRUCache[str, tuple[Failure, float]] = LRUCache(_MAX_ENTRIES)
-        self._elsewhere: LRUCache[str, float] = LRUCache(_MAX_ENTRIES)
-        self._made_at: LRUCache[str, float] = LRUCache(_MAX_ENTRIES)
+        # Each value ends with its size. By count alone, a few thousand long names or values would fill the memory.
+        self._entries: LRUCache[str, tuple[Entry[Any], float, int]] = LRUCache(_MAX_BYTES, _share)
+        self._failures: LRUCache[str, tuple[Failure, float, int]] = LRUCache(_MAX_BYTES, _share)
+        self._elsewhere: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
+        self._made_at: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
 
     def _newest(self, name: str) -> float:
         """When the newest entry was made that this process has seen. The caller has the lock."""
-        made_at: float = self._made_at.get(name, float("-inf"))
+        made_at: float = self._made_at.get(name, _NEVER)[0]
         return made_at if made_at <= self.clock() else float("-inf")  # a clock was set back since
 
     def _offset(self) -> float:
         return self.clock() - self.monotonic()
 
-    def _keep(self, name: str, kept: Entry[Any] | Failure) -> None:
+    def _keep(self, name: str, kept: Entry[Any] | Failure, size: int) -> None:
         """Remember a failure, or an entry, which ends all failures. The caller has the lock."""
         if isinstance(kept, Failure):
-            self._failures[name] = kept, self._offset()
+            self._failures[name] = kept, self._offset(), size
         else:
-            self._entries[name] = kept, self._offset()
+            self._entries[name] = kept, self._offset(), size
             self._failures.pop(name, None)
 
     def _entry(self, name: str) -> Entry[Any] | None:
@@ -356,15 +365,32 @@ class Refresher:
         failure: Failure | None = self._unexpired(self._failures.get(name))
         return failure
 
-    def _unexpired(self, kept: tuple[Any, float] | None) -> Any:
+    def _unexpired(self, kept: tuple[Any, float, int] | None) -> Any:
         if kept is None:
             return None
-        value, offset = kept
+        value, offset, _ = kept
         # A clock that is set ahead ends entries early, one that is set back must not prolong them.
         set_back = offset - self._offset()
         if set_back >= _CLOCK_STEP_SECONDS:
             value = value.shifted(-set_back)
         return value if self.clock() < value.expires_at else None
+
+
+def _share(kept: tuple[Any, ...]) -> int:
+    """How much of the memory something takes, so that neither bound is exceeded."""
+    return min(_MAX_BYTES, max(_MAX_BYTES // _MAX_ENTRIES, int(kept[-1])))
+
+
+def _size(item: Item[V], kept: Entry[V] | Failure | None) -> int:
+    """How many bytes the name and the encoded value have, roughly: what is hidden is short.
+
+    What is kept in parts elsewhere (listings) counts nothing: there are as many as scopes, and every lookup needs them all.
+    """
+    if isinstance(kept, Failure):
+        return len(item.name) + len(kept.to_bytes())
+    if kept is None or not item.kept:
+        return len(item.name)
+    return len(item.name) + len(msgpack.encode(kept.value, enc_hook=repr))
 
 
 def _is_fresh(entry: Entry[Any] | None, now: float, since: float = float("-inf")) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,7 +44,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MAX_ANSWERS, _MAX_REPORTED = 10_000, 1_000
+_MAX_ANSWERS_BYTES = 32 * 2**20
+_ANSWER_BYTES = 1_000
+"""What an answer takes beside its texts."""
+_MAX_REPORTED = 1_000
+_Key = tuple[str, str | None, TaskContext | None]
 
 
 class Aws(WarehouseLister, Minter, Protocol):
@@ -59,6 +64,8 @@ class Answer(Struct, frozen=True):
     warehouse_arn: str = ""
     credential: Credential | None = None
     valid_until_monotonic: float = 0.0
+    size: int = 0
+    """How many bytes it takes to keep it, roughly."""
 
 
 class CachedConnection(Struct, frozen=True):
@@ -96,12 +103,17 @@ class Broker:
         self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds, audit)
         self.errors = ErrorLog(log, refresher.monotonic)
         """Why lookups failed, for whoever has to log it."""
-        self._answers: dict[tuple[str, str | None, TaskContext | None], Answer] = {}
+        self._answers: dict[_Key, Answer] = {}
+        self._answers_size = 0
+        self._answers_changed = threading.Lock()
         self.reset_after_fork()
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
         """Called in the child, where no lookup is waiting, and whose own log has no line yet."""
+        if self._answers_changed.locked():
+            self._answers, self._answers_size = {}, 0  # a thread was in the middle of a change
+        self._answers_changed = threading.Lock()
         self._waiting_changed = threading.Lock()
         self._waiting = 0
         self._reported: set[tuple[str, str]] = set()
@@ -152,7 +164,7 @@ class Broker:
         ):
             return None
         if self._refresher.forget_if_flushed():
-            self._answers.clear()
+            self._forget()
             return None
         return answer
 
@@ -163,7 +175,7 @@ class Broker:
         the same `lookup`."""
         with _failing_closed(lookup):
             if not lookup.waited and self._refresher.forget_if_flushed():
-                self._answers.clear()
+                self._forget()
             try:
                 answer = self._answer(conn_id, team_name, task, lookup)
             except CannotServeError:
@@ -171,11 +183,10 @@ class Broker:
                 raise
             left = answer.valid_until - self._clock()
             if left > 0:
-                answer = replace(answer, valid_until_monotonic=self._refresher.monotonic() + left)
-                # One dictionary operation at a time needs no lock, and leaves nothing half done in the child of a fork.
-                if len(self._answers) >= _MAX_ANSWERS:
-                    self._answers.clear()
-                self._answers[conn_id, team_name, task] = answer
+                until = self._refresher.monotonic() + left
+                size = _size(conn_id, team_name, task, answer.fields)
+                answer = replace(answer, valid_until_monotonic=until, size=size)
+                self._remember((conn_id, team_name, task), answer)
             self._record(answer, lookup.tier, team_name)
             return answer.fields
 
@@ -246,6 +257,21 @@ class Broker:
         if self._audit is not None and answer.fields is not None:
             with suppress(Exception):
                 self._audit.served(answer.fields, answer.warehouse_arn, answer.credential, tier, team_name)
+
+    def _remember(self, key: _Key, answer: Answer) -> None:
+        """Keep an answer, instead of the oldest ones where there is no room. To read one takes no lock."""
+        if answer.size > _MAX_ANSWERS_BYTES:
+            return
+        with self._answers_changed:
+            before = self._answers.pop(key, None)
+            self._answers_size += answer.size - (before.size if before is not None else 0)
+            while self._answers_size > _MAX_ANSWERS_BYTES:
+                self._answers_size -= self._answers.pop(next(iter(self._answers))).size
+            self._answers[key] = answer
+
+    def _forget(self) -> None:
+        with self._answers_changed:
+            self._answers, self._answers_size = {}, 0
 
     def _count(self, outcome: str, tier: str, credential: Credential | None = None) -> None:
         """Count a lookup, which changes no answer whatever becomes of it."""
@@ -395,6 +421,13 @@ class Broker:
             if isinstance(error, AwsError) and error.is_gone:
                 self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
             raise refusal(spec, str(known_error(error)), error) from None
+
+
+def _size(conn_id: str, team_name: str | None, task: TaskContext | None, fields: ConnectionFields | None) -> int:
+    texts = [conn_id, team_name, task.dag_id if task else None]
+    if fields is not None:
+        texts += [fields.host, fields.login, fields.password, fields.description, *map(str, fields.extra.values())]
+    return _ANSWER_BYTES + sum(map(sys.getsizeof, texts))
 
 
 @contextmanager
