@@ -27,7 +27,7 @@ def found(effort: Effort) -> Sequence[Line]:
 
 def missed(effort: Effort) -> Sequence[Line]:
     """As above, for a conn_id that neither has: no tag, no variable. The catalog of this backend is fresh, and
-    `connections_lookup_pattern` is not set, so it cannot rule out the conn_id.
+    neither of its patterns is set, so it cannot rule out the conn_id.
     """
     return [_line("miss with a fresh catalog, against `EnvironmentVariablesBackend` missing", effort, "task", False)]
 

@@ -49,8 +49,10 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         """
         # A task does not know its team; the server does.
         found = super().get_connection(conn_id)
-        if found is not None or (self._pattern is not None and not self._pattern.match(conn_id)):
+        if found is not None or len(conn_id) > values.LONGEST_CONN_ID:
             return found
+        if self._pattern is not None and not self._pattern.match(conn_id):
+            return None
         question = refusals.new_question(conn_id)
         connection = supervisor.get_connection(question)
         answer = refusals.read_answer(connection, question)

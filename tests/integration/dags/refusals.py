@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import dag, task
 
 TASKS = {
     "refused": "twice mistyped paused resuming deleting creating gone denied throttled broken silent expired skewed",
+    "nowhere": "nowhere",
     "unlisted": "unlisted",
     "nobody": "nobody",
     "no_role": "no-role",

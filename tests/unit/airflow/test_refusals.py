@@ -194,6 +194,10 @@ class TestAWorkerThatAsksTheServer:
         assert worker.get_connection("unknown") is None
         assert supervisor.asked == []
 
+    def test_an_id_that_airflow_cannot_store_costs_no_call(self, supervisor):
+        assert ServerSideBackend().get_connection("x" * 251) is None
+        assert supervisor.asked == []
+
     def test_a_malformed_pattern_stops_airflow_with_the_reason(self):
         with pytest.raises(SettingsError, match="connections_lookup_pattern must be a regular expression"):
             ServerSideBackend(connections_lookup_pattern="(")
