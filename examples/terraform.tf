@@ -18,7 +18,6 @@ resource "aws_redshift_cluster" "warehouse" {
     "airflow:conn-id"           = "analytics reporting"
     "airflow:db-user"           = "airflow_etl"
     "airflow:db-user/reporting" = "bi_readonly"
-    "airflow:extra.sslmode"     = "verify-full"
   }
 }
 

@@ -278,7 +278,9 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             ) from None
 
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
-        built = connection.build(fields, self._current_connection_class(), os.environ)
+        built = connection.build(
+            fields, self._current_connection_class(), os.environ, for_others=refusals.serves_http()
+        )
         renewal = None
         if fields.valid_until is not None:
             refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)

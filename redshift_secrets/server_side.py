@@ -6,12 +6,14 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from redshift_secrets.airflow import configuration, masking, refusals, renewing_connection, supervisor
+from redshift_secrets.airflow.connection import add_root_certificates
 from redshift_secrets.errors import SettingsError, known_error
 from redshift_secrets.settings import values
 
@@ -69,6 +71,7 @@ class ServerSideBackend(EnvironmentVariablesBackend):
                 f"connection {conn_id!r} cannot be served: masking its password failed with {known_error(error)}",
             )
         built = supervisor.to_connection(connection, conn_id, extra)
+        add_root_certificates(built, os.environ)
         renewing_connection.attach(built, None)
         return built
 

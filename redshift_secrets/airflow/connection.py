@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,60 @@ def server_connection_class() -> Any:
     return importlib.import_module("airflow.models").Connection
 
 
-def build(fields: ConnectionFields, connection_class: Any, environ: Mapping[str, str]) -> Any:
-    """Return a Connection of `connection_class`, with the task of `environ` as `application_name` in its `extra`."""
+_SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Amazon Linux, Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS
+)
+
+
+def root_certificates(environ: Mapping[str, str]) -> str:
+    """Return the path of the certificates that this host trusts.
+
+    What libpq reads of its own accord comes first, then what OpenSSL is told to read. libpq's word `system` would not do: in the wheels of
+    psycopg and psycopg2 it names a folder of the machine that built them.
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+    """
+    of_user = os.path.expanduser("~/.postgresql/root.crt")
+    told = environ.get("PGSSLROOTCERT") or (os.path.isfile(of_user) and of_user) or environ.get("SSL_CERT_FILE")
+    if told:
+        return told
+    found = next(filter(os.path.isfile, _SYSTEM_ROOTS), None)
+    return found or str(importlib.import_module("certifi").where())  # of `requests`, which every Airflow has
+
+
+def with_root_certificates(
+    conn_type: str, extra: Mapping[str, object], environ: Mapping[str, str]
+) -> dict[str, object]:
+    """Return `extra` with what libpq needs to check the server's certificate, as it is on this host.
+
+    Only for the process that connects: another host may keep its certificates elsewhere. redshift_connector finds them itself
+    and takes no such key.
+    """
+    checks = str(extra.get("sslmode")).startswith("verify-")
+    if conn_type != "postgres" or not checks or "sslrootcert" in extra:
+        return {**extra}
+    return {**extra, "sslrootcert": root_certificates(environ)}
+
+
+def add_root_certificates(connection: Any, environ: Mapping[str, str]) -> None:
+    """Do the same to a Connection that a server has built for this process."""
+    if connection.conn_type == "postgres":
+        extra = with_root_certificates("postgres", json.loads(connection.extra or "{}"), environ)
+        connection.extra = json.dumps(extra)
+
+
+def build(
+    fields: ConnectionFields, connection_class: Any, environ: Mapping[str, str], *, for_others: bool = False
+) -> Any:
+    """Return a Connection of `connection_class`, with the task of `environ` as `application_name` in its `extra`, and with the
+    root certificates of this host, unless it is `for_others`: a server that runs no task answers for another process."""
     # The task differs from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
     name = application_name(environ)
     extra = {**fields.extra} if name is None else {"application_name": name, **fields.extra}
+    if name is not None or not for_others:
+        extra = with_root_certificates(fields.conn_type, extra, environ)
     return connection_class(
         conn_id=fields.conn_id,
         conn_type=fields.conn_type,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from redshift_secrets.airflow.connection import with_root_certificates
 
 Hook = TypeVar("Hook")
 
@@ -16,9 +19,10 @@ def renewing(hook: Hook) -> Hook:
         hook = renewing(RedshiftSQLHook("analytics"))
 
     `hook` is any `DbApiHook` (`RedshiftSQLHook`, `PostgresHook`, that of `SQLExecuteQueryOperator`). An engine made by
-    its `get_sqlalchemy_engine` also logs in with what Airflow answers at that moment, not with what it was created with. An
-    answer costs a lookup: memory on a worker that resolves itself, else one request to the API server; AWS is only asked
-    where the credential is due. Raises `TypeError` for anything else.
+    its `get_sqlalchemy_engine` also logs in with what Airflow answers at that moment, not with what it was created with, and
+    checks the server's certificate as `sslmode` of the Connection says. An answer costs a lookup: memory on a worker that
+    resolves itself, else one request to the API server; AWS is only asked where the credential is due. Raises `TypeError` for
+    anything else.
     """
     if not hasattr(hook, "conn_name_attr") or not hasattr(hook, "get_conn"):
         raise TypeError(f"renewing() takes a hook for a database (a DbApiHook), not a {type(hook).__name__}")
@@ -42,6 +46,14 @@ def _with_fresh_connection(hook: Any, connect: Callable[..., Any]) -> Callable[.
     return with_fresh_connection
 
 
+def _check_server(extra: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Have libpq check the server as the Connection asks for. The hooks leave that out: PostgresHook gives no `extra` to its
+    engine, and that of RedshiftSQLHook has no root certificates, which its other driver does not take."""
+    if "sslmode" in extra:
+        wanted = with_root_certificates("postgres", {**extra, **parameters}, os.environ)
+        parameters.update({name: wanted[name] for name in ("sslmode", "sslrootcert") if name in wanted})
+
+
 def _with_fresh_credentials(hook: Any, make_engine: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make_engine)
     def engine(*args: Any, **kwargs: Any) -> Any:
@@ -55,6 +67,8 @@ def _with_fresh_credentials(hook: Any, make_engine: Callable[..., Any]) -> Calla
             connection = hook.get_connection(getattr(hook, hook.conn_name_attr))
             if connection.password is not None:  # without one, the engine does not log in from the Connection
                 parameters.update(user=connection.login, password=connection.password)
+            if made.driver in ("psycopg", "psycopg2"):
+                _check_server(connection.extra_dejson, parameters)
 
         return made
 

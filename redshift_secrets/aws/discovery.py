@@ -153,7 +153,7 @@ class Discovery:
         return {arn: own for arn, own in tags.items() if self._has_tag_under_prefix(own)}
 
     def _with_vpc_endpoints(
-        self, found: list[Warehouse], list_endpoints: Callable[[], list[list[Any]]]
+        self, found: list[Warehouse], list_endpoints: Callable[[str], list[list[Any]]]
     ) -> tuple[Warehouse, ...]:
         """Add the VPC endpoints, listed only when a tag selects one. A failed listing affects those connections alone."""
         field = f"{self._prefix}endpoint"
@@ -166,7 +166,8 @@ class Discovery:
             return tuple(found)
         by_warehouse: dict[str, list[VpcEndpoint]] = {}
         try:
-            for identifier, *endpoint in list_endpoints():
+            # An account also lists its endpoints of other accounts' warehouses, which may have the same names.
+            for identifier, *endpoint in list_endpoints(found[0].account):
                 by_warehouse.setdefault(identifier, []).append(VpcEndpoint(*endpoint))
         except AwsError as error:
             return tuple(replace(each, vpc_endpoints_error=str(error)) for each in found)
@@ -175,14 +176,18 @@ class Discovery:
             for each in found
         )
 
-    def _cluster_endpoints(self) -> list[list[Any]]:
+    def _cluster_endpoints(self, owner: str) -> list[list[Any]]:
         """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
-        pages = self._pages("redshift:DescribeEndpointAccess", "VPC endpoint", _cluster_endpoints)
+        read = functools.partial(_cluster_endpoints, owner=owner)
+        pages = self._pages("redshift:DescribeEndpointAccess", "VPC endpoint", read, ResourceOwner=owner)
         return [endpoint for page in pages for endpoint in page]
 
-    def _workgroup_endpoints(self) -> list[list[Any]]:
-        """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html"""
-        pages = self._pages("redshift-serverless:ListEndpointAccess", "VPC endpoint", _workgroup_endpoints)
+    def _workgroup_endpoints(self, owner: str) -> list[list[Any]]:
+        """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html; the answer does not
+        say whose the workgroups are."""
+        pages = self._pages(
+            "redshift-serverless:ListEndpointAccess", "VPC endpoint", _workgroup_endpoints, ownerAccount=owner
+        )
         return [endpoint for page in pages for endpoint in page]
 
     def _pages(
@@ -237,11 +242,11 @@ def _cluster(raw: Mapping[str, Any], region: str) -> Fields:
     }
 
 
-def _cluster_endpoints(page: Mapping[str, Any]) -> list[list[Any]]:
+def _cluster_endpoints(page: Mapping[str, Any], owner: str) -> list[list[Any]]:
     return [
         [raw["ClusterIdentifier"], raw["EndpointName"], raw["Address"], raw["Port"]]
         for raw in page["EndpointAccessList"]
-        if raw.get("Address") and raw.get("Port")
+        if raw.get("Address") and raw.get("Port") and raw.get("ResourceOwner", owner) == owner
     ]
 
 

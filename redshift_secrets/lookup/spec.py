@@ -12,6 +12,7 @@ from msgspec import Struct
 from redshift_secrets.errors import one_line
 from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
+from redshift_secrets.settings import values
 from redshift_secrets.settings.db_user import is_template
 from redshift_secrets.settings.settings import Settings
 
@@ -59,6 +60,13 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         more_errors, more_warnings = _contradictions(chosen, warehouse, settings)
         errors += more_errors
         warnings += more_warnings
+    conn_type = chosen["conn-type"].value or settings.conn_type
+    extra, sources_of_extra = _extra(tagged, conn_type, settings)
+    errors += _problems_of_extra(tagged, conn_type, settings)
+    if conn_type == "redshift" and extra["sslmode"] not in ("verify-full", "verify-ca"):
+        warnings.append(
+            f"sslmode = {extra['sslmode']}: RedshiftSQLHook cannot connect, its driver takes verify-full and verify-ca alone"
+        )
     auth = _resolve_auth(chosen, warehouse)
     sources = {name.replace("-", "_"): choice.source for name, choice in chosen.items()}
     if chosen["auth"].value == "auto":
@@ -66,10 +74,6 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         if warehouse.kind == "workgroup":
             why = "Serverless has no other"
         sources["auth"] = f"{chosen['auth'].source}: auto, {why}"
-    for key in settings.extra:
-        sources[f"extra.{key}"] = "setting extra"
-    for key, value in tagged.extra.items():
-        sources[f"extra.{key}"] = f"tag {value.key}"
     return ConnectionSpec(
         conn_id=conn_id,
         warehouse=warehouse,
@@ -80,11 +84,11 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         db_groups=chosen["db-groups"].value or (),
         auto_create=bool(chosen["auto-create"].value),
         duration=chosen["duration"].value or settings.duration_seconds,
-        conn_type=chosen["conn-type"].value or settings.conn_type,
+        conn_type=conn_type,
         team=chosen["team"].value,
-        extra={**settings.extra, **{key: value.value for key, value in tagged.extra.items()}},
+        extra=extra,
         per_dag=auth in ("db-user", "connector") and is_template(chosen["db-user"].value),
-        sources=sources,
+        sources={**sources, **sources_of_extra},
         errors=tuple(one_line(f"{error} (on {warehouse})") for error in errors),
         warnings=tuple(one_line(f"{warning} (on {warehouse})") for warning in warnings),
     )
@@ -107,6 +111,45 @@ def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, sett
     if name == "endpoint":
         return _Chosen("default", "default")
     return _Chosen(getattr(settings, setting) if setting else None, "default")
+
+
+def _extra(
+    tagged: tags.TaggedConnection, conn_type: str, settings: Settings
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Return `extra`, and where each key of it comes from."""
+    extra = dict(settings.extra)
+    sources = dict.fromkeys(extra, "setting extra")
+    extra["sslmode"] = settings.sslmode
+    sources["sslmode"] = "default" if settings.sslmode == _DEFAULTS.sslmode else "setting sslmode"
+    if settings.sslrootcert is not None and conn_type == "postgres":  # redshift_connector does not know this key
+        extra["sslrootcert"] = settings.sslrootcert
+        sources["sslrootcert"] = "setting sslrootcert"
+    for key, value in tagged.extra.items():
+        extra[key] = value.value
+        sources[key] = f"tag {value.key}"
+    return extra, {f"extra.{key}": source for key, source in sources.items()}
+
+
+def _problems_of_extra(tagged: tags.TaggedConnection, conn_type: str, settings: Settings) -> list[str]:
+    """What a tag must not do: change where, as whom or with how little protection a driver connects."""
+    may_set = tags.EXTRA_KEYS.get(conn_type, frozenset())
+    problems = [
+        f"tag {value.key}: a tag must not set {key!r} on a connection of type {conn_type}, only"
+        f" {', '.join(sorted(may_set)) or 'no key at all'}: with any other key a driver might connect elsewhere, as somebody"
+        f" else or unprotected{values.nearest(key, may_set)}. The setting extra can set it"
+        for key, value in tagged.extra.items()
+        # One that could not be read has its own message.
+        if key not in may_set and value.value is not None
+    ]
+    sslmode = tagged.extra.get("sslmode")
+    if sslmode is not None and sslmode.value is not None:
+        strength = values.SSL_MODES.index
+        if strength(str(sslmode.value)) < strength(settings.sslmode):
+            problems.append(
+                f"tag {sslmode.key} = {sslmode.value} is weaker than the setting sslmode = {settings.sslmode}: a tag may only"
+                " tighten it. Remove the tag, or change the setting"
+            )
+    return problems
 
 
 def _resolve_auth(chosen: dict[str, _Chosen], warehouse: Warehouse) -> Auth:

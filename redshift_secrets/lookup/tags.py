@@ -31,6 +31,22 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
 }
 """Every field that a tag can set, by its name after the prefix, with the reader of its value; `extra.<key>` is one more."""
 
+EXTRA_KEYS = {
+    "redshift": frozenset(
+        "application_name client_protocol_version database_metadata_current_db_only enable_table_types iam_disable_cache"
+        " max_prepared_statements numeric_to_float sslmode tcp_keepalive tcp_keepalive_count tcp_keepalive_idle"
+        " tcp_keepalive_interval timeout"
+        # Read by psycopg, in the engine of RedshiftSQLHook and in PostgresHook.
+        " client_encoding connect_timeout keepalives keepalives_count keepalives_idle keepalives_interval tcp_user_timeout".split()
+    ),
+    "postgres": frozenset(
+        "application_name client_encoding connect_timeout cursor keepalives keepalives_count keepalives_idle"
+        " keepalives_interval sslmode tcp_user_timeout".split()
+    ),
+}
+"""The keys of `extra` that a tag can set, by connection type. With none of them does a driver connect elsewhere, as somebody
+else, or with less protection, as long as `sslmode` is no weaker than the setting; see docs/contract.md, "Tags"."""
+
 _EXTRA = "extra."
 _SPELLINGS_OF_TEAM = frozenset(
     "team teams team-name team_name team.name teamname team-names team_names team-id team_id teamid airflow-team".split()
@@ -136,8 +152,12 @@ def _reader(name: str) -> Callable[[object], object]:
     if not name.startswith(_EXTRA):
         return FIELDS[name]
 
+    key = name.removeprefix(_EXTRA)
+
     def read_extra(raw: object) -> object:
-        values.extra_key(name.removeprefix(_EXTRA))
+        if key == "sslmode":
+            return values.sslmode(raw)
+        values.extra_key(key)
         return values.scalar(str(raw))
 
     return read_extra

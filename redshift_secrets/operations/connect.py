@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable
 from importlib import resources
+from importlib.util import find_spec
 from typing import Any
 
 from msgspec import Struct
 
+from redshift_secrets.airflow.connection import with_root_certificates
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
@@ -80,24 +84,39 @@ class _Steps:
 
 
 def _start_tls(raw: socket.socket, fields: ConnectionFields) -> None:
-    """Do the handshake the way redshift_connector does: with the system's CAs and the bundle that the driver carries."""
+    """Do the handshake as the driver does: with the system's CAs and the bundle that redshift_connector carries, or with the
+    root certificates that libpq is given."""
     raw.sendall(_SSL_REQUEST)
     if raw.recv(1) != b"S":
         raise ConnectionError(f"{fields.host}:{fields.port} does not offer TLS, so it is not Redshift")
-    context = ssl.create_default_context()
-    context.load_verify_locations(str(resources.files("redshift_connector") / "files" / "redshift-ca-bundle.crt"))
-    context.check_hostname = fields.extra.get("sslmode") == "verify-full"
+    roots = _extra(fields).get("sslrootcert", "system")
+    context = ssl.create_default_context(cafile=None if roots == "system" else roots)
+    if fields.conn_type != "postgres":
+        context.load_verify_locations(str(resources.files("redshift_connector") / "files" / "redshift-ca-bundle.crt"))
+    context.check_hostname = fields.extra["sslmode"] == "verify-full"
+    if not str(fields.extra["sslmode"]).startswith("verify-"):
+        context.verify_mode = ssl.CERT_NONE
     context.wrap_socket(raw, server_hostname=fields.host).close()
 
 
 def _log_in(fields: ConnectionFields) -> Any:
-    import redshift_connector
-
-    # The same arguments as RedshiftSQLHook.get_conn: the fields, and all of extra unchanged.
-    arguments: dict[str, Any] = {"host": fields.host, "port": fields.port, "database": fields.schema}
+    # The same driver and arguments as in the hook: the fields, and all of extra unchanged.
+    arguments: dict[str, Any] = {"host": fields.host, "port": fields.port}
     if fields.password is not None:
         arguments |= {"user": fields.login, "password": reveal(fields.password)}
-    return redshift_connector.connect(**{"timeout": _CONNECT_SECONDS, **arguments, **fields.extra})
+    if fields.conn_type == "postgres":
+        extra = {name: value for name, value in _extra(fields).items() if name != "cursor"}  # it is for the hook
+        libpq: Any = importlib.import_module("psycopg" if find_spec("psycopg") else "psycopg2")
+        return libpq.connect(**{"connect_timeout": _CONNECT_SECONDS, "dbname": fields.schema, **arguments, **extra})
+    import redshift_connector
+
+    return redshift_connector.connect(
+        **{"timeout": _CONNECT_SECONDS, "database": fields.schema, **arguments, **fields.extra}
+    )
+
+
+def _extra(fields: ConnectionFields) -> dict[str, Any]:
+    return with_root_certificates(fields.conn_type, fields.extra, os.environ)
 
 
 def _current_user_and_database(connection: Any) -> Any:

@@ -274,6 +274,8 @@ class Settings(Private, frozen=True):
     duration_seconds: int = 3600
     conn_type: str = "redshift"
     extra: Mapping[str, object] = {}
+    sslmode: str = "verify-full"
+    sslrootcert: str | None = None
     allow_admin_secret: bool = False
     min_validity_seconds: int = 300
     catalog_ttl_seconds: int = 300
@@ -357,6 +359,8 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "duration_seconds": values.duration,
     "conn_type": values.conn_type,
     "extra": values.extra,
+    "sslmode": values.sslmode,
+    "sslrootcert": values.sslrootcert,
     "allow_admin_secret": values.boolean,
     "min_validity_seconds": _seconds(0, 3500),
     "catalog_ttl_seconds": _seconds(1, 86_400),
@@ -390,6 +394,8 @@ def _conflicts(settings: Settings, invalid: set[str]) -> list[str]:
             f"catalog_max_stale_seconds ({settings.catalog_max_stale_seconds}) must not be less than"
             f" catalog_ttl_seconds ({settings.catalog_ttl_seconds})"
         )
+    if settings.sslrootcert == "system" and settings.sslmode != "verify-full" and "sslmode" not in invalid:
+        problems.append(f"sslrootcert = system needs sslmode = verify-full: libpq refuses it with {settings.sslmode}")
     if settings.auth == "secret" and not settings.allow_admin_secret and "allow_admin_secret" not in invalid:
         problems.append("auth = secret logs in as the admin user: set allow_admin_secret = true if that is intended")
     return problems

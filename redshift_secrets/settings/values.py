@@ -301,12 +301,32 @@ _NOT_IN_EXTRA = frozenset(
 )
 
 
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+"""From the one that protects nothing to the one that checks everything:
+https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION"""
+
+sslmode = one_of(*reversed(SSL_MODES))
+
+
+def sslrootcert(raw: object) -> str:
+    """The path of a file with trusted certificates, or `system`, by which libpq means those of its OpenSSL. Whether the file is
+    there is not looked up: it is read where the connection is used."""
+    path = text(raw)
+    if path != "system" and not path.startswith("/"):
+        raise ValueError(f"must be system or the absolute path of a file, not {path!r}")
+    return path
+
+
 def extra_key(raw: object) -> str:
     """A key of a connection's `extra`. Clients pass `extra` to their drivers, where it overrides the connection's own
     fields: a tag must not be able to send the password to another host or to log in as another user."""
     key = text(raw)
     if key.lower() in _NOT_IN_EXTRA:
         raise ValueError(f"must not contain {key!r}, which would change where or as whom a driver connects")
+    if key.lower() in ("ssl", "sslmode", "sslrootcert"):
+        raise ValueError(
+            f"must not contain {key!r}: the settings sslmode and sslrootcert say how a driver checks whom it connects to"
+        )
     return key
 
 

@@ -46,7 +46,7 @@ WAREHOUSES = {
                 "sql": "CREATE TABLE secrets_of_loaders (id int); GRANT ALL ON secrets_of_loaders TO GROUP loaders;",
             },
             "tags": {
-                "airflow:conn-id": "analytics reporting newcomer by-iam by-secret by-connector by-domain by-vpc strict-tls",
+                "airflow:conn-id": "analytics reporting newcomer by-iam by-secret by-connector by-domain by-vpc named",
                 "airflow:db-user": "etl",
                 "airflow:db-user/reporting": "bi",
                 "airflow:db-user/newcomer": "newcomer",
@@ -57,7 +57,7 @@ WAREHOUSES = {
                 "airflow:auth/by-connector": "connector",
                 "airflow:endpoint/by-domain": "custom-domain",
                 "airflow:endpoint/by-vpc": "vpc:from-vpc",
-                "airflow:extra.sslmode/strict-tls": "verify-full",
+                "airflow:extra.application_name/named": "nightly",
             },
         },
         {

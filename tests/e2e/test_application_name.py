@@ -25,7 +25,7 @@ def test_a_worker_that_resolves_itself_names_the_task(stand_in: StandIn, clock: 
 
 def test_the_api_server_does_not_know_the_task_and_names_none(stand_in: StandIn, clock: Clock) -> None:
     with airflow_sites.server(stand_in, clock):
-        assert Connection.get("analytics").extra_dejson == {}
+        assert Connection.get("analytics").extra_dejson == {"sslmode": "verify-full"}
 
 
 @pytest.mark.parametrize("side", [airflow_sites.worker, airflow_sites.server])

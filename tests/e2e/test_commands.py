@@ -29,11 +29,14 @@ WAREHOUSES = {
             "identifier": "prod",
             "database": {"name": "dwh", "users": ["etl", "bi"]},
             "tags": {
-                "airflow:conn-id": "analytics reporting shared broken nobody",
+                "airflow:conn-id": "analytics reporting shared broken nobody for-libpq",
                 "airflow:db-user": "etl",
                 "airflow:db-user/reporting": "bi",
                 "airflow:db-user/nobody": "never_created",
                 "airflow:duration/broken": "fast",
+                "airflow:conn-type/for-libpq": "postgres",
+                "airflow:extra.cursor/for-libpq": "dictcursor",
+                "airflow:extra.keepalives_idle/for-libpq": "30",
                 "airflow:db-usr": "typo",
             },
         },
@@ -129,12 +132,13 @@ def test_show_and_its_exit_codes(run: Run, conn_id: str, code: int, reason: str)
     assert reason in done.stderr
 
 
-def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn) -> None:
-    done = run("test", "reporting")
+@pytest.mark.parametrize(("conn_id", "user"), [("reporting", "bi"), ("for-libpq", "etl")])
+def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn, conn_id: str, user: str) -> None:
+    done = run("test", conn_id)
     assert done.returncode == 0, done.stderr
     for step in ("discovery", "mint", "TCP", "TLS", "login", "query"):
         assert re.search(rf"^{step}.* \d+\.\d ms$", done.stdout, re.MULTILINE), step
-    assert "logged in to database dwh as bi" in done.stdout
+    assert f"logged in to database dwh as {user}" in done.stdout
     for token in stand_in.tokens.minted():
         assert token.password not in done.stdout + done.stderr
 

@@ -52,7 +52,7 @@ def test_a_conn_id_outside_the_pattern_costs_no_call_on_a_cold_start(
 
 def test_two_conn_ids_with_the_same_user_share_a_credential(make_broker: MakeBroker, stand_in: StandIn) -> None:
     broker = make_broker()
-    one, other = broker.connection("analytics"), broker.connection("strict-tls")
+    one, other = broker.connection("analytics"), broker.connection("named")
     assert one is not None
     assert other is not None
     assert one.password == other.password

@@ -85,7 +85,7 @@ def test_connector_lets_the_driver_mint_for_itself(
     assert fields.password is None
     stand_in.aws.calls.clear()
     connection = redshift_connector.connect(
-        host=fields.host, port=fields.port, database=fields.schema, sslmode="verify-full", timeout=300,
+        host=fields.host, port=fields.port, database=fields.schema, timeout=300,
         iam_disable_cache=True, **{k: v for k, v in fields.extra.items() if k != "database"},
     )  # fmt: skip
     with closing(connection):

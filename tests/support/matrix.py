@@ -72,6 +72,7 @@ NEWEST_ONLY: Mapping[str, str] = {
     "tests/unit/airflow/test_refusals.py": "imitates older versions itself; see tests/integration/test_refusals.py",
     "tests/unit/airflow/test_renewing_connection.py": "only the Connection of Airflow 3.2 and newer renews itself",
     "tests/unit/airflow/test_renewing_hook.py": "runs the Execution API of Airflow 3.3 in memory",
+    "tests/unit/lookup/test_extra.py": "is about the drivers and hooks that come with the newest",
     "tests/unit/test_deploy_docs.py": "reads the documentation",
     "tests/unit/test_matrix.py": "is about this list",
 }

@@ -73,13 +73,13 @@ class TestApplicationName:
             monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", dag_id)
             monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
             extra = backend.get_connection("analytics").extra_dejson
-            assert extra == {"application_name": f"airflow/{dag_id}/load"}
+            assert extra == {"application_name": f"airflow/{dag_id}/load", "sslmode": "verify-full"}
 
     def test_a_name_from_the_settings_wins(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "sales")
         monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "load")
         backend = backend_of(AwsClient(), extra={"application_name": "etl"})
-        assert backend.get_connection("analytics").extra_dejson == {"application_name": "etl"}
+        assert backend.get_connection("analytics").extra_dejson["application_name"] == "etl"
 
 
 class LoopTime:
@@ -289,23 +289,17 @@ class TestOneBackendPerLookup:
 class TestConnection:
     @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
     def test_it_has_the_class_that_airflow_set_and_every_field(self, connection_class):
-        connection = backend_of(AwsClient(), connection_class, extra={"sslmode": "verify-full"}).get_connection(
-            "analytics"
-        )
+        connection = backend_of(AwsClient(), connection_class, extra={"timeout": 5}).get_connection("analytics")
         assert isinstance(connection, connection_class)
         assert [getattr(connection, name) for name in FIELDS] == [
             "analytics", "redshift", "prod.abc.eu-west-1.redshift.amazonaws.com", 5439, "dev", "IAM:etl", AWKWARD,
-            {"sslmode": "verify-full"},
+            {"timeout": 5, "sslmode": "verify-full"},
         ]  # fmt: skip
         assert connection.description.startswith("cluster prod (account 123456789012, eu-west-1): user IAM:etl")
         assert AWKWARD not in connection.description
 
     def test_without_a_class_it_is_the_one_of_airflow_models(self):
         assert type(backend_of(AwsClient()).get_connection("analytics")) is ServerConnection
-
-    @pytest.mark.parametrize("connection_class", CONNECTION_CLASSES)
-    def test_without_any_extra_there_is_none(self, connection_class):
-        assert backend_of(AwsClient(), connection_class).get_connection("analytics").extra is None
 
     def test_the_team_decides(self):
         backend = backend_of(AwsClient(cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi"})))
@@ -474,7 +468,7 @@ class TestRoundTrips:
         backend = backend_of(AwsClient(warehouse, user=user, password=password), connection_class, extra=extra)
         connection = backend.get_connection("analytics")
         wanted = [getattr(connection, name) for name in FIELDS]
-        assert wanted[-3:] == [user, password, extra]
+        assert wanted[-3:] == [user, password, {**extra, "sslmode": "verify-full"}]
 
         again = airflow_parts.from_uri(connection_class, connection.get_uri(), "analytics")
         assert [getattr(again, name) for name in FIELDS] == wanted

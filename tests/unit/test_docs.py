@@ -34,6 +34,12 @@ def test_every_tag_is_in_the_tag_table_and_nothing_else() -> None:
     assert documented == {tags.MARKER, *tags.FIELDS, "extra.<key>"}
 
 
+def test_the_keys_of_extra_that_a_tag_may_set_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("What a tag may set in `extra`", page), re.MULTILINE)
+    assert {conn_type: {*re.findall(r"`(\w+)`", keys)} for conn_type, keys in rows} == tags.EXTRA_KEYS
+
+
 def test_the_defaults_of_the_settings_table_are_those_of_the_code() -> None:
     for name, default in re.findall(r"^\| `(\w+)` \| .* \| `?([\w.:]+)`? \|$", section("Settings"), re.MULTILINE):
         value = getattr(Settings(), name)

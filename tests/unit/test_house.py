@@ -25,7 +25,8 @@ SETTINGS = {
     "accounts": [{"role_arn": "arn:aws:iam::210987654321:role/airflow", "regions": ["us-east-1"]}],
     "managed_conn_ids": "^redshift_",
     "db_user": "airflow_etl",
-    "extra": {"sslmode": "verify-full"},
+    "extra": {"timeout": 5},
+    "sslmode": "verify-ca",
     "endpoint_url": "http://127.0.0.1:9",
     "duration_seconds": "900",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def dbt(project: Path, command: str, environment: dict[str, str]) -> str:
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    if done.returncode != 0:
+        raise AssertionError(done.stdout + done.stderr)
     return done.stdout
 
 
@@ -63,12 +65,17 @@ def test_cosmos_profile_mapping(row: Row, running: StandIn) -> None:
     }
     assert not any(token.password in contents for token in running.tokens.minted())
     assert mapping.env_vars["COSMOS_CONN_REDSHIFT_PASSWORD"] == mapping.conn.password
-    strict = RedshiftUserPasswordProfileMapping("strict-tls", PROFILE_ARGS)
-    assert (strict.profile["sslmode"], "sslmode" in profile) == ("verify-full", False)
+    assert profile["sslmode"] == "verify-full"
     row.ran(
         "finds itself for the conn_id; the profile it writes names an environment variable, not the password; takes `sslmode` over"
     )
     row.extra(mapping.conn)
+
+
+def connect(project: Path, conn_id: str) -> None:
+    mapping = RedshiftUserPasswordProfileMapping(conn_id, PROFILE_ARGS)
+    (project / "profiles.yml").write_text(mapping.get_profile_file_contents("warehouse"), encoding="utf-8")
+    dbt(project, "debug", mapping.env_vars)
 
 
 @client("`dbt-redshift`, with the profile that Cosmos writes")
@@ -83,4 +90,5 @@ def test_dbt(row: Row, project: Path) -> None:
     assert hook.get_first("SELECT total FROM marts.totals")[0] == 30
     row.user(hook.get_first("SELECT * FROM marts.login"))
     row.extra(mapping.conn)
+    row.trusts(functools.partial(connect, project))
     row.cannot("`stv_mv_info`, for which an empty view stands; materialized views")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import psycopg
+import psycopg2
 import pytest
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.definitions.connection import Connection
 from sqlalchemy import create_engine, inspect, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
+from redshift_secrets import renewing
 from redshift_secrets.local.stand_in import StandIn
-from tests.e2e.clients.rows import QUERY, TASK_NAME, Row, client
+from tests.e2e.clients.rows import QUERY, TASK_NAME, Row, checked, client
 from tests.e2e.conftest import MINT
 
 
@@ -33,12 +37,7 @@ def test_redshift_sql_hook(row: Row) -> None:
     row.ran("`test_connection`")
     assert hook.get_uri().startswith("postgresql://IAM%3Aetl:")
     row.ran("`get_uri`")
-
-
-@client("`RedshiftSQLHook`, host name checked")
-def test_redshift_sql_hook_with_the_host_name_checked(row: Row) -> None:
-    row.hook(RedshiftSQLHook(redshift_conn_id="strict-tls"))
-    row.ran("`get_first` over TLS with `verify-full`")
+    row.trusts(lambda conn_id: RedshiftSQLHook(conn_id).get_conn())
 
 
 @client("`RedshiftSQLHook`, the hook mints (`auth = connector`)")
@@ -46,6 +45,7 @@ def test_redshift_sql_hook_that_mints_for_itself(row: Row, stand_in: StandIn) ->
     row.hook(RedshiftSQLHook(redshift_conn_id="by-connector"), " (this backend sets them)")
     assert stand_in.aws.calls.by_operation()[MINT] >= 2
     row.ran("`get_first`; the worker needs the right to mint, and the hook and the driver each ask AWS for themselves")
+    row.trusts(lambda conn_id: RedshiftSQLHook(conn_id).get_conn(), "-iam")
 
 
 @client("`PostgresHook`")
@@ -56,6 +56,7 @@ def test_postgres_hook(row: Row) -> None:
     row.ran("`get_first` with parameters")
     hook.run(["CREATE TABLE IF NOT EXISTS posted (n int)", "INSERT INTO posted VALUES (1)"])
     row.ran("`run` of several statements")
+    row.trusts(lambda conn_id: PostgresHook(conn_id).get_conn(), "", "-pg")
 
 
 @client("`PostgresHook` with keep-alives")
@@ -65,27 +66,39 @@ def test_postgres_hook_with_an_extra_that_the_redshift_driver_rejects(row: Row) 
     with pytest.raises(TypeError, match="keepalives_idle"):
         RedshiftSQLHook(redshift_conn_id="keep-alive").get_conn()
     row.ran("the driver of `RedshiftSQLHook` refuses such a connection")
+    row.trusts(lambda conn_id: PostgresHook(conn_id).get_conn(), "-pg")
+
+
+def login(conn_id: str) -> dict[str, Any]:
+    connection = Connection.get(conn_id)
+    names = {"host": "host", "port": "port", "user": "login", "password": "password", "dbname": "schema"}
+    return {name: getattr(connection, field) for name, field in names.items()}
+
+
+def with_all_fields(conn_id: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(**login(conn_id), **Connection.get(conn_id).extra_dejson)
 
 
 @client("`psycopg` with the fields of the Connection")
 def test_psycopg(row: Row) -> None:
     connection = Connection.get("analytics")
-    with closing(
-        psycopg.connect(
-            host=connection.host,
-            port=connection.port,
-            user=connection.login,
-            password=connection.password,
-            dbname=connection.schema,
-            sslmode="verify-full",
-            **connection.extra_dejson,
-        )
-    ) as session:
+    with closing(with_all_fields("analytics")) as session:
         found = session.execute(QUERY).fetchone()
         assert found is not None
         row.user(found)
-    row.ran("`connect` over TLS with `verify-full`")
+    row.ran("`connect`")
     row.extra(connection)
+    row.trusts(with_all_fields, "", "-pg")
+
+
+@client("`psycopg2` and `psycopg` with host, user and password alone")
+def test_drivers_that_are_given_no_extra(row: Row) -> None:
+    for driver in (psycopg2, psycopg):
+        with closing(driver.connect(**login("analytics"))) as session, closing(session.cursor()) as cursor:
+            cursor.execute(QUERY)
+            row.user(cursor.fetchone())
+        row.trusts(lambda conn_id, driver=driver: driver.connect(**login(conn_id)), unless=checked())
+    row.ran("`connect`")
 
 
 @client("SQLAlchemy, `RedshiftSQLHook.get_sqlalchemy_engine`")
@@ -96,6 +109,7 @@ def test_engine_of_the_redshift_hook(row: Row) -> None:
         assert connection.execute(text("SELECT :n + 1"), {"n": 2}).scalar_one() == 3
     row.ran("queries with parameters, through psycopg")
     row.extra(hook.conn)
+    row.trusts(lambda conn_id: RedshiftSQLHook(conn_id).get_sqlalchemy_engine().connect())
 
 
 @client("SQLAlchemy, `PostgresHook.get_sqlalchemy_engine`")
@@ -105,27 +119,70 @@ def test_engine_of_the_postgres_hook(row: Row) -> None:
         row.user(connection.execute(text(QUERY)).one())
     row.ran("queries; the hook does not give `extra` to its engine")
     row.extra(hook.connection)
+    row.trusts(lambda conn_id: PostgresHook(conn_id).get_sqlalchemy_engine().connect(), "", "-pg", unless=checked())
+
+
+@client("SQLAlchemy, `renewing(hook).get_sqlalchemy_engine` of both hooks")
+def test_engines_of_renewing_hooks(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGSSLROOTCERT")
+    for make in (PostgresHook, RedshiftSQLHook):
+        hook = renewing(make("analytics"))
+        with hook.get_sqlalchemy_engine().connect() as connection:
+            row.user(connection.execute(text(QUERY)).one())
+        row.trusts(lambda conn_id, make=make: renewing(make(conn_id)).get_sqlalchemy_engine().connect(), "", "-pg")
+    row.ran("queries, without `PGSSLROOTCERT`")
+    row.extra(hook.conn)
 
 
 @client("`sqlalchemy-redshift` (`redshift+redshift_connector`)")
 def test_sqlalchemy_redshift(row: Row) -> None:
-    connection = Connection.get("analytics")
-    url = URL.create(
-        "redshift+redshift_connector",
-        username=connection.login,
-        password=connection.password,
-        host=connection.host,
-        port=connection.port,
-        database=connection.schema,
-    )
-    engine = create_engine(url, connect_args={"sslmode": "verify-ca", **connection.extra_dejson})
+    def make_engine(conn_id: str) -> Engine:
+        connection = Connection.get(conn_id)
+        url = URL.create(
+            "redshift+redshift_connector",
+            username=connection.login,
+            password=connection.password,
+            host=connection.host,
+            port=connection.port,
+            database=connection.schema,
+        )
+        return create_engine(url, connect_args=connection.extra_dejson)
+
+    engine = make_engine("analytics")
     with engine.connect() as session:
         row.user(session.execute(text(QUERY)).one())
     row.ran("queries")
-    row.extra(connection)
+    row.extra(Connection.get("analytics"))
+    row.trusts(lambda conn_id: make_engine(conn_id).connect())
     with pytest.raises(DBAPIError, match="does not exist"):
         inspect(engine).get_table_names()
     row.cannot("its inspector reads system tables that only Redshift has")
+
+
+def test_libpq_checks_a_connection_of_its_type_without_anything_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PGSSLROOTCERT")
+    assert PostgresHook("as-postgres").get_first(QUERY) == ("etl", TASK_NAME)
+    with closing(psycopg2.connect(**login("as-postgres"), **Connection.get("as-postgres").extra_dejson)) as session:
+        assert session.info.ssl_in_use
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        lambda: PostgresHook("analytics").get_conn(),
+        lambda: RedshiftSQLHook("analytics").get_sqlalchemy_engine().connect(),
+        lambda: with_all_fields("analytics"),
+    ],
+)
+def test_libpq_without_any_roots_does_not_connect(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PGSSLROOTCERT")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises((psycopg.OperationalError, DBAPIError), match=r"root certificate file .* does not exist"):
+        connect()
 
 
 def test_the_warehouse_sees_the_application_name_of_a_tag() -> None:

@@ -41,15 +41,18 @@ def test_sql_execute_query_operator(row: Row) -> None:
     assert RedshiftSQLHook("analytics").get_first("SELECT n FROM operated")[0] == 7
     row.ran("several statements; of connection type `redshift` and `postgres`")
     row.extra(Connection.get("analytics"))
+    row.trusts(
+        lambda conn_id: SQLExecuteQueryOperator(task_id="q", conn_id=conn_id, sql=QUERY).execute(CONTEXT), "", "-pg"
+    )
 
 
 @client("`SQLColumnCheckOperator`")
 def test_sql_column_check_operator(row: Row) -> None:
     RedshiftSQLHook("analytics").run(["DROP TABLE IF EXISTS checked", "CREATE TABLE checked AS SELECT 1 AS n"])
 
-    def check(maximum: int) -> SQLColumnCheckOperator:
+    def check(maximum: int, conn_id: str = "analytics") -> SQLColumnCheckOperator:
         mapping = {"n": {"null_check": {"equal_to": 0}, "max": {"leq_to": maximum}}}
-        return SQLColumnCheckOperator(task_id="check", conn_id="analytics", table="checked", column_mapping=mapping)
+        return SQLColumnCheckOperator(task_id="check", conn_id=conn_id, table="checked", column_mapping=mapping)
 
     check(1).execute(CONTEXT)
     row.ran("checks that hold")
@@ -58,17 +61,19 @@ def test_sql_column_check_operator(row: Row) -> None:
         failing.execute(CONTEXT)
     row.ran("one that fails")
     row.hook(failing.get_db_hook())
+    row.trusts(lambda conn_id: check(1, conn_id).execute(CONTEXT), "", "-pg")
 
 
 @client("`SqlSensor`")
 def test_sql_sensor(row: Row) -> None:
-    def sensor(sql: str) -> SqlSensor:
-        return SqlSensor(task_id="wait", conn_id="analytics", sql=sql)
+    def sensor(sql: str, conn_id: str = "analytics") -> SqlSensor:
+        return SqlSensor(task_id="wait", conn_id=conn_id, sql=sql)
 
     assert sensor("SELECT 1").poke(CONTEXT)
     assert not sensor("SELECT 0").poke(CONTEXT)
     row.ran("`poke`, which looks the connection up each time")
     row.hook(sensor("SELECT 1")._get_hook())
+    row.trusts(lambda conn_id: sensor("SELECT 1", conn_id).poke(CONTEXT), "", "-pg")
 
 
 def statement(operator: Any) -> str:
@@ -94,38 +99,42 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv(
         "AIRFLOW_CONN_COPY_ROLE", '{"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/copy"}}'
     )
-    return {"redshift_conn_id": "analytics", "aws_conn_id": "copy_role", "s3_bucket": "lake"}
+    return {"aws_conn_id": "copy_role", "s3_bucket": "lake"}
 
 
 @client("`S3ToRedshiftOperator`")
 def test_s3_to_redshift(row: Row, transfer: dict[str, Any]) -> None:
-    operator = S3ToRedshiftOperator(
-        task_id="load",
-        **transfer,
-        schema="public",
-        table="sales",
-        s3_key="sales.csv",
-        copy_options=["csv"],
-    )
-    assert statement(operator) == (
+    def operator(conn_id: str) -> S3ToRedshiftOperator:
+        return S3ToRedshiftOperator(
+            task_id="load",
+            redshift_conn_id=conn_id,
+            **transfer,
+            schema="public",
+            table="sales",
+            s3_key="sales.csv",
+            copy_options=["csv"],
+        )
+
+    assert statement(operator("analytics")) == (
         "COPY public.sales FROM 's3://lake/sales.csv' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' csv;"
     )
     row.ran("logs in and sends its `COPY`; S3 is read as the role of `aws_conn_id`")
     row.hook(RedshiftSQLHook("analytics"))
+    row.trusts(lambda conn_id: operator(conn_id).execute(CONTEXT))
     row.cannot("`COPY` from S3: PostgreSQL refuses its syntax")
 
 
 @client("`RedshiftToS3Operator`")
 def test_redshift_to_s3(row: Row, transfer: dict[str, Any]) -> None:
-    operator = RedshiftToS3Operator(
-        task_id="unload",
-        **transfer,
-        select_query="SELECT 1",
-        s3_key="sales",
-    )
-    assert statement(operator) == (
+    def operator(conn_id: str) -> RedshiftToS3Operator:
+        return RedshiftToS3Operator(
+            task_id="unload", redshift_conn_id=conn_id, **transfer, select_query="SELECT 1", s3_key="sales"
+        )
+
+    assert statement(operator("analytics")) == (
         "UNLOAD ($$SELECT 1$$) TO 's3://lake/sales' credentials 'aws_iam_role=arn:aws:iam::1:role/copy' ;"
     )
     row.ran("logs in and sends its `UNLOAD`; S3 is written as the role of `aws_conn_id`")
     row.hook(RedshiftSQLHook("analytics"))
+    row.trusts(lambda conn_id: operator(conn_id).execute(CONTEXT))
     row.cannot("`UNLOAD` to S3: PostgreSQL refuses its syntax")

@@ -122,8 +122,8 @@ def test_every_record_that_hides_a_field_is_tested_here():
 def test_what_is_hidden_is_still_the_same_text_and_mapping():
     assert CREDENTIAL.password == "planted/pass+word="
     assert type(reveal(CREDENTIAL.password)) is str
-    assert FIELDS.extra == {"sslpassword": "planted-extra"}
-    assert reveal(FIELDS.extra) == {"sslpassword": "planted-extra"}
+    assert FIELDS.extra == {"sslpassword": "planted-extra", "sslmode": "verify-full"}
+    assert reveal(FIELDS.extra) == {"sslpassword": "planted-extra", "sslmode": "verify-full"}
     assert pickle.loads(pickle.dumps(CREDENTIAL)) == CREDENTIAL
     with pytest.raises(TypeError, match="a int is not hidden"):
         reveal(1)

@@ -196,10 +196,10 @@ class TestTheWorkerTakesNoOtherAnswer:
 
     def test_only_what_the_tags_say_is_in_extra(self, worker_of, aws):
         worker = worker_of(Server([backend_of(aws, CoreConnection)]))
-        assert worker.get_connection("analytics").extra is None
-        aws.warehouses[:] = [cluster(tags={"airflow:conn-id": "dwh", "airflow:extra.x": "y"})]
+        assert worker.get_connection("analytics").extra_dejson == {"sslmode": "verify-full"}
+        aws.warehouses[:] = [cluster(tags={"airflow:conn-id": "dwh", "airflow:extra.timeout": "7"})]
         worker = worker_of(Server([backend_of(aws, CoreConnection)]))
-        assert worker.get_connection("dwh").extra_dejson == {"x": "y"}
+        assert worker.get_connection("dwh").extra_dejson == {"timeout": 7, "sslmode": "verify-full"}
 
     def test_what_is_not_managed_is_left_to_airflow(self, worker_of, aws):
         assert worker_of(Server([backend_of(aws, CoreConnection)])).get_connection("unknown") is None

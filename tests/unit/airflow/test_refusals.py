@@ -141,6 +141,9 @@ class Supervisor:
         return ConnectionResult(**{name: getattr(found, name) for name in names})
 
 
+EXTRA = {"timeout": 7, "sslmode": "verify-full"}
+
+
 class TestAWorkerThatAsksTheServer:
     @pytest.fixture
     def supervisor(self, aws, monkeypatch):
@@ -171,12 +174,12 @@ class TestAWorkerThatAsksTheServer:
 
     def test_it_returns_the_connection_under_its_own_conn_id(self, worker, supervisor, aws):
         aws.warehouses[:] = [
-            cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi", "airflow:extra.x": "y"})
+            cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi", "airflow:extra.timeout": "7"})
         ]
         connection = worker.get_connection("analytics")
         assert isinstance(connection, SdkConnection)
         assert (connection.conn_id, connection.conn_type, connection.login) == ("analytics", "redshift", "IAMR:airflow")
-        assert (connection.port, connection.schema, connection.extra_dejson) == (5439, "dev", {"x": "y"})
+        assert (connection.port, connection.schema, connection.extra_dejson) == (5439, "dev", EXTRA)
         assert connection.password == "password-1"
 
     def test_a_refusal_of_another_team_is_not_explained(self, worker, supervisor, aws):

@@ -93,8 +93,14 @@ class FakeAws:
         self.ends_after: int | None = None
 
     @staticmethod
-    def endpoint(name: str) -> dict[str, Any]:
-        return {"ClusterIdentifier": name, "EndpointName": "private", "Address": f"{name}-private", "Port": 5}
+    def endpoint(name: str, owner: str = "123456789012", address: str | None = None) -> dict[str, Any]:
+        return {
+            "ClusterIdentifier": name,
+            "ResourceOwner": owner,
+            "EndpointName": "private",
+            "Address": address or f"{name}-private",
+            "Port": 5,
+        }
 
     def deny(self, operation: str, caller: str | None = None) -> None:
         error = {"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}
@@ -201,6 +207,21 @@ class TestClusters:
         assert aws.asked("describe_clusters") == ["2"]
         assert found == client.list(CLUSTERS, ask_aws)
 
+    def test_vpc_endpoints_of_another_accounts_cluster_of_the_same_name_are_not_theirs(
+        self, aws: FakeAws, client: AwsClient
+    ) -> None:
+        others = [self.foreign("c1", "000000000001"), self.foreign("c2", "210987654321")]
+        aws.answers["describe_endpoint_access"].insert(0, {"EndpointAccessList": others})
+        aws.answers["describe_endpoint_access"].append({"EndpointAccessList": others})
+        found = client.list(CLUSTERS, ask_aws)
+        assert [each.host for one in found for each in one.vpc_endpoints] == ["c1-private", "c2-private"]
+        assert aws.requests["describe_endpoint_access"]["ResourceOwner"] == "123456789012"
+        assert client.describe(found[0]).vpc_endpoints == found[0].vpc_endpoints
+
+    @staticmethod
+    def foreign(name: str, owner: str) -> dict[str, Any]:
+        return FakeAws.endpoint(name, owner, f"{name}-of-{owner}")
+
     def test_vpc_endpoints_that_cannot_be_listed_leave_the_others(self, aws: FakeAws, client: AwsClient) -> None:
         aws.deny("describe_endpoint_access")
         found = client.list(CLUSTERS, Memory())
@@ -218,6 +239,10 @@ class TestWorkgroups:
         assert (first.database, first.admin_secret_arn) == ("sales", "arn:x")
         assert (second.database, second.admin_secret_arn) == ("dev", None)
         assert (first.vpc_endpoints, second.vpc_endpoints) == ((VpcEndpoint("private", "w1-private", 5),), ())
+
+    def test_aws_is_asked_for_vpc_endpoints_of_their_own_account_alone(self, aws: FakeAws, client: AwsClient) -> None:
+        client.list(WORKGROUPS, ask_aws)
+        assert aws.requests["list_endpoint_access"]["ownerAccount"] == "123456789012"
 
     def test_untagged_ones_cost_one_call(self, aws: FakeAws, client: AwsClient) -> None:
         aws.answers["get_resources"] = [{"ResourceTagMappingList": []}]

@@ -60,7 +60,7 @@ def test_a_minted_connection_has_the_fields_of_the_contract(kind: str, auth: str
         schema="dev",
         login=WAYS[kind, auth],
         password=PASSWORD,
-        extra={},
+        extra={"sslmode": "verify-full"},
         description=fields.description,
     )
 
@@ -77,10 +77,10 @@ def test_the_description_says_where_the_connection_came_from_and_never_the_passw
 
 
 def test_the_database_the_type_and_extra_are_those_of_the_spec():
-    tags = {P + "database": "sales", P + "conn-type": "postgres", P + "extra.sslmode": "verify-full"}
+    tags = {P + "database": "sales", P + "conn-type": "postgres", P + "extra.keepalives_idle": "30"}
     fields = minted("cluster", "db-user", tags=tags, extra={"connect_timeout": 5})
     assert (fields.schema, fields.conn_type) == ("sales", "postgres")
-    assert fields.extra == {"connect_timeout": 5, "sslmode": "verify-full"}
+    assert fields.extra == {"connect_timeout": 5, "keepalives_idle": 30, "sslmode": "verify-full"}
 
 
 def test_nobody_can_change_the_extra_of_another_connection():
@@ -123,6 +123,7 @@ def test_a_connector_connection_to_a_cluster_is_the_one_users_write_by_hand():
         "database": "dev",
         "db_user": "airflow_etl",
         "auto_create": False,
+        "sslmode": "verify-full",
     }
 
 
@@ -136,6 +137,7 @@ def test_a_connector_connection_to_serverless_has_the_workgroup_and_no_user():
         "serverless_acct_id": "123456789012",
         "region": "eu-west-1",
         "database": "dev",
+        "sslmode": "verify-full",
     }
 
 
@@ -146,9 +148,9 @@ def test_a_connector_connection_has_the_setting_profile_name(kind: str):
 
 
 def test_a_connector_connection_has_groups_auto_create_and_extra():
-    tags = {P + "db-groups": "loaders readers", P + "auto-create": "true", P + "extra.sslmode": "verify-full"}
+    tags = {P + "db-groups": "loaders readers", P + "auto-create": "true", P + "extra.timeout": "7"}
     extra = for_connector("cluster", tags=tags).extra
-    assert (extra["db_groups"], extra["auto_create"], extra["sslmode"]) == (["loaders", "readers"], True, "verify-full")
+    assert (extra["db_groups"], extra["auto_create"], extra["timeout"]) == (["loaders", "readers"], True, 7)
 
 
 @pytest.mark.parametrize("kind", ["cluster", "workgroup"])

@@ -45,7 +45,7 @@ def test_without_tags_and_settings_every_field_has_the_default_of_the_contract(k
     assert (spec.errors, spec.warnings) == ((), ())
     assert (spec.conn_id, spec.auth, spec.endpoint, spec.database) == ("analytics", "iam", "default", "dev")
     assert (spec.db_user, spec.db_groups, spec.auto_create, spec.duration) == (None, (), False, 3600)
-    assert (spec.conn_type, spec.team, spec.extra) == ("redshift", None, {})
+    assert (spec.conn_type, spec.team, spec.extra) == ("redshift", None, {"sslmode": "verify-full"})
     assert all("default" in source for source in spec.sources.values())
 
 
@@ -86,11 +86,12 @@ def test_a_field_without_a_setting_is_set_by_its_tag(tag: str, field: str, value
 
 
 def test_extra_is_merged_key_by_key():
-    settings = {"extra": {"sslmode": "require", "timeout": 5}}
-    spec = build({"extra.sslmode": "verify-full", "extra.tcp_keepalive": "true"}, settings)
-    assert spec.extra == {"sslmode": "verify-full", "timeout": 5, "tcp_keepalive": True}
+    settings = {"extra": {"application_name": "etl", "timeout": 5}}
+    spec = build({"extra.application_name": "nightly", "extra.tcp_keepalive": "true"}, settings)
+    assert spec.extra == {"application_name": "nightly", "timeout": 5, "tcp_keepalive": True, "sslmode": "verify-full"}
     assert {key: source for key, source in spec.sources.items() if key.startswith("extra.")} == {
-        "extra.sslmode": f"tag {P}extra.sslmode",
+        "extra.application_name": f"tag {P}extra.application_name",
+        "extra.sslmode": "default",
         "extra.timeout": "setting extra",
         "extra.tcp_keepalive": f"tag {P}extra.tcp_keepalive",
     }

@@ -235,7 +235,13 @@ def test_extra_may_not_say_where_or_as_whom_to_connect(key: str):
 
 
 def test_extra_accepts_options_of_a_driver():
-    assert values.extra('{"sslmode": "verify-full", "timeout": 5}') == {"sslmode": "verify-full", "timeout": 5}
+    assert values.extra('{"keepalives_idle": 30, "options": "-c x=y"}') == {"keepalives_idle": 30, "options": "-c x=y"}
+
+
+@pytest.mark.parametrize("key", ["ssl", "sslmode", "SSLMode", "sslrootcert"])
+def test_extra_may_not_say_how_the_server_is_checked(key: str):
+    with pytest.raises(ValueError, match="the settings sslmode and sslrootcert say how"):
+        values.extra({key: "disable"})
 
 
 @pytest.mark.parametrize(
