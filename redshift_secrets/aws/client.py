@@ -13,6 +13,7 @@ from redshift_secrets.aws.discovery import Discovery
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.cache.workers import Workers
 from redshift_secrets.errors import AwsError, CallerChangedError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings.settings import Settings
@@ -20,14 +21,30 @@ from redshift_secrets.settings.settings import Settings
 log = logging.getLogger(__name__)
 
 
+TAGGING_PATIENCE_SECONDS = 0.5
+"""It answers sooner, or it costs every lookup that has to wait for the workgroups."""
+_MAX_THREADS = 8
+
+
 class AwsClient:
     """AWS, called as the identities that the settings name. Every method may raise `AwsError`. Thread-safe and fork-safe.
 
-    `clock` returns seconds since the epoch.
+    `clock` returns seconds since the epoch. The tagging API is waited for for `tagging_patience_seconds` (by default
+    `TAGGING_PATIENCE_SECONDS`) before workgroups are listed without it.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        tagging_patience_seconds: float | None = None,
+    ) -> None:
         self._settings = settings
+        self._tagging_patience_seconds = (
+            TAGGING_PATIENCE_SECONDS if tagging_patience_seconds is None else tagging_patience_seconds
+        )
+        self._workers = Workers(_MAX_THREADS)
         self._clock = clock
         self._sessions = Sessions(settings)
         self._warned_identity_unknown = False
@@ -140,6 +157,8 @@ class AwsClient:
             prefix=self._settings.tag_prefix,
             identity=self._sessions.expected_identity(role_arn),
             recall=recall,
+            workers=self._workers,
+            tagging_patience_seconds=self._tagging_patience_seconds,
         )
 
     def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:

@@ -3,8 +3,9 @@
 Clusters are returned with their tags, a hundred a call. AWS could filter them by a tag's key, but only by its exact spelling, and
 a misspelled tag would pass in silence.
 https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
-Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied or cannot be
-reached (many private networks have no endpoint for it), the tags of each workgroup are listed one by one. https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
+Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied or does not
+answer soon (many private networks have no endpoint for it), the tags of each workgroup are listed one by one.
+https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
 
 A listing may take longer than the process that began it. So each page, and each resource's tags, is an answer of its own, as
 plain data: the next process continues from the answers that there are.
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 
 from redshift_secrets.aws.errors import NOT_REACHED, translate_errors
 from redshift_secrets.aws.paging import Page, Recall, read_pages
+from redshift_secrets.cache.workers import Deadline, Run, Workers
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
@@ -43,12 +45,26 @@ _SERVICES = {
 
 
 class Discovery:
-    """The warehouses that one identity can see in one region. Every method may raise `AwsError`."""
+    """The warehouses that one identity can see in one region. Every method may raise `AwsError`.
+
+    The tagging API is asked in a thread of `workers`, and waited for for `tagging_patience_seconds`.
+    """
 
     def __init__(
-        self, client: Client, *, region: str, role_arn: str | None, prefix: str, identity: str, recall: Recall
+        self,
+        client: Client,
+        *,
+        region: str,
+        role_arn: str | None,
+        prefix: str,
+        identity: str,
+        recall: Recall,
+        workers: Workers,
+        tagging_patience_seconds: float,
     ) -> None:
         self._client = client
+        self._workers = workers
+        self._tagging_patience_seconds = tagging_patience_seconds
         self._region = region
         self._role_arn = role_arn
         self._prefix = prefix
@@ -72,10 +88,18 @@ class Discovery:
     def workgroups(self) -> tuple[Warehouse, ...]:
         """Return the Serverless workgroups that carry the marker tag; where tags are listed one by one, a tag under the
         prefix."""
-        tags = self._tags_from_tagging_api()
-        if tags == {}:
+        tagging = Run(self._tags_from_tagging_api)
+        try:
+            self._workers.submit(tagging)
+        except RuntimeError:  # the system has no thread to give
+            tagging()
+        tagging.wait(Deadline(self._tagging_patience_seconds))
+        if tagging.done and tagging.result() == {}:
             return ()
         described = self._list_workgroups()
+        if not described:
+            return ()
+        tags = tagging.result() if tagging.done else None
         if tags is None:
             tags = self._tags_one_by_one([fields["arn"] for _, fields in described])
             if not tags:

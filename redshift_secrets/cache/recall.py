@@ -5,6 +5,7 @@ A listing may take longer than the short task that began it. What it was answere
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ _SAVE_SHARE = 10
 
 
 class Recall:
-    """Answers by name, saved in `stores` (each with its group and the lease on it) as they come.
+    """Answers by name, saved in `stores` (each with its group and the lease on it) as they come, to any thread.
 
     `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
     """
@@ -39,7 +40,9 @@ class Recall:
         self._stores = stores
         self._clock = clock
         self._monotonic = monotonic
+        self._lock = threading.Lock()
         self._answers: dict[str, Any] | None = None
+        self._ended = False
         self._began_at = clock()
         self._save_at = monotonic() + _SAVE_AFTER_SECONDS
         self._saved = False
@@ -54,21 +57,28 @@ class Recall:
         """Return the answer of that name, from before or by asking now. It must be plain data: it travels as msgpack."""
         answers = self._loaded()
         if name not in answers:
-            answers[name] = ask()
-            self._save(answers)
-        answer: T = answers[name]
-        return answer
+            answer = ask()
+            with self._lock:
+                answers[name] = answer
+                if not self._ended:
+                    self._save(answers)
+        known: T = answers[name]
+        return known
 
     def forget(self) -> None:
-        """Remove what was saved, once there is an entry or the answers cannot be used."""
-        self._answers = {}
-        self._began_at = self._clock()
-        if self._saved:
-            for store, group, _ in self._stores:
-                store.clear(f"{group}+")
-        self._saved = False
+        """Remove what was saved, once there is an entry or the answers cannot be used. What is answered later is not saved."""
+        with self._lock:
+            self._ended = True
+            if self._saved:
+                for store, group, _ in self._stores:
+                    store.clear(f"{group}+")
+            self._saved = False
 
     def _loaded(self) -> dict[str, Any]:
+        with self._lock:
+            return self._load()
+
+    def _load(self) -> dict[str, Any]:
         if self._answers is None:
             self._answers = {}
             for store, group, _ in self._stores:

@@ -133,6 +133,12 @@ class Run(Generic[V]):
         """Whether the call has ended."""
         return self._done.is_set()
 
+    def result(self) -> V:
+        """Return what the call returned, or raise what it raised, once it has ended."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # it has ended
+
     def wait(self, deadline: Deadline) -> None:
         """Return when the call has ended, at the deadline at the latest."""
         self._done.wait(deadline.left())

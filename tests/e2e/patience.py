@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.config import Config
 
+from redshift_secrets.aws import client
 from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.lookup import wiring
 
@@ -29,4 +30,5 @@ def be_patient(setattr_: Callable[[object, str, Any], None] = setattr) -> None:
         return create_client(self, service, region, role_arn, self._config(), keys)
 
     setattr_(wiring, "create_tiers", create_tiers)
+    setattr_(client, "TAGGING_PATIENCE_SECONDS", PATIENCE_SECONDS)
     setattr_(Sessions, "_create_client", create_patient_client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redshift_secrets.aws import client
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.local import config
 from redshift_secrets.local.stand_in import StandIn
@@ -98,6 +99,18 @@ def test_workgroup_tags_come_from_the_tagging_api_in_one_call(make_broker: MakeB
     assert calls["resourcegroupstaggingapi:GetResources"] == 1
     assert calls["redshift-serverless:ListWorkgroups"] == 1
     assert "redshift-serverless:ListTagsForResource" not in calls
+
+
+def test_a_tagging_api_that_does_not_answer_delays_nothing(
+    make_broker: MakeBroker, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is still held when both are answered."""
+    monkeypatch.setattr(client, "TAGGING_PATIENCE_SECONDS", 0.01)
+    stand_in.aws.faults.add(operation="resourcegroupstaggingapi:GetResources", kind="black_hole")
+    broker = make_broker(accounts=None)
+    assert [broker.connection(conn_id) is not None for conn_id in ("analytics", "serverless")] == [True, True]
+    calls = stand_in.aws.calls.by_operation()
+    assert (calls["resourcegroupstaggingapi:GetResources"], calls["redshift-serverless:ListTagsForResource"]) == (1, 1)
 
 
 def test_workgroup_tags_are_read_one_by_one_where_the_tagging_api_is_denied(

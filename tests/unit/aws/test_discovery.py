@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,12 +12,14 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.discovery import Discovery
 from redshift_secrets.aws.paging import ask_aws
 from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope, VpcEndpoint
 from redshift_secrets.settings import Settings
 from tests.support.fakes import EPOCH
+from tests.support.helpers import BOUND
 from tests.unit.aws.recall import Memory, ProcessEndsError
 
 REGION = "eu-west-1"
@@ -91,6 +95,8 @@ class FakeAws:
         self.calls: list[tuple[str, str | None]] = []
         self.requests: dict[str, dict[str, Any]] = {}
         self.ends_after: int | None = None
+        self.hears = threading.Event()
+        self.hears.set()
 
     @staticmethod
     def endpoint(name: str, owner: str = "123456789012", address: str | None = None) -> dict[str, Any]:
@@ -113,6 +119,8 @@ class FakeAws:
                 raise ProcessEndsError
             self.calls.append((operation, token or request.get("resourceArn")))
             self.requests[operation] = request
+            if operation == "get_resources":
+                assert self.hears.wait(BOUND)
             answer = self.answers[operation]
             if isinstance(answer, dict):
                 answer = answer[request["resourceArn"]]
@@ -143,7 +151,15 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> FakeAws:
 
 @pytest.fixture
 def client(aws: FakeAws) -> AwsClient:
-    return AwsClient(Settings.from_kwargs({"regions": [REGION]}))
+    return AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=BOUND)
+
+
+@pytest.fixture
+def silent(aws: FakeAws) -> Iterator[threading.Event]:
+    """Until it is set, the tagging API does not answer."""
+    aws.hears.clear()
+    yield aws.hears
+    aws.hears.set()
 
 
 class TestClusters:
@@ -289,6 +305,41 @@ class TestWorkgroups:
             {"airflow:team": "w2"},  # it was asked for anyway, and can be reported
             {"airflow:conn-id": "w3"},
         ]
+
+    def test_a_tagging_api_that_does_not_answer_is_not_waited_for(self, aws: FakeAws, silent: threading.Event) -> None:
+        impatient = AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=0)
+        assert [each.identifier for each in impatient.list(WORKGROUPS, Memory())] == ["w1", "w2", "w3"]
+
+    def test_where_there_is_no_workgroup_it_does_not_matter(self, aws: FakeAws, silent: threading.Event) -> None:
+        aws.answers["list_workgroups"] = [{"workgroups": []}]
+        impatient = AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=0)
+        assert impatient.list(WORKGROUPS, Memory()) == ()
+        assert "list_tags_for_resource" not in dict(aws.calls)
+
+    def test_its_answer_is_used_if_it_comes_meanwhile(
+        self, aws: FakeAws, silent: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        list_workgroups = Discovery._list_workgroups
+
+        def list_and_hear(discovery: Discovery) -> Any:
+            silent.set()
+            while len([each for each in aws.calls if each[0] == "get_resources"]) < 2 or discovery._workers._threads:
+                time.sleep(0.001)
+            return list_workgroups(discovery)
+
+        monkeypatch.setattr(Discovery, "_list_workgroups", list_and_hear)
+        impatient = AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=0)
+        assert [each.identifier for each in impatient.list(WORKGROUPS, Memory())] == ["w1", "w3"]
+        assert "list_tags_for_resource" not in dict(aws.calls)
+
+    def test_without_a_thread_to_give_it_is_asked_all_the_same(
+        self, aws: FakeAws, client: AwsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_thread(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w1", "w3"]
 
     def test_one_that_was_deleted_since_it_was_listed_is_left_out(self, aws: FakeAws, client: AwsClient) -> None:
         aws.deny("get_resources")
