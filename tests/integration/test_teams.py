@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2"),
 ]
 
+AUDIT = "audit.jsonl"
 TEAMS = Path(__file__).parent / "teams"
 _UNUSED = "does not use the fleet store"
 QUESTIONS = [each for each in SPELLINGS if each.startswith(EXPLAIN_PREFIX)]
@@ -68,7 +69,8 @@ def airflow(request: pytest.FixtureRequest, stand_in: StandIn) -> Iterator[Airfl
         (site.home / "planted.json").write_text(json.dumps(planted))
         site.airflow("connections", "import", str(site.home / "planted.json"))
         cache = {"redis_url": redis.url, "key": Fernet.generate_key().decode()}
-        resolver = {**backend_environment(cache=cache), **aws_rights(stand_in, "airflow")}
+        backend = backend_environment(cache=cache, audit=str(site.home / AUDIT))
+        resolver = {**backend, **aws_rights(stand_in, "airflow")}
         site.start("api-server", changes=resolver)
         site.start("dag-processor")
         site.start("scheduler", changes=resolver if "resolves" in request.param else {})
@@ -100,3 +102,14 @@ def test_only_tasks_of_the_team_get_its_connection_however_it_is_spelled(
     # A question is answered by this backend, whatever the metadata database has under that name.
     assert {others.pop(each) for each in QUESTIONS} == {None}
     assert {login for conn_id, login in others.items() if conn_id != "shared"} == {"AirflowNotFoundException"}
+
+
+def test_the_audit_has_the_team_that_asked(airflow: AirflowSite) -> None:
+    assert found_by(airflow, TEAM)["shared"] == found_by(airflow, "marketing")["shared"] == "IAM:etl"
+    events = map(json.loads, (airflow.home / AUDIT).read_text("utf-8").splitlines())
+    by_server = [event for event in events if event["event"] == "served" and event["process"] == "api-server"]
+    assert {(event["conn_id"], event["team"]) for event in by_server} == {
+        (CONN_ID, TEAM),
+        ("shared", TEAM),
+        ("shared", "marketing"),
+    }
