@@ -24,7 +24,7 @@ from redshift_secrets.airflow import supervisor
 from redshift_secrets.airflow.task_context import process_kind, task_instance
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.sealing import password_fingerprint
-from redshift_secrets.cache.workers import Deadline, Run, Workers
+from redshift_secrets.cache.workers import Deadline, Run, Workers, queued_seconds
 from redshift_secrets.errors import AwsError, CannotServeError
 from redshift_secrets.lookup.listing import ClaimChange
 from redshift_secrets.model import ConnectionFields, Credential, MintRequest, reveal
@@ -35,7 +35,8 @@ _audit_log = logging.getLogger("redshift_secrets.audit")
 _LONGEST_TEXT, _LONGEST_LINE = 1000, 4000
 """Characters of one value, and bytes of a line: a pipe takes up to 4096 at once, so that lines of processes do not mix.
 https://man7.org/linux/man-pages/man7/pipe.7.html"""
-_PATIENCE_SECONDS, _EXIT_SECONDS = 0.1, 1.0
+_PATIENCE_SECONDS, _LONGEST_WAIT_SECONDS, _LOOK_SECONDS = 0.1, 2.0, 0.01
+_EXIT_SECONDS = 1.0
 _MAX_PENDING = 1000
 _REPEAT_SECONDS, _MAX_REPEATS = 60.0, 1000
 
@@ -177,11 +178,12 @@ def _task() -> dict[str, Any]:
 
 
 class LineWriter:
-    """Writes events to a `sink` that may block: in a thread, for whose line a lookup waits 0.1 s at most.
+    """Writes events to a `sink` that may block: in a thread, which a lookup waits for until the sink has blocked for 0.1 s.
 
     The wait is for processes that end with `os._exit` right after a lookup, as those of tasks do: a line that takes the usual
-    20 us is there by then. A sink that has blocked is waited for no more until it goes on. What cannot be written is lost;
-    the next line says how much, and the log says once why. `name` is that of the sink for people.
+    20 us is there by then. Where hundreds of them start together, the thread may have to wait for a processor, which is not
+    the sink's fault; that is bounded by 2 s. A sink that has blocked is waited for no more until it goes on. What cannot be
+    written is lost; the next line says how much, and the log says once why. `name` is that of the sink for people.
     """
 
     def __init__(self, sink: Sink, name: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
@@ -199,6 +201,7 @@ class LineWriter:
         self._pending = 0
         self._last: Run[None] | None = None
         self._blocks = False
+        self._writing: int | None = None
         self._lost = 0
         self._has_warned = False
 
@@ -217,9 +220,24 @@ class LineWriter:
         except RuntimeError:
             run()  # there is no thread to be had
         if waits and not supervisor.runs_event_loop():
-            run.wait(Deadline(self._patience_seconds))
+            self._wait(run)
             with self._lock:
                 self._blocks = not run.done
+
+    def _wait(self, run: Run[None]) -> None:
+        """Wait for a line, until the sink has blocked for as long as it may."""
+        longest = Deadline(_LONGEST_WAIT_SECONDS)
+        began: tuple[float, float] | None = None
+        while True:
+            run.wait(Deadline(_LOOK_SECONDS))
+            if run.done or longest.left() == 0:
+                return
+            thread = self._writing
+            if thread is not None:
+                now = time.monotonic(), queued_seconds(thread)
+                began = began or now
+                if (now[0] - began[0]) - (now[1] - began[1]) >= self._patience_seconds:
+                    return
 
     def flush(self, seconds: float = _EXIT_SECONDS) -> None:
         """Return when all lines are written, after so many seconds at the latest."""
@@ -230,6 +248,7 @@ class LineWriter:
     def _write(self, event: dict[str, Any]) -> None:
         lost = self._lost
         error: Exception | None = None
+        self._writing = threading.get_native_id()
         try:
             self._sink(to_line({**event, "lost": lost} if lost else event))
         except Exception as caught:  # a sink that cannot be encoded for or written to changes no answer
@@ -237,6 +256,7 @@ class LineWriter:
         with self._lock:
             self._pending -= 1
             self._blocks = False
+            self._writing = None
             self._lost += 1 if error is not None else -lost
             warns, self._has_warned = error is not None and not self._has_warned, error is not None
         if warns:

@@ -150,3 +150,15 @@ class Run(Generic[V]):
                 self._callbacks.append(callback)
                 return
         callback()
+
+
+def queued_seconds(thread_id: int | None) -> float:
+    """Return how long a thread of this process was ready to run and did not get a processor; 0 where Linux does not report it.
+
+    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
+    """
+    try:
+        with open(f"/proc/self/task/{thread_id}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

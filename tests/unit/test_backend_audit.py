@@ -82,7 +82,7 @@ def test_each_way_of_being_refused_is_a_line_with_the_team_that_asked(path, aws)
 
 
 def test_what_cannot_be_looked_up_at_all_is_a_refusal_too(path, aws):
-    backend = backend_of(aws, audit=str(path), connections_lookup_pattern="^analytics$")
+    backend = backend_of(aws, audit=str(path), managed_conn_ids="^analytics$")
     backend._create_broker = None
     backend._settings_key = "there is none"
     assert "cannot be looked up" in refused(backend)

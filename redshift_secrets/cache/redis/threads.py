@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from redshift_secrets.cache import forks
+from redshift_secrets.cache.workers import queued_seconds
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class ThreadCall(Generic[T]):
 
     def queued_seconds(self) -> float:
         """Return how long the thread was ready to run during this call and did not get a processor."""
-        return max(0.0, _queued_seconds(self._thread) - self._queued_before)
+        return max(0.0, queued_seconds(self._thread) - self._queued_before)
 
 
 class CallThreads:
@@ -61,7 +62,7 @@ class CallThreads:
             thread = CallThread(self._keep)
             thread.start()
         else:
-            queued_before = _queued_seconds(thread.native_id)
+            queued_before = queued_seconds(thread.native_id)
         call = ThreadCall(work, thread.native_id or 0, queued_before)
         thread.calls.put(call)
         return call
@@ -95,15 +96,3 @@ class CallThread(threading.Thread):
             call.done.set()
             # What a waiting thread refers to is never freed in the child of a fork, such as connections in a traceback.
             del call
-
-
-def _queued_seconds(thread_id: int | None) -> float:
-    """How long a thread of this process was ready to run and did not get a processor; 0 where Linux does not report it.
-
-    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
-    """
-    try:
-        with open(f"/proc/self/task/{thread_id}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0

@@ -168,7 +168,8 @@ class TestWhatCannotBeWritten:
 
 
 class TestASinkThatBlocks:
-    def test_one_lookup_waits_as_long_as_it_may_and_the_others_not_at_all(self):
+    def test_one_lookup_waits_as_long_as_it_may_and_the_others_not_at_all(self, monkeypatch):
+        monkeypatch.setattr(airflow_audit, "_LONGEST_WAIT_SECONDS", 10 * BOUND)
         sink = Blocking()
         writer = LineWriter(sink, "a sink", patience_seconds=0.0)
         writer.write({"n": 0})
@@ -184,6 +185,22 @@ class TestASinkThatBlocks:
         writer.write({"n": 5})  # waited for again
         assert sink.lines[-1] == {"n": 5}
 
+    def test_time_without_a_processor_is_not_the_sinks(self, monkeypatch):
+        monkeypatch.setattr(airflow_audit, "queued_seconds", lambda _thread: time.monotonic())
+        sink = Blocking()
+        writer = LineWriter(sink, "a sink", patience_seconds=0.001)
+        threading.Timer(0.05, sink.gate.set).start()
+        writer.write({"n": 0})
+        assert sink.lines == [{"n": 0}]
+
+    def test_no_lookup_waits_for_longer_than_its_bound(self, monkeypatch):
+        monkeypatch.setattr(airflow_audit, "_LONGEST_WAIT_SECONDS", 0.02)
+        sink = Blocking()
+        writer = LineWriter(sink, "a sink", patience_seconds=10 * BOUND)
+        writer.write({"n": 0})
+        assert sink.lines == []
+        sink.gate.set()
+
     def test_no_more_lines_are_kept_than_its_bound_and_the_rest_is_counted(self, monkeypatch):
         monkeypatch.setattr(airflow_audit, "_MAX_PENDING", 3)
         sink = Blocking()
@@ -198,7 +215,8 @@ class TestASinkThatBlocks:
         writer.write({"n": 10})
         assert sum(int(str(line.get("lost", 0))) for line in sink.lines) == 7
 
-    def test_an_event_loop_is_never_kept_waiting(self):
+    def test_an_event_loop_is_never_kept_waiting(self, monkeypatch):
+        monkeypatch.setattr(airflow_audit, "_LONGEST_WAIT_SECONDS", 10 * BOUND)
         sink = Blocking()
         writer = LineWriter(sink, "a sink", patience_seconds=10 * BOUND)
 

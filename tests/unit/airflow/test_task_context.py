@@ -6,7 +6,6 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import structlog
 
 from redshift_secrets.airflow.task_context import application_name, process_kind, task_context, task_instance
 from redshift_secrets.model import TaskContext
@@ -61,27 +60,36 @@ def executing(request, monkeypatch):
     return execute
 
 
+@pytest.fixture
+def bind(monkeypatch):
+    """Binds values to the log as Airflow 3 does; older ones have no structlog."""
+
+    def bind(**bound):
+        monkeypatch.setitem(sys.modules, "structlog.contextvars", SimpleNamespace(get_contextvars=lambda: bound))
+
+    return bind
+
+
 class TestTaskInstance:
     def test_outside_of_a_task_nothing_is_known(self):
         assert task_instance({}) == {}
 
-    def test_the_context_that_airflow_executes_comes_first(self, executing):
+    def test_the_context_that_airflow_executes_comes_first(self, executing, bind):
         executing(**BY_CONTEXT)
-        with structlog.contextvars.bound_contextvars(task_id="another"):
-            assert task_instance({"AIRFLOW_CTX_TASK_ID": "a third"}) == BY_CONTEXT
+        bind(task_id="another")
+        assert task_instance({"AIRFLOW_CTX_TASK_ID": "a third"}) == BY_CONTEXT
 
     def test_a_task_that_is_not_mapped_has_no_index(self, executing):
         executing(**{**BY_CONTEXT, "map_index": -1})
         assert task_instance({}) == {name: value for name, value in BY_CONTEXT.items() if name != "map_index"}
 
-    def test_what_airflow_binds_to_the_log_comes_next(self):
-        with structlog.contextvars.bound_contextvars(**{**BY_CONTEXT, "map_index": 0, "ti_id": "x"}):
-            assert task_instance({"AIRFLOW_CTX_TASK_ID": "another"}) == {**BY_CONTEXT, "map_index": 0}
+    def test_what_airflow_binds_to_the_log_comes_next(self, bind):
+        bind(**{**BY_CONTEXT, "map_index": 0, "ti_id": "x"})
+        assert task_instance({"AIRFLOW_CTX_TASK_ID": "another"}) == {**BY_CONTEXT, "map_index": 0}
 
-    def test_else_it_is_the_environment(self):
-        with structlog.contextvars.bound_contextvars(dag_id="of a listener"):
-            found = task_instance(ENVIRON)
-        assert found == {"dag_id": "sales", "task_id": "load", "run_id": "run1", "try_number": "2"}
+    def test_else_it_is_the_environment(self, bind):
+        bind(dag_id="of a listener")
+        assert task_instance(ENVIRON) == {"dag_id": "sales", "task_id": "load", "run_id": "run1", "try_number": "2"}
 
 
 class TestProcessKind:

@@ -150,7 +150,7 @@ def test_a_waiting_thread_refers_to_nothing_of_its_last_call(call_threads):
 
 def test_what_a_thread_waited_before_its_call_does_not_count(call_threads, monkeypatch):
     waited = 0.0
-    monkeypatch.setattr(threads, "_queued_seconds", lambda _thread_id: waited)
+    monkeypatch.setattr(threads, "queued_seconds", lambda _thread_id: waited)
     first = Stuck(call_threads)
     waited = 5.0
     assert first.call.queued_seconds() == 5.0
@@ -165,4 +165,4 @@ def test_what_a_thread_waited_before_its_call_does_not_count(call_threads, monke
 
 
 def test_a_thread_that_has_ended_waits_for_no_processor():
-    assert threads._queued_seconds(-1) == 0.0
+    assert threads.queued_seconds(-1) == 0.0
