@@ -18,8 +18,6 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from cachetools import LRUCache
-
 from redshift_secrets.airflow import supervisor
 from redshift_secrets.airflow.task_context import process_kind, task_instance
 from redshift_secrets.cache import forks
@@ -71,7 +69,12 @@ class AuditLog:
         self._key = key
         self._clock = clock
         self._monotonic = monotonic
-        self._refusals: LRUCache[tuple[str, str], tuple[float, int]] = LRUCache(_MAX_REPEATS)
+        self.reset_after_fork()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child, where nothing has been refused yet."""
+        self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
 
     def minted(self, conn_id: str, request: MintRequest, credential: Credential) -> None:
         """See `lookup.audit.Audit`."""
@@ -118,6 +121,8 @@ class AuditLog:
             if self._monotonic() < due_at:
                 self._refusals[conn_id, message] = due_at, times + 1
                 return None
+            if len(self._refusals) >= _MAX_REPEATS:
+                self._refusals.clear()
             self._refusals[conn_id, message] = self._monotonic() + _REPEAT_SECONDS, 0
             cause = error.cause if isinstance(error.cause, AwsError) else None
             return {
@@ -294,7 +299,7 @@ def _append(path: str, line: bytes) -> None:
     It is opened for each line: whatever logrotate or anybody else did to the last one, this one is where the path leads. A pipe
     without a reader is an error, and does not block.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
         _write_once(descriptor, line)

@@ -15,6 +15,7 @@ import pytest
 import redshift_secrets
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow import refusals
+from redshift_secrets.airflow.audit import AuditLog, to_line
 from redshift_secrets.lookup.catalog import Catalog
 from tests.support.helpers import Site, all_refreshes_done
 
@@ -41,10 +42,12 @@ def look_up(clock, monkeypatch):
     monkeypatch.setattr(refusals, "authoritative_refusal", lambda: None)
 
     def look_up(**settings):
+        audit = AuditLog(to_line, None)
         broker = Site(
-            clock, metrics=Counting(), aws_timeout_seconds=1, **settings
+            clock, metrics=Counting(), audit=audit, aws_timeout_seconds=1, **settings
         ).broker  # where a thread itself raises
         backend = RedshiftSecretsBackend(regions=["eu-west-1"], **settings)
+        backend._audit = audit
         monkeypatch.setattr(backend, "_current_broker", lambda: broker)
         return backend.get_connection
 

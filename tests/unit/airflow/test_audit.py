@@ -17,6 +17,7 @@ from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionFields, Credential, MintRequest
 from redshift_secrets.settings import Settings
 from tests.support.fakes import EPOCH, Clock, cluster
+from tests.support.helpers import in_child
 
 KEY, OTHER_KEY = "a" * 43 + "=", "b" * 42 + "A="
 PASSWORD = "hunter2/+="
@@ -111,6 +112,26 @@ def test_a_refusal_that_repeats_is_one_line_in_a_minute_with_a_count():
     lines.audit.refused("analytics", CannotServeError("it is paused"), None)
     lines.audit.refused("analytics", CannotServeError("it is deleted"), None)
     assert [event.get("repeated") for event in lines.events()[2:]] == [4, None]
+
+
+def test_a_process_that_is_forked_has_refused_nothing_yet():
+    lines = Lines()
+    lines.audit.refused("analytics", CannotServeError("it is paused"), None)
+
+    def child():
+        lines.raw.clear()
+        lines.audit.refused("analytics", CannotServeError("it is paused"), None)
+        return len(lines.raw)
+
+    assert in_child(child) == 1
+
+
+def test_no_more_refusals_are_remembered_than_a_bound():
+    lines = Lines()
+    for number in range(2500):
+        lines.audit.refused("analytics", CannotServeError(f"{number}"), None)
+    assert len(lines.raw) == 2500
+    assert len(lines.audit._refusals) <= 1000
 
 
 def test_claims_that_change_and_a_flush():
