@@ -28,6 +28,13 @@ def test_an_engine_whose_connection_has_no_password_logs_in_as_before():
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
+def test_only_libpq_is_told_how_to_check_the_server(monkeypatch: pytest.MonkeyPatch):
+    connection = Connection(conn_id="file", extra='{"sslmode": "verify-full"}')
+    monkeypatch.setattr(FileHook, "get_connection", staticmethod(lambda _conn_id: connection))
+    with renewing(FileHook(file_conn_id="file")).get_sqlalchemy_engine().connect() as session:
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
+
+
 def test_only_a_hook_for_a_database_is_accepted():
     with pytest.raises(TypeError, match=r"takes a hook for a database \(a DbApiHook\), not a str"):
         renewing("analytics")
