@@ -1,6 +1,7 @@
 """`redshift-secrets`: what exists here, where each field comes from, and whether it connects.
 
-Exit codes: 0 success; 1 connection refused or failed; 2 usage or configuration error; 3 unknown conn_id; 4 partial listing.
+Exit codes: 0 success; 1 connection refused or failed; 2 usage or configuration error; 3 unknown conn_id; 4 partial listing, or a
+file of the audit that cannot be read to its end.
 """
 
 from __future__ import annotations
