@@ -195,6 +195,8 @@ class ConnectionSpec(Private, frozen=True):
     conn_type: str
     team: str | None
     extra: Mapping[str, object]
+    own_address: tuple[str, int | None] | None = None
+    """The host of the setting `hosts`, and its port where it is not the warehouse's."""
     per_dag: bool = False
     """Whether it logs in as another database user for each DAG: then `db_user` is a template."""
     sources: Mapping[str, str] = {}
@@ -207,6 +209,8 @@ class ConnectionSpec(Private, frozen=True):
         warehouse = self.warehouse
         if warehouse.host is None or warehouse.port is None:
             return None
+        if self.own_address is not None:
+            return self.own_address[0], self.own_address[1] or warehouse.port
         if self.endpoint == "default":
             return warehouse.host, warehouse.port
         if self.endpoint == "custom-domain":

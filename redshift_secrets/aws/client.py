@@ -150,6 +150,9 @@ class AwsClient:
             raise CallerChangedError()
 
     def _discovery(self, region: str, role_arn: str | None, recall: Recall) -> Discovery:
+        of_caller = None
+        if role_arn is not None:
+            of_caller = self._discovery(region, None, lambda name, ask: recall(f"as the caller {name}", ask))
         return Discovery(
             self._client(region, role_arn),
             region=region,
@@ -159,6 +162,7 @@ class AwsClient:
             recall=recall,
             workers=self._workers,
             tagging_patience_seconds=self._tagging_patience_seconds,
+            of_caller=of_caller,
         )
 
     def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from redshift_secrets.aws.errors import NOT_REACHED, translate_errors
 from redshift_secrets.aws.paging import Page, Recall, read_pages
 from redshift_secrets.cache.workers import Deadline, Run, Workers
-from redshift_secrets.errors import AwsError
+from redshift_secrets.errors import AwsError, join_messages
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
 Client = Callable[[str], Any]
@@ -47,7 +47,8 @@ _SERVICES = {
 class Discovery:
     """The warehouses that one identity can see in one region. Every method may raise `AwsError`.
 
-    The tagging API is asked in a thread of `workers`, and waited for for `tagging_patience_seconds`.
+    The tagging API is asked in a thread of `workers`, and waited for for `tagging_patience_seconds`. With a role in another
+    account, `of_caller` is what the caller itself can see.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Discovery:
         recall: Recall,
         workers: Workers,
         tagging_patience_seconds: float,
+        of_caller: Discovery | None = None,
     ) -> None:
         self._client = client
+        self._of_caller = of_caller
         self._workers = workers
         self._tagging_patience_seconds = tagging_patience_seconds
         self._region = region
@@ -76,14 +79,14 @@ class Discovery:
         """Return the clusters that carry a tag under the prefix, in whatever case, be it the marker or not."""
         pages = self._pages("redshift:DescribeClusters", "cluster", self._tagged_clusters_of)
         found = [self._warehouse("cluster", fields) for page in pages for fields in page]
-        return self._with_vpc_endpoints(found, self._cluster_endpoints)
+        return self._with_vpc_endpoints(found, Discovery._cluster_endpoints)
 
     def cluster(self, known: Warehouse) -> Warehouse:
         """Return the cluster with its current state; the error's code is `ClusterNotFound` when it was deleted."""
         with translate_errors("redshift:DescribeClusters", str(known), self._identity):
             response = self._client("redshift").describe_clusters(ClusterIdentifier=known.identifier)
             found = [self._warehouse("cluster", fields) for fields in self._clusters_of(response)]
-        return self._with_vpc_endpoints(found, self._cluster_endpoints)[0]
+        return self._with_vpc_endpoints(found, Discovery._cluster_endpoints)[0]
 
     def workgroups(self) -> tuple[Warehouse, ...]:
         """Return the Serverless workgroups that carry the marker tag; where tags are listed one by one, a tag under the
@@ -112,7 +115,7 @@ class Discovery:
             for namespace, fields in described
             if fields["arn"] in tags
         ]
-        return self._with_vpc_endpoints(found, self._workgroup_endpoints)
+        return self._with_vpc_endpoints(found, Discovery._workgroup_endpoints)
 
     def workgroup(self, known: Warehouse) -> Warehouse:
         """Return the workgroup with its current state and the tags it was listed with."""
@@ -120,7 +123,7 @@ class Discovery:
             raw = self._client("redshift-serverless").get_workgroup(workgroupName=known.identifier)["workgroup"]
             host, port = _address(raw.get("endpoint"))
             now = replace(known, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
-        return self._with_vpc_endpoints([now], self._workgroup_endpoints)[0]
+        return self._with_vpc_endpoints([now], Discovery._workgroup_endpoints)[0]
 
     def _warehouse(self, kind: Any, fields: Fields) -> Warehouse:
         return Warehouse(kind=kind, region=self._region, role_arn=self._role_arn, **fields)
@@ -177,9 +180,10 @@ class Discovery:
         return {arn: own for arn, own in tags.items() if self._has_tag_under_prefix(own)}
 
     def _with_vpc_endpoints(
-        self, found: list[Warehouse], list_endpoints: Callable[[str], list[list[Any]]]
+        self, found: list[Warehouse], list_endpoints: Callable[[Discovery, str], list[list[Any]]]
     ) -> tuple[Warehouse, ...]:
-        """Add the VPC endpoints, listed only when a tag selects one. A failed listing affects those connections alone."""
+        """Add the VPC endpoints, listed only when a tag selects one: those in the warehouses' account, and those that the
+        caller's account has to them. A failed listing affects those connections alone."""
         field = f"{self._prefix}endpoint"
         if not any(
             key.split("/")[0] == field and value.strip().startswith("vpc:")
@@ -189,14 +193,22 @@ class Discovery:
         ):
             return tuple(found)
         by_warehouse: dict[str, list[VpcEndpoint]] = {}
-        try:
-            # An account also lists its endpoints of other accounts' warehouses, which may have the same names.
-            for identifier, *endpoint in list_endpoints(found[0].account):
-                by_warehouse.setdefault(identifier, []).append(VpcEndpoint(*endpoint))
-        except AwsError as error:
-            return tuple(replace(each, vpc_endpoints_error=str(error)) for each in found)
+        errors: list[str] = []
+        for discovery in (self, self._of_caller):
+            if discovery is None:
+                continue
+            try:
+                # An account also lists its endpoints of other accounts' warehouses, which may have the same names.
+                for identifier, *endpoint in list_endpoints(discovery, found[0].account):
+                    by_warehouse.setdefault(identifier, []).append(VpcEndpoint(*endpoint))
+            except AwsError as error:
+                errors.append(str(error))
         return tuple(
-            replace(each, vpc_endpoints=tuple(by_warehouse.get(each.identifier, ())), vpc_endpoints_error=None)
+            replace(
+                each,
+                vpc_endpoints=tuple(dict.fromkeys(by_warehouse.get(each.identifier, ()))),
+                vpc_endpoints_error=join_messages(errors) if errors else None,
+            )
             for each in found
         )
 

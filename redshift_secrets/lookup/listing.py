@@ -159,6 +159,8 @@ def _spec(raw: dict[str, Any]) -> ConnectionSpec:
     warehouse = raw["warehouse"]
     endpoints = tuple(VpcEndpoint(**endpoint) for endpoint in warehouse.pop("vpc_endpoints"))
     lists = {name: tuple(raw[name]) for name in ("db_groups", "errors", "warnings")}
+    if raw["own_address"] is not None:
+        lists["own_address"] = tuple(raw["own_address"])
     return ConnectionSpec(**{**raw, **lists, "warehouse": Warehouse(**warehouse, vpc_endpoints=endpoints)})
 
 

@@ -14,7 +14,7 @@ from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
 from redshift_secrets.settings import values
 from redshift_secrets.settings.db_user import is_template
-from redshift_secrets.settings.settings import Settings
+from redshift_secrets.settings.settings import Host, Settings
 
 _SETTINGS = {
     "database": "database",
@@ -61,14 +61,20 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         errors += more_errors
         warnings += more_warnings
     conn_type = chosen["conn-type"].value or settings.conn_type
-    extra, sources_of_extra = _extra(tagged, conn_type, settings)
-    errors += _problems_of_extra(tagged, conn_type, settings)
+    own = None
+    if not chosen["endpoint"].by_tag:
+        own = settings.hosts.get(warehouse.arn) or settings.hosts.get(warehouse.identifier)
+    sslmode = _sslmode(own, settings)
+    extra, sources_of_extra = _extra(tagged, conn_type, sslmode, settings)
+    errors += _problems_of_extra(tagged, conn_type, sslmode)
     if conn_type == "redshift" and extra["sslmode"] not in ("verify-full", "verify-ca"):
         warnings.append(
             f"sslmode = {extra['sslmode']}: RedshiftSQLHook cannot connect, its driver takes verify-full and verify-ca alone"
         )
     auth = _resolve_auth(chosen, warehouse)
     sources = {name.replace("-", "_"): choice.source for name, choice in chosen.items()}
+    if own is not None:
+        sources["endpoint"] = "setting hosts"
     if chosen["auth"].value == "auto":
         why = "no database user is known" if auth == "iam" else "a database user is known"
         if warehouse.kind == "workgroup":
@@ -87,6 +93,7 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         conn_type=conn_type,
         team=chosen["team"].value,
         extra=extra,
+        own_address=None if own is None else (own.host, own.port),
         per_dag=auth in ("db-user", "connector") and is_template(chosen["db-user"].value),
         sources={**sources, **sources_of_extra},
         errors=tuple(one_line(f"{error} (on {warehouse})") for error in errors),
@@ -113,14 +120,21 @@ def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, sett
     return _Chosen(getattr(settings, setting) if setting else None, "default")
 
 
+def _sslmode(own: Host | None, settings: Settings) -> _Chosen:
+    """What the settings say of this warehouse."""
+    if own is not None and own.sslmode is not None:
+        return _Chosen(own.sslmode, "setting hosts")
+    return _Chosen(settings.sslmode, "default" if settings.sslmode == _DEFAULTS.sslmode else "setting sslmode")
+
+
 def _extra(
-    tagged: tags.TaggedConnection, conn_type: str, settings: Settings
+    tagged: tags.TaggedConnection, conn_type: str, sslmode: _Chosen, settings: Settings
 ) -> tuple[dict[str, object], dict[str, str]]:
     """Return `extra`, and where each key of it comes from."""
     extra = dict(settings.extra)
     sources = dict.fromkeys(extra, "setting extra")
-    extra["sslmode"] = settings.sslmode
-    sources["sslmode"] = "default" if settings.sslmode == _DEFAULTS.sslmode else "setting sslmode"
+    extra["sslmode"] = sslmode.value
+    sources["sslmode"] = sslmode.source
     if settings.sslrootcert is not None and conn_type == "postgres":  # redshift_connector does not know this key
         extra["sslrootcert"] = settings.sslrootcert
         sources["sslrootcert"] = "setting sslrootcert"
@@ -130,7 +144,7 @@ def _extra(
     return extra, {f"extra.{key}": source for key, source in sources.items()}
 
 
-def _problems_of_extra(tagged: tags.TaggedConnection, conn_type: str, settings: Settings) -> list[str]:
+def _problems_of_extra(tagged: tags.TaggedConnection, conn_type: str, sslmode: _Chosen) -> list[str]:
     """What a tag must not do: change where, as whom or with how little protection a driver connects."""
     may_set = tags.EXTRA_KEYS.get(conn_type, frozenset())
     problems = [
@@ -141,13 +155,14 @@ def _problems_of_extra(tagged: tags.TaggedConnection, conn_type: str, settings: 
         # One that could not be read has its own message.
         if key not in may_set and value.value is not None
     ]
-    sslmode = tagged.extra.get("sslmode")
-    if sslmode is not None and sslmode.value is not None:
+    tag = tagged.extra.get("sslmode")
+    if tag is not None and tag.value is not None:
         strength = values.SSL_MODES.index
-        if strength(str(sslmode.value)) < strength(settings.sslmode):
+        if strength(str(tag.value)) < strength(sslmode.value):
+            setting = "hosts, sslmode" if sslmode.source == "setting hosts" else "sslmode"
             problems.append(
-                f"tag {sslmode.key} = {sslmode.value} is weaker than the setting sslmode = {settings.sslmode}: a tag may only"
-                " tighten it. Remove the tag, or change the setting"
+                f"tag {tag.key} = {tag.value} is weaker than the setting {setting} = {sslmode.value}: a tag may only tighten"
+                " it. Remove the tag, or change the setting"
             )
     return problems
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.model import Private
 from redshift_secrets.settings import db_user, values
@@ -135,6 +137,56 @@ def _accounts(raw: object) -> tuple[Account, ...]:
     if problems:
         raise SettingsError(problems)
     return tuple(accounts)
+
+
+class Host(Struct, frozen=True):
+    """A host of the site's own for a warehouse. Without a port, the warehouse's; without `sslmode`, that of the settings."""
+
+    host: str
+    port: int | None = None
+    sslmode: str | None = None
+
+
+_HOST_KEYS: Mapping[str, Callable[[object], Any]] = {
+    "host": values.host,
+    "port": values.port,
+    "sslmode": values.sslmode,
+}
+_WAREHOUSE = r"[a-z][a-z0-9-]{0,63}"
+_WAREHOUSE_ARN = (
+    rf"arn:[a-z-]+:redshift(:[a-z0-9-]+:\d{{12}}:cluster:{_WAREHOUSE}|-serverless:[a-z0-9-]+:\d{{12}}:workgroup/[\w-]+)"
+)
+
+
+def _hosts(raw: object) -> dict[str, Host]:
+    problems: list[str] = []
+    hosts: dict[str, Host] = {}
+    for name, item in values.mapping(raw).items():
+        path = f"hosts.{name}"
+        if not re.fullmatch(f"{_WAREHOUSE}|{_WAREHOUSE_ARN}", str(name)):
+            problems.append(f"{path} must be the identifier or the ARN of a cluster or workgroup")
+            continue
+        fields: dict[str, Any] = {}
+        if isinstance(item, str) and not re.search(r"[/@?#]", item):
+            try:
+                fields["host"], fields["port"] = values.host_and_port(item.strip())
+            except ValueError as error:
+                problems.append(f"{path} {error}")
+                continue
+        elif isinstance(item, dict):
+            before = len(problems)
+            fields = _fields(path, item, _HOST_KEYS, problems)
+            if len(problems) > before:
+                continue
+        if fields.get("host"):
+            hosts[str(name)] = Host(**fields)
+        else:
+            problems.append(
+                f'{path} must be a host, with or without a port, or {{"host": ..., "port": ..., "sslmode": ...}}'
+            )
+    if problems:
+        raise SettingsError(problems)
+    return hosts
 
 
 class Cache(Private, frozen=True):
@@ -276,6 +328,7 @@ class Settings(Private, frozen=True):
     extra: Mapping[str, object] = {}
     sslmode: str = "verify-full"
     sslrootcert: str | None = None
+    hosts: Mapping[str, Host] = {}
     allow_admin_secret: bool = False
     min_validity_seconds: int = 300
     catalog_ttl_seconds: int = 300
@@ -361,6 +414,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "extra": values.extra,
     "sslmode": values.sslmode,
     "sslrootcert": values.sslrootcert,
+    "hosts": _hosts,
     "allow_admin_secret": values.boolean,
     "min_validity_seconds": _seconds(0, 3500),
     "catalog_ttl_seconds": _seconds(1, 86_400),
@@ -396,6 +450,12 @@ def _conflicts(settings: Settings, invalid: set[str]) -> list[str]:
         )
     if settings.sslrootcert == "system" and settings.sslmode != "verify-full" and "sslmode" not in invalid:
         problems.append(f"sslrootcert = system needs sslmode = verify-full: libpq refuses it with {settings.sslmode}")
+    names = [name for name in settings.hosts if not name.startswith("arn:")]
+    if names and (settings.accounts or len(settings.regions) > 1) and not invalid & {"accounts", "regions"}:
+        problems.append(
+            f"hosts names {', '.join(names)} without its ARN: in another region or account another warehouse may have that"
+            " name, and would be looked for on the same host"
+        )
     if settings.auth == "secret" and not settings.allow_admin_secret and "allow_admin_secret" not in invalid:
         problems.append("auth = secret logs in as the admin user: set allow_admin_secret = true if that is intended")
     return problems

@@ -263,6 +263,24 @@ def host_and_port(netloc: str) -> tuple[str, int | None]:
     return host, port
 
 
+def host(raw: object) -> str:
+    """A host name or an IP address."""
+    netloc = text(raw)
+    name, port = host_and_port(netloc)
+    if not name or port is not None or re.search(r"[/@?#]", netloc):
+        raise ValueError("must be a host name or an IP address alone")
+    return name
+
+
+def port(raw: object) -> int:
+    """The number of a TCP port, or its digits."""
+    if isinstance(raw, (int, str)) and not isinstance(raw, bool) and re.fullmatch(r"\d{1,5}", str(raw), re.ASCII):
+        number = int(raw)
+        if 0 < number < 65_536:
+            return number
+    raise ValueError("must be a number from 1 to 65535")
+
+
 def tag_key(raw: object) -> str:
     """The key of an AWS tag."""
     if isinstance(raw, str) and re.fullmatch(rf"{_TAG_CHARACTERS}{{1,128}}", raw):

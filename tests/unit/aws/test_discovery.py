@@ -245,6 +245,52 @@ class TestClusters:
         assert "redshift:DescribeEndpointAccess on every VPC endpoint in eu-west-1" in str(found[0].vpc_endpoints_error)
 
 
+class TestEndpointsOfTheCallersAccount:
+    """A warehouse of another account may have managed VPC endpoints in that of Airflow: only the caller itself sees them."""
+
+    ROLE = "arn:aws:iam::123456789012:role/remote"
+
+    @pytest.fixture
+    def own(self, aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
+        """AWS as the caller itself sees it; `aws` is what the role sees."""
+        own = FakeAws()
+        monkeypatch.setattr(
+            Sessions, "client", lambda _self, _service, *, region, role_arn: own if role_arn is None else aws
+        )
+        aws.answers["describe_endpoint_access"] = [{"EndpointAccessList": []}]
+        aws.answers["list_endpoint_access"] = [{"endpoints": []}]
+        return own
+
+    @pytest.fixture
+    def listed(self, client: AwsClient, own: FakeAws) -> Callable[[str], Any]:
+        return lambda kind: client.list(Scope(kind, REGION, self.ROLE), Memory())[0]  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("kind", "host"), [("cluster", "c1-private"), ("workgroup", "w1-private")])
+    def test_are_found(self, own: FakeAws, listed: Callable[[str], Any], kind: str, host: str) -> None:
+        own.answers["describe_endpoint_access"] = [{"EndpointAccessList": [FakeAws.endpoint("c1")]}]
+        found = listed(kind)
+        assert ([each.host for each in found.vpc_endpoints], found.vpc_endpoints_error) == ([host], None)
+
+    def test_are_those_to_the_warehouses_account(self, own: FakeAws, listed: Callable[[str], Any]) -> None:
+        foreign = FakeAws.endpoint("c1", "210987654321", "elsewhere")
+        own.answers["describe_endpoint_access"] = [{"EndpointAccessList": [foreign]}]
+        assert listed("cluster").vpc_endpoints == ()
+        assert own.requests["describe_endpoint_access"]["ResourceOwner"] == "123456789012"
+
+    def test_where_one_account_cannot_be_asked_the_other_ones_are_known(
+        self, aws: FakeAws, own: FakeAws, listed: Callable[[str], Any]
+    ) -> None:
+        own.deny("describe_endpoint_access")
+        aws.answers["describe_endpoint_access"] = [{"EndpointAccessList": [FakeAws.endpoint("c1")]}]
+        found = listed("cluster")
+        assert [each.host for each in found.vpc_endpoints] == ["c1-private"]
+        assert "DescribeEndpointAccess" in str(found.vpc_endpoints_error)
+
+    def test_without_a_role_they_are_listed_once(self, aws: FakeAws, client: AwsClient) -> None:
+        client.list(CLUSTERS, ask_aws)
+        assert aws.asked("describe_endpoint_access") == [None, "1"]
+
+
 class TestWorkgroups:
     def test_are_listed_with_everything_that_a_connection_needs(self, aws: FakeAws, client: AwsClient) -> None:
         first, second = client.list(WORKGROUPS, ask_aws)

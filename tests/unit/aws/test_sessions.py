@@ -261,7 +261,7 @@ class TestNoCredentials:
         ("kind", "operation"), [("cluster", "redshift:DescribeClusters"), ("workgroup", "tag:GetResources")]
     )
     def test_the_error_names_the_operation_that_needs_them(self, kind: Any, operation: str) -> None:
-        client = AwsClient(Settings.from_kwargs({"regions": [REGION]}))
+        client = AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=BOUND)
         with pytest.raises(AwsError) as caught:
             client.list(Scope(kind, REGION, None), ask_aws)
         assert str(caught.value) == (

@@ -14,6 +14,7 @@ from rich.pretty import pretty_repr
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.model import HiddenMapping, HiddenText, reveal
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Account, Cache, Fallback, Settings, redis_url
+from redshift_secrets.settings.settings import Host
 
 ROLE = "arn:aws:iam::123456789012:role/airflow"
 OTHER_ROLE = "arn:aws:iam::210987654321:role/airflow"
@@ -46,6 +47,7 @@ DEFAULTS = {
     "extra": {},
     "sslmode": "verify-full",
     "sslrootcert": None,
+    "hosts": {},
     "allow_admin_secret": False,
     "min_validity_seconds": 300,
     "catalog_ttl_seconds": 300,
@@ -86,6 +88,7 @@ READ = {
     "extra": ({"keepalives_idle": 30, "timeout": 5}, {"keepalives_idle": 30, "timeout": 5}),
     "sslmode": ("verify-ca", "verify-ca"),
     "sslrootcert": ("/etc/ssl/corp.pem", "/etc/ssl/corp.pem"),
+    "hosts": ({"prod": "nlb.corp:5440"}, {"prod": Host("nlb.corp", 5440)}),
     "allow_admin_secret": (True, True),
     "min_validity_seconds": (60, 60),
     "catalog_ttl_seconds": (60, 60),
@@ -192,6 +195,7 @@ IMPOSSIBLE = [
     ),
     ("sslmode", "verify_full", "(did you mean 'verify-full'?)"),
     ("sslmode", True, "must be one of verify-full, verify-ca,"),
+    ("hosts", "nlb.corp", "must be JSON, which it is not"),
     ("sslrootcert", "corp.pem", "must be system or the absolute path of a file, not 'corp.pem'"),
     ("sslrootcert", "~/corp.pem", "must be system or the absolute path of a file, not '~/corp.pem'"),
     ("sslrootcert", "", "must be one line of text that is not empty, not ''"),
