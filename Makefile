@@ -14,7 +14,7 @@ help:
 	@echo "make integration  a real Airflow in each topology, including tests that take minutes"
 	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"2.11 3.3\" selects some"
 	@echo "make security     attempts to get at passwords in the ways of docs/security.md, and prints what became of each"
-	@echo "make package      builds the wheel and the sdist, and tries the wheel in an environment of its own"
+	@echo "make package      makes dist/ (wheel, sdist, bill of materials), and tries the wheel in an environment of its own"
 	@echo "make docs         writes the tables in docs/ that tests generate"
 	@echo "make bench        compares this backend with others (about a quarter of an hour)"
 	@echo "make lint         ruff, mypy and import-linter"
@@ -66,4 +66,4 @@ format: .test-environment
 	@$(PYTHON) -m tests.support.environments $(patsubst .%-environment,%,$@)
 
 clean:
-	rm -rf .venv .venvs .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf dist .venv .venvs .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -80,6 +80,7 @@ def test_the_sdist_contains_the_whole_project(folder: Path) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     folders = ("redshift_secrets", "tests", "examples", "bench", "docs")
     assert names == {
-        *files_under(*folders, "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", ".gitignore"),
+        *files_under(*folders, "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"),
+        *files_under("Makefile", "pyproject.toml", ".gitignore"),
         "PKG-INFO",
     }
