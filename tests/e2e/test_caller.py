@@ -23,6 +23,8 @@ from tests.e2e.patience import PATIENCE_SECONDS
 from tests.e2e.processes import Process, access_key, all_at_once, fleet, host
 from tests.support.helpers import forget_memory
 
+pytestmark = pytest.mark.attempt("get a password that was minted for another caller")
+
 ROLES = [f"arn:aws:iam::123456789012:role/{name}" for name in ("reader", "writer")]
 WAREHOUSES = {
     "roles": [{"arn": arn} for arn in ROLES],

@@ -16,6 +16,8 @@ from tests.support.airflow_parts import Refusal, used
 from tests.support.helpers import forget_memory
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
+pytestmark = pytest.mark.attempt("get the connection of another team")
+
 WAREHOUSES = {
     "clusters": [
         {

@@ -94,6 +94,7 @@ def row(request: pytest.FixtureRequest) -> Callable[[str, Iterable[str]], None]:
 LOOKED_UP_BY = {"worker": "`RedshiftSecretsBackend` in the task", "server": "`ServerSideBackend` in the task"}
 
 
+@pytest.mark.attempt("print a password, a URI with it or its base64 in a task")
 def test_a_task_prints_nothing_of_its_first_or_renewed_password(
     airflow: AirflowSite, run_id: str, stand_in: StandIn, side: str, row: Any
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_task_prints_nothing_of_its_first_or_renewed_password(
         row(f"log of a task, {which} password, {LOOKED_UP_BY[side]}", readable_forms(printed, which, stand_in))
 
 
+@pytest.mark.attempt("print a password, a URI with it or its base64 in a task")
 def test_an_exception_of_a_task_shows_nothing_of_its_password(
     airflow: AirflowSite, run_id: str, stand_in: StandIn, side: str, row: Any
 ) -> None:
@@ -116,6 +118,7 @@ def test_an_exception_of_a_task_shows_nothing_of_its_password(
     row(f"error of a task, {LOOKED_UP_BY[side]}", leaks)
 
 
+@pytest.mark.attempt("print a password, a URI with it or its base64 in a task")
 @pytest.mark.skipif(
     airflow_version() < (3, 1), reason="Airflow 3.0 does not mask what a task renders in its own process"
 )

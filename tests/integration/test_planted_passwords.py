@@ -37,6 +37,7 @@ PLACES = {
     "XCom",
     "the host store",
     "Redis",
+    "the audit file",
     "environ of processes",
     "command lines of processes",
 }
@@ -107,10 +108,13 @@ def keys(rights: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def places(stand_in: StandIn, redis_server: RedisServer, rights: dict[str, str]) -> Iterator[dict[str, bytes]]:
+def places(
+    stand_in: StandIn, redis_server: RedisServer, rights: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, bytes]]:
     """What is in each place after the DAG has run."""
     cache = {"key": KEY, "redis_url": f"unix://:{quote(REDIS_PASSWORD, safe='')}@{redis_server.path}"}
-    settings = backend_environment(cache=cache)
+    audit = tmp_path_factory.mktemp("audit") / "audit.jsonl"
+    settings = backend_environment(cache=cache, audit=str(audit))
     debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "PLANTED": PLANTED}
     with airflow_site(stand_in, DAGS, **settings, **debug) as airflow:
         with Processes(airflow.home) as processes:
@@ -127,6 +131,10 @@ def places(stand_in: StandIn, redis_server: RedisServer, rights: dict[str, str])
         assert len(admin.keys("redshift-secrets:*")) > 1
         admin.set("planted", PLANTED)
         (airflow.home / "another.log").write_text(PLANTED)
+        events = {json.loads(line)["event"] for line in audit.read_text().splitlines()}
+        assert events >= {"minted", "served"}
+        with audit.open("a") as file:
+            file.write(json.dumps({"event": PLANTED}) + "\n")
         tasks = airflow.home / "logs" / "dag_id=planted"
         copy = airflow.home / "scheduler.log"
         yield {
@@ -137,6 +145,7 @@ def places(stand_in: StandIn, redis_server: RedisServer, rights: dict[str, str])
             "XCom": rows(airflow, [name for name in everything_in(airflow) if name.startswith("xcom")]),
             "the host store": files(airflow.host_store),
             "Redis": b"\n".join(admin.dump(key) for key in admin.keys("*")),
+            "the audit file": audit.read_bytes(),
             "environ of processes": b"\n".join(processes.environ),
             "command lines of processes": b"\n".join(processes.command_lines),
         }

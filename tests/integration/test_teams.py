@@ -21,6 +21,7 @@ from tests.support.redis_servers import RedisServer
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
 pytestmark = [
+    pytest.mark.attempt("get the connection of another team"),
     pytest.mark.airflow,
     pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2"),
 ]

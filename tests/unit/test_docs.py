@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import botocore.session
 import pytest
 import yaml
 from msgspec.structs import fields
@@ -91,7 +92,24 @@ def test_the_policy_in_the_readme_is_the_one_in_the_examples() -> None:
     assert json.loads(shown) == json.loads((ROOT / "examples" / "policy.json").read_text(encoding="utf-8"))
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+def test_the_policy_for_tagging_names_operations_that_set_tags_of_warehouses() -> None:
+    (policy,) = re.findall(r"```json\n(\{\n.*?)```", (ROOT / "docs" / "security.md").read_text("utf-8"), re.DOTALL)
+    (statement,) = json.loads(policy)["Statement"]
+    sets_tags = set()
+    for service in ("redshift", "redshift-serverless"):
+        model = botocore.session.get_session().get_service_model(service)
+        assert {action.partition(":")[2] for action in statement["Action"] if action.startswith(f"{service}:")} <= set(
+            model.operation_names
+        )
+        for name in model.operation_names:
+            shape = model.operation_model(name).input_shape
+            if shape is not None and re.match("(Create|Delete|Tag|Untag)(Cluster$|Workgroup$|Tags$|Resource$)", name):
+                sets_tags |= {f"{service}:{name}" for each in shape.members if each.lower() in ("tags", "tagkeys")}
+    assert len(sets_tags) == 6
+    assert sets_tags <= set(statement["Action"])
+
+
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -19,6 +19,8 @@ from redshift_secrets.airflow.audit import AuditLog, to_line
 from redshift_secrets.lookup.catalog import Catalog
 from tests.support.helpers import Site, all_refreshes_done
 
+pytestmark = pytest.mark.attempt("get an old password by making a lookup fail")
+
 PACKAGE = str(Path(redshift_secrets.__file__).parent)
 
 

@@ -17,6 +17,8 @@ from redshift_secrets.settings import Settings
 from tests.support.fakes import cluster
 from tests.support.helpers import Site
 
+pytestmark = pytest.mark.attempt("forge lines of a log or terminal with words from outside")
+
 HOSTILE = "a\nb\r\x1b[31mc\u2028d\u202ee\x00\x9bf" + "x" * 10_000
 """A new line, an ANSI escape of one byte and of two, a line separator (which a tag may have), a change of direction."""
 

@@ -71,6 +71,8 @@ def row(request: pytest.FixtureRequest, wrong: WrongServers, monkeypatch: pytest
     monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "stop", stop_after_attempt(1))
     row = Row(marker.args[0], wrong)
     yield row
+    if request.node.get_closest_marker("attempt") is not None:
+        assert row.sends_no_password_to_wrong_servers()
     if request.config.getoption("--write-tables"):
         TABLE.found(row.cells())
     else:

@@ -90,6 +90,10 @@ class Row:
             assert self._wrong.that_get_the_password(connect, *kinds) == set()
         self._remedy = f"{', '.join(sorted(found))}: set {' and '.join(f'`{name}`' for name in unless)}"
 
+    def sends_no_password_to_wrong_servers(self) -> bool:
+        """Whether that was tried and found, with nothing in the environment to help."""
+        return self._trusted() == "never"
+
     def _trusted(self) -> str:
         if self._remedy is not None:
             return self._remedy

@@ -26,6 +26,7 @@ def test_airflow_finds_the_connection_and_masks_its_password(caplog: pytest.LogC
     assert (again.password, again.login, again.host) == (connection.password, connection.login, connection.host)
 
 
+@pytest.mark.attempt("read a password in logs, XCom, rendered fields, the metadata database, stores, environ or ps")
 def test_no_password_in_any_log_at_debug_level(running: StandIn) -> None:
     seen: list[str] = []
 

@@ -11,6 +11,7 @@ from tests.e2e.clients.rows import QUERY, Row, checked, client
 NUMBERS = "SELECT n, n * 2 AS twice FROM generate_series(1, 3) AS n"
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("pandas, `get_df` of `RedshiftSQLHook`")
 @pytest.mark.filterwarnings("ignore:pandas only supports SQLAlchemy")
 def test_pandas(row: Row) -> None:
@@ -33,6 +34,7 @@ def test_pandas_through_an_engine(row: Row) -> None:
     row.trusts(lambda conn_id: PostgresHook(conn_id).get_df(QUERY, df_type="pandas"), "", "-pg", unless=checked())
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("polars, `get_df` of both hooks")
 def test_polars(row: Row) -> None:
     hook = RedshiftSQLHook("analytics")

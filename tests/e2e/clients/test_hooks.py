@@ -22,6 +22,7 @@ from tests.e2e.clients.rows import QUERY, TASK_NAME, Row, checked, client
 from tests.e2e.conftest import MINT
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`RedshiftSQLHook`")
 def test_redshift_sql_hook(row: Row) -> None:
     hook = RedshiftSQLHook(redshift_conn_id="analytics")
@@ -40,6 +41,7 @@ def test_redshift_sql_hook(row: Row) -> None:
     row.trusts(lambda conn_id: RedshiftSQLHook(conn_id).get_conn())
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`RedshiftSQLHook`, the hook mints (`auth = connector`)")
 def test_redshift_sql_hook_that_mints_for_itself(row: Row, stand_in: StandIn) -> None:
     row.hook(RedshiftSQLHook(redshift_conn_id="by-connector"), " (this backend sets them)")
@@ -48,6 +50,7 @@ def test_redshift_sql_hook_that_mints_for_itself(row: Row, stand_in: StandIn) ->
     row.trusts(lambda conn_id: RedshiftSQLHook(conn_id).get_conn(), "-iam")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`PostgresHook`")
 def test_postgres_hook(row: Row) -> None:
     hook = PostgresHook(postgres_conn_id="analytics")
@@ -59,6 +62,7 @@ def test_postgres_hook(row: Row) -> None:
     row.trusts(lambda conn_id: PostgresHook(conn_id).get_conn(), "", "-pg")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`PostgresHook` with keep-alives")
 def test_postgres_hook_with_an_extra_that_the_redshift_driver_rejects(row: Row) -> None:
     row.hook(PostgresHook(postgres_conn_id="keep-alive"))
@@ -79,6 +83,7 @@ def with_all_fields(conn_id: str) -> psycopg.Connection[Any]:
     return psycopg.connect(**login(conn_id), **Connection.get(conn_id).extra_dejson)
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`psycopg` with the fields of the Connection")
 def test_psycopg(row: Row) -> None:
     connection = Connection.get("analytics")
@@ -101,6 +106,7 @@ def test_drivers_that_are_given_no_extra(row: Row) -> None:
     row.ran("`connect`")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("SQLAlchemy, `RedshiftSQLHook.get_sqlalchemy_engine`")
 def test_engine_of_the_redshift_hook(row: Row) -> None:
     hook = RedshiftSQLHook(redshift_conn_id="analytics")
@@ -122,6 +128,7 @@ def test_engine_of_the_postgres_hook(row: Row) -> None:
     row.trusts(lambda conn_id: PostgresHook(conn_id).get_sqlalchemy_engine().connect(), "", "-pg", unless=checked())
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("SQLAlchemy, `renewing(hook).get_sqlalchemy_engine` of both hooks")
 def test_engines_of_renewing_hooks(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGSSLROOTCERT")
@@ -134,6 +141,7 @@ def test_engines_of_renewing_hooks(row: Row, monkeypatch: pytest.MonkeyPatch) ->
     row.extra(hook.conn)
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`sqlalchemy-redshift` (`redshift+redshift_connector`)")
 def test_sqlalchemy_redshift(row: Row) -> None:
     def make_engine(conn_id: str) -> Engine:
@@ -159,6 +167,7 @@ def test_sqlalchemy_redshift(row: Row) -> None:
     row.cannot("its inspector reads system tables that only Redshift has")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 def test_libpq_checks_a_connection_of_its_type_without_anything_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -168,6 +177,7 @@ def test_libpq_checks_a_connection_of_its_type_without_anything_in_the_environme
         assert session.info.ssl_in_use
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @pytest.mark.parametrize(
     "connect",
     [

@@ -26,6 +26,7 @@ def test_sql_execute_query_operator_takes_either_connection_type(conn_id: str) -
     assert [row[0] for row in operator.execute(CONTEXT)] == ["etl"]
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`SQLExecuteQueryOperator`")
 def test_sql_execute_query_operator(row: Row) -> None:
     query = SQLExecuteQueryOperator(task_id="query", conn_id="analytics", sql=QUERY, do_xcom_push=True)
@@ -46,6 +47,7 @@ def test_sql_execute_query_operator(row: Row) -> None:
     )
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`SQLColumnCheckOperator`")
 def test_sql_column_check_operator(row: Row) -> None:
     RedshiftSQLHook("analytics").run(["DROP TABLE IF EXISTS checked", "CREATE TABLE checked AS SELECT 1 AS n"])
@@ -64,6 +66,7 @@ def test_sql_column_check_operator(row: Row) -> None:
     row.trusts(lambda conn_id: check(1, conn_id).execute(CONTEXT), "", "-pg")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`SqlSensor`")
 def test_sql_sensor(row: Row) -> None:
     def sensor(sql: str, conn_id: str = "analytics") -> SqlSensor:
@@ -102,6 +105,7 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"aws_conn_id": "copy_role", "s3_bucket": "lake"}
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`S3ToRedshiftOperator`")
 def test_s3_to_redshift(row: Row, transfer: dict[str, Any]) -> None:
     def operator(conn_id: str) -> S3ToRedshiftOperator:
@@ -124,6 +128,7 @@ def test_s3_to_redshift(row: Row, transfer: dict[str, Any]) -> None:
     row.cannot("`COPY` from S3: PostgreSQL refuses its syntax")
 
 
+@pytest.mark.attempt("pose as a warehouse")
 @client("`RedshiftToS3Operator`")
 def test_redshift_to_s3(row: Row, transfer: dict[str, Any]) -> None:
     def operator(conn_id: str) -> RedshiftToS3Operator:

@@ -154,6 +154,7 @@ def fingerprint_of(password, key=KEY):
     return lines.events()[0].get("password")
 
 
+@pytest.mark.attempt("guess a password from its fingerprint in the audit")
 def test_a_fingerprint_tells_passwords_apart_and_cannot_be_made_without_the_key():
     assert fingerprint_of("one") == fingerprint_of("one") != fingerprint_of("two")
     assert fingerprint_of("one", OTHER_KEY) != fingerprint_of("one")

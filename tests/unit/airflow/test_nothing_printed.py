@@ -20,6 +20,8 @@ from redshift_secrets.settings import Settings
 from tests.support.airflow_parts import from_airflow_3_2
 from tests.support.helpers import cluster
 
+pytestmark = pytest.mark.attempt("read a secret in a structured log event or a repr")
+
 ROLE = "arn:aws:iam::123456789012:role/reader"
 OTHER_ROLE = "arn:aws:iam::210987654321:role/reader"
 KEY = "planted" + 35 * "n" + "A="

@@ -19,7 +19,7 @@ from tests.support import airflow_parts
 from tests.support.airflow_parts import Connection, Refusal, from_airflow_3_2, redacted
 from tests.support.helpers import tagged
 
-pytestmark = from_airflow_3_2
+pytestmark = [from_airflow_3_2, pytest.mark.attempt("print a password, a URI with it or its base64 in a task")]
 
 RUNNER = "airflow.sdk.execution_time.task_runner"
 KEY = "planted" + 35 * "n" + "A="

@@ -23,7 +23,7 @@ from tests.support.airflow_parts import from_airflow_3_0
 from tests.support.fakes import EPOCH, Clock
 from tests.support.helpers import in_child
 
-pytestmark = from_airflow_3_0
+pytestmark = [from_airflow_3_0, pytest.mark.attempt("print a password, a URI with it or its base64 in a task")]
 
 PASSWORD = "pass/word+0001="
 RUNNER = "airflow.sdk.execution_time.task_runner"

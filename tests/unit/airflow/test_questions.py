@@ -63,6 +63,7 @@ def worker_of(monkeypatch):
     return worker_of
 
 
+@pytest.mark.attempt("answer a worker in the server's place")
 class TestTheServerAnswersFinally:
     @pytest.mark.parametrize(
         "rest",
@@ -141,6 +142,7 @@ class TestTheServerAnswersFinally:
         assert saved == {}
 
 
+@pytest.mark.attempt("answer a worker in the server's place")
 class TestTheWorkerTakesNoOtherAnswer:
     def test_no_two_questions_are_the_same(self, worker_of):
         server = Server([])

@@ -85,6 +85,7 @@ class TestInAnyOtherProcess:
         assert not [r for r in caplog.records if r.levelno == logging.ERROR]
 
 
+@pytest.mark.attempt("get an old password by making a lookup fail")
 @pytest.mark.usefixtures("older_airflow")
 class TestOnAnOlderAirflow:
     def test_the_search_ends_and_the_stale_password_is_not_found(self, aws, monkeypatch, caplog):

@@ -21,7 +21,7 @@ from redshift_secrets.operations.site import site_tiers
 from tests.support.airflow_parts import from_airflow_3_2
 from tests.support.helpers import forget_memory, in_child
 
-pytestmark = from_airflow_3_2
+pytestmark = [from_airflow_3_2, pytest.mark.attempt("read or replace another team's connections in the fleet store")]
 
 API_SERVER = "airflow.api_fastapi.main"
 RUNNER = "airflow.sdk.execution_time.task_runner"

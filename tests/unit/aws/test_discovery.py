@@ -223,6 +223,7 @@ class TestClusters:
         assert aws.asked("describe_clusters") == ["2"]
         assert found == client.list(CLUSTERS, ask_aws)
 
+    @pytest.mark.attempt("put a VPC endpoint of another account in a warehouse's place")
     def test_vpc_endpoints_of_another_accounts_cluster_of_the_same_name_are_not_theirs(
         self, aws: FakeAws, client: AwsClient
     ) -> None:
@@ -302,6 +303,7 @@ class TestWorkgroups:
         assert (second.database, second.admin_secret_arn) == ("dev", None)
         assert (first.vpc_endpoints, second.vpc_endpoints) == ((VpcEndpoint("private", "w1-private", 5),), ())
 
+    @pytest.mark.attempt("put a VPC endpoint of another account in a warehouse's place")
     def test_aws_is_asked_for_vpc_endpoints_of_their_own_account_alone(self, aws: FakeAws, client: AwsClient) -> None:
         client.list(WORKGROUPS, ask_aws)
         assert aws.requests["list_endpoint_access"]["ownerAccount"] == "123456789012"

@@ -8,6 +8,8 @@ from botocore import exceptions
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.errors import AwsError, one_line
 
+pytestmark = pytest.mark.attempt("read the request that AWS quotes in an error")
+
 TOKEN = "FwoGZXIvYXdzEPlantedSessionToken//8="
 CANONICAL = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing"

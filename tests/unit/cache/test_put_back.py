@@ -23,6 +23,7 @@ def put_back(process, source):
     return put_back
 
 
+@pytest.mark.attempt("put an older entry back into Redis")
 class TestInTheFleet:
     def test_the_host_store_has_seen_the_newer_one(self, process, simulation, host, fleet, source, put_back):
         restore = put_back(fleet, ("older", FRESH - 60), ("newer", FRESH - 50))

@@ -26,6 +26,7 @@ class TestSeal:
     def test_it_opens_in_the_place_it_was_sealed_for(self, group, name, payload):
         assert SEAL.open(group, name, SEAL.seal(group, name, payload)) == payload
 
+    @pytest.mark.attempt("forge, change or move what is in a store")
     @given(texts, texts, texts, texts)
     def test_it_does_not_open_in_another_place(self, group, name, other_group, other_name):
         opened = SEAL.open(other_group, other_name, SEAL.seal(group, name, b"row"))
@@ -34,6 +35,7 @@ class TestSeal:
     def test_group_and_name_do_not_run_together(self):
         assert SEAL.open("a", "bc", SEAL.seal("ab", "c", b"row")) is None
 
+    @pytest.mark.attempt("forge, change or move what is in a store")
     @pytest.mark.parametrize("payload", [b"", b"x" * 15, b"x" * 16, b"x" * 40])
     def test_it_does_not_open_after_any_bit_was_flipped(self, payload):
         sealed = SEAL.seal("g", "n", payload)
@@ -55,6 +57,7 @@ class TestSeal:
     def test_other_bytes_do_not_open(self, sealed):
         assert SEAL.open("g", "n", sealed) is None
 
+    @pytest.mark.attempt("read what is in a store without its key")
     def test_neither_payload_nor_place_is_readable(self):
         sealed = SEAL.seal("the group", "the name", b"hunter2hunter2")
         everything = sealed + base64.urlsafe_b64encode(sealed)
@@ -106,6 +109,7 @@ def folder(tmp_path):
     return tmp_path / "private"
 
 
+@pytest.mark.attempt("read or replace the host store of another OS user")
 class TestHostKey:
     def test_it_is_created_once_and_only_the_user_can_read_it(self, folder):
         key = host_key(folder)

@@ -77,6 +77,7 @@ class TestMisses:
         assert here.aws.calls["list"] == 2
 
 
+@pytest.mark.attempt("claim a conn_id that another warehouse claims")
 class TestConflicts:
     OLD, YOUNG = tagged("old", created_at=EPOCH - 9), tagged("young", created_at=EPOCH - 5)
 
@@ -136,6 +137,7 @@ class TestConflicts:
         assert here.ask().host.startswith("young.")
 
 
+@pytest.mark.attempt("get the connection of another team")
 class TestTeams:
     @pytest.mark.parametrize("settings", [{}, {"managed_conn_ids": PATTERN}], ids=["no-pattern", "pattern"])
     @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from redshift_secrets.lookup.credential_files import expand, expand_user, read_f
 from redshift_secrets.settings import Cache, Settings
 from tests.unit.settings.test_settings import DEFAULTS, NEEDS, READ
 
+pytestmark = pytest.mark.attempt("get a password that was minted for another caller")
+
 ENVIRONMENT = {"HOME": "/home/airflow", "AWS_ACCESS_KEY_ID": "AKIA1", "AWS_PROFILE": "etl", "PATH": "/bin"}
 FILES = {"/home/airflow/.aws/config": b"[profile etl]", "/home/airflow/.aws/credentials": b"[etl]"}
 PASSWD_HOME = pwd.getpwuid(os.getuid()).pw_dir

@@ -14,6 +14,8 @@ from redshift_secrets.lookup.caller import caller_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient, create_tiers
 from redshift_secrets.settings import Settings
 
+pytestmark = pytest.mark.attempt("get a password that was minted for another caller")
+
 ETL, BI = "arn:aws:sts::1:assumed-role/etl", "arn:aws:sts::1:assumed-role/bi"
 KEYS = {"AWS_ACCESS_KEY_ID": "1", "AWS_SECRET_ACCESS_KEY": "s"}
 INSTANCE = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}

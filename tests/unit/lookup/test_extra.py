@@ -17,6 +17,8 @@ from redshift_secrets.model import ConnectionSpec
 from redshift_secrets.settings import Settings, values
 from tests.support.fakes import cluster
 
+pytestmark = pytest.mark.attempt("loosen TLS or move a connection with a tag")
+
 P = "airflow:"
 
 REFUSED = {

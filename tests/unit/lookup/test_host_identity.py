@@ -12,6 +12,8 @@ from redshift_secrets.lookup.host_identity import HostIdentity
 from tests.support.fakes import Clock
 from tests.support.memory_store import MemoryStore
 
+pytestmark = pytest.mark.attempt("get a password that was minted for another caller")
+
 ETL, BI = "arn:aws:sts::1:assumed-role/etl", "arn:aws:sts::1:assumed-role/bi"
 
 

@@ -111,6 +111,7 @@ class TestRows:
         assert listing_from_rows({"7": b"\x80"}) == Listing({})
 
 
+@pytest.mark.attempt("forge, change or move what is in a store")
 class TestDamagedStore:
     @pytest.fixture
     def host(self, clock):

@@ -59,6 +59,7 @@ class TestMissing:
         assert "no warehouse claims it" in site(managed_conn_ids=MANAGED, required_tags={"env": "prod"}).refusal()
 
 
+@pytest.mark.attempt("claim a conn_id outside managed_conn_ids")
 class TestOutside:
     @pytest.mark.parametrize("conn_id", ["aws_default", "my_analytics", "d", "dw_" + "x" * 248])
     def test_an_id_outside_is_none_without_io_whoever_claims_it(self, site, conn_id):
@@ -141,6 +142,7 @@ class TestTooLong:
         assert site(cluster(tags={"airflow:conn-id": "x" * 250})).ask("x" * 250) is not None
 
 
+@pytest.mark.attempt("get the connection of another team")
 class TestTeams:
     @pytest.mark.parametrize("asker", ["etl", "", None])
     @pytest.mark.parametrize("failing", [None, WORKGROUPS])

@@ -180,6 +180,7 @@ def test_the_admin_secret_is_used_where_the_site_allows_it(kind: str):
     assert (spec.auth, spec.errors) == ("secret", ())
 
 
+@pytest.mark.attempt("log in as the admin user by a tag")
 @both_kinds
 def test_the_admin_secret_is_off_unless_the_site_allows_it(kind: str):
     error = only_error(build({"auth": "secret"}, kind=kind, admin_secret_arn="arn:aws:secretsmanager:x"))

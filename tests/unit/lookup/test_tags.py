@@ -224,6 +224,7 @@ SPELLINGS_OF_TEAM = [
 ]  # fmt: skip
 
 
+@pytest.mark.attempt("open a team's connection with a misspelled team tag")
 @pytest.mark.parametrize("spelling", SPELLINGS_OF_TEAM)
 def test_a_spelling_of_team_fails_the_connection(spelling: str):
     tagged = read({P + spelling: "finance", P + "db-user": "etl"})
@@ -234,6 +235,7 @@ def test_a_spelling_of_team_fails_the_connection(spelling: str):
     assert (list(tagged.fields), tagged.warnings) == (["db-user"], ())
 
 
+@pytest.mark.attempt("open a team's connection with a misspelled team tag")
 @pytest.mark.parametrize("prefix", ["Airflow:", "AIRFLOW:", "airFlow:"])
 @pytest.mark.parametrize("name", ["team", "Team", "teams", "team/analytics"])
 def test_a_team_under_the_prefix_in_another_case_fails_the_connection(prefix: str, name: str):
@@ -271,6 +273,7 @@ def test_a_word_that_only_resembles_team_is_a_warning(word: str):
     ]
 
 
+@pytest.mark.attempt("open a team's connection with a misspelled team tag")
 @pytest.mark.parametrize(
     ("key", "failing"),
     [

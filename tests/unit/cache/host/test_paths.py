@@ -78,6 +78,7 @@ class TestNotConfigured:
         assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.attempt("turn the host store off by taking its place")
 class TestTaken:
     """Everybody may create a folder in shared memory, and nobody else can remove it there."""
 

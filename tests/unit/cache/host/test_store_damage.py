@@ -166,6 +166,7 @@ class TestCorruption:
         assert works(store, later)
 
 
+@pytest.mark.attempt("read or replace the host store of another OS user")
 class TestNotPrivate:
     def assert_unused(self, store, caplog, reason):
         """Nothing is read, written or locked there, and one line says why."""

@@ -58,6 +58,7 @@ def test_tcp_with_a_password():
         works(f"redis://:hunter2@localhost:{port}/2")
 
 
+@pytest.mark.attempt("pose as Redis")
 def test_tls_checks_the_certificate_and_the_host(tmp_path):
     with RedisServer() as server, tls_in_front_of(server.path) as (front, authority):
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -116,6 +116,7 @@ def test_a_group_that_the_access_rules_forbid_takes_no_other_with_it(unavailable
     assert [("access rules" in message, level) for level, message in it.logged()] == [(True, "WARNING")]
 
 
+@pytest.mark.attempt("pose as Redis")
 def test_a_certificate_that_cannot_be_trusted_is_logged(unavailable):
     with RedisServer() as server, tls_in_front_of(server.path) as (front, _authority):
         it = unavailable(f"rediss://:hunter2@localhost:{front.port}")

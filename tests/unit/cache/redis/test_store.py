@@ -88,6 +88,7 @@ def test_a_prefix_is_never_a_pattern(server, store):
 # --- sealing
 
 
+@pytest.mark.attempt("read what is in a store without its key")
 def test_nothing_leaves_the_process_in_the_clear(server, store, admin):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.connect(str(server.path))
@@ -104,6 +105,7 @@ def test_nothing_leaves_the_process_in_the_clear(server, store, admin):
     assert all(SECRET not in value for value in admin.hgetall("redshift-secrets:{g}").values())
 
 
+@pytest.mark.attempt("forge, change or move what is in a store")
 def test_a_row_that_was_moved_or_changed_is_ignored(store, admin, caplog):
     store.replace("g", {"a": SECRET, "b": b"2", "c": b"3"}, LATER)
     stored, key = admin.hgetall("redshift-secrets:{g}"), "redshift-secrets:{g}"

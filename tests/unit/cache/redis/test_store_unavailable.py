@@ -16,6 +16,8 @@ from tests.support.fakes import Clock
 from tests.support.helpers import BOUND, Crowd, in_child
 from tests.support.redis_servers import PATIENT, FakeServer, all_calls_done, until
 
+pytestmark = pytest.mark.attempt("hold lookups up with a Redis that answers slowly or wrongly")
+
 
 def close_at_once(sock: socket.socket, _clock: Clock) -> None:
     sock.close()
