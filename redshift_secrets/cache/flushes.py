@@ -19,21 +19,13 @@ _KEPT_SECONDS = 30 * 86_400.0
 class Flushes:
     """Flushes of these tiers: looked for at most once in 5 s in each process, in the fleet once in 5 s for each host.
 
-    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps. `on_busy` is called where
-    another process of the host is looking.
+    `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
     """
 
-    def __init__(
-        self,
-        tiers: Sequence[Tier],
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-        on_busy: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, tiers: Sequence[Tier], clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._tiers = tiers
         self._clock = clock
         self._monotonic = monotonic
-        self._on_busy = on_busy
         # A process that has only the fleet store does not pay a round trip for this at its first lookup: it forgets
         # everything once, when it first looks.
         self._look_at = (
@@ -51,19 +43,26 @@ class Flushes:
         before, self._mark = self._mark, (self._tiers[0].store.flush_mark(),)
         return self._mark != before
 
-    def _look_at_fleet(self) -> None:
+    def note(self) -> None:
+        """Note the mark of the fleet store on a host that has none, before the host takes anything from there."""
+        if len(self._tiers) > 1:
+            self._look_at_fleet(is_first=True)
+
+    def _look_at_fleet(self, is_first: bool = False) -> None:
         """Empty the host store where the fleet store was flushed since a process of this host looked."""
         host, fleet = (tier.store for tier in self._tiers)
         place = self._tiers[0].place(_NAME) if self._tiers[0].ready else None
         if place is None:
             return  # a lookup that finds the caller out is next
-        # One process of the host looks: 200 that start together would load redis-py 200 times.
-        if self._was_looked_at(host, place):
+        looked_at, _ = self._known_mark(host, place)
+        # A new process on a host without a note has nothing to forget. Those that start together there leave the note to the
+        # one that is the first to need Redis' client, which takes a tenth of a second to load.
+        is_noted = looked_at > 0
+        if (is_noted if is_first else not is_noted and self._mark is None) or self._was_looked_at(host, place):
             return
         lease = host.try_lock(place)
         if lease is None:
-            self._on_busy()
-            return
+            return  # one process of the host looks
         try:
             if self._was_looked_at(host, place):
                 return

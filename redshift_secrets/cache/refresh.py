@@ -94,8 +94,8 @@ class Refresher:
         self.monotonic = monotonic
         self.rand = rand
         self._nearest = tiers[0] if tiers else None
-        self._tiers = Tiers(tiers, timeout_seconds, clock, monotonic, sleep, rand)
-        self._flushes = Flushes(tiers, clock, monotonic, self._tiers.leave_lead)
+        self._flushes = Flushes(tiers, clock, monotonic)
+        self._tiers = Tiers(tiers, timeout_seconds, clock, monotonic, sleep, rand, self._flushes.note)
         self._workers = Workers(_MAX_THREADS)
         self._lock = threading.Lock()
         self._forget()

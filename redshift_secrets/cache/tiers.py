@@ -77,7 +77,7 @@ class Tiers:
     """Stores from near to far; none at all is fine. `timeout_seconds` is how long a lookup may take.
 
     `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps; `sleep` takes seconds, `rand`
-    returns numbers from 0 to 1.
+    returns numbers from 0 to 1. `before_fleet` is called before a refresh goes on to the store of all hosts.
     """
 
     def __init__(
@@ -88,8 +88,10 @@ class Tiers:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         rand: Callable[[], float],
+        before_fleet: Callable[[], None] = lambda: None,
     ) -> None:
         self._tiers = tuple(tiers)
+        self._before_fleet = before_fleet
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -128,11 +130,6 @@ class Tiers:
             place = tier.place(item.name) if tier.ready and not tier.store.across_hosts else None
             if place is not None:
                 _store_failure(tier.store, place, failure)
-
-    def leave_lead(self) -> None:
-        """Leave the next leases to another process, which is doing something that takes the same clients."""
-        if self._leads is None:
-            self._leads = False
 
     def is_being_answered(self, item: Item[Any]) -> bool:
         """Whether a refresh, wherever it runs, is being answered and only has more to ask."""
@@ -184,6 +181,8 @@ class Tiers:
                 place = tier.place(item.name)
                 if place is None:
                     continue
+                if tier.store.across_hosts and held:
+                    self._before_fleet()
                 found = self._lease(item, tier.store, place, since, deadline, newest)
                 if isinstance(found, _Held):
                     if found.entry is not None and found.entry.made_at > newest:
@@ -244,7 +243,7 @@ class Tiers:
             left = 0.0 if deadline is None else deadline.left()
             if left <= 0:
                 return None
-            self.leave_lead()
+            self._leads = bool(self._leads)
             for_read = (left_before - left) * _PAUSE_PER_READ
             sleep = min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left)
             to_begin = begin - self._monotonic()

@@ -239,3 +239,13 @@ class TestOtherWays:
         simulation.pass_(5)
         assert one.refresher.forget_if_flushed()
         assert (one.get(), source.asked) == ("v2", 2)
+
+    def test_a_flush_of_the_fleet_right_after_a_host_has_begun_reaches_it(self, process, host, fleet, simulation):
+        one = process(host, fleet)
+        one.refresher.forget_if_flushed()
+        assert one.get() == "v1"
+        fleet.clear()
+        fleet.mark_flushed()
+        simulation.pass_(5)
+        assert one.refresher.forget_if_flushed()
+        assert (one.get(), process(host).get()) == ("v2", "v2")
