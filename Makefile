@@ -37,7 +37,7 @@ matrix: .test-environment
 
 security: .test-environment
 	@echo "==> Attempting to get at passwords"
-	@$(BIN)/python -m pytest --attempts $(PARALLEL)
+	@$(BIN)/python -m pytest --attempts -m "not heavy" $(PARALLEL)
 
 package: .test-environment
 	@$(BIN)/python -m pytest tests/integration/clean_install.py

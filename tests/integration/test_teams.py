@@ -21,7 +21,6 @@ from tests.support.redis_servers import RedisServer
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 
 pytestmark = [
-    pytest.mark.attempt("get the connection of another team"),
     pytest.mark.airflow,
     pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2"),
 ]
@@ -92,6 +91,7 @@ def found_by(airflow: AirflowSite, team: str) -> tuple[dict[str, str | None], st
     return found, airflow.log(f"lookups_of_{team}", run_id, "look_up")
 
 
+@pytest.mark.attempt("get the connection of another team")
 def test_only_tasks_of_the_team_get_its_connection_however_it_is_spelled(
     airflow: AirflowSite, request: pytest.FixtureRequest
 ) -> None:

@@ -78,7 +78,6 @@ def connect(project: Path, conn_id: str) -> None:
     dbt(project, "debug", mapping.env_vars)
 
 
-@pytest.mark.attempt("pose as a warehouse")
 @client("`dbt-redshift`, with the profile that Cosmos writes")
 def test_dbt(row: Row, project: Path) -> None:
     mapping = RedshiftUserPasswordProfileMapping("analytics", PROFILE_ARGS)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import redshift_secrets
 from redshift_secrets.cache.redis.threads import ThreadCall
 from redshift_secrets.cache.store import FreeLease
 from tests.support.fakes import Clock
@@ -104,6 +107,27 @@ def test_a_missing_access_rule_is_logged(unavailable):
         ((_, message),) = it.logged()
         assert "access rules" in message
         assert "access rules" not in (it.store.describe().trouble or "")
+
+
+def test_the_access_rules_of_the_page_allow_everything_that_is_needed(unavailable):
+    page = Path(redshift_secrets.__file__).parents[1] / "docs" / "security.md"
+    (rules,) = re.findall(r"`ACL SETUSER (.*?)`", page.read_text(encoding="utf-8"))
+    with RedisServer() as server, server.admin() as admin:
+        admin.execute_command("ACL", "SETUSER", *rules.split())
+        it = unavailable(f"unix://airflow:PASSWORD@{server.path}")
+        lease = it.store.try_lock("g")
+        assert it.store.try_lock("g") is None
+        it.store.replace("g", {"a": b"1"}, LATER)
+        assert it.store.read({"g": ["a"]}) == {"g": {"a": b"1"}}
+        lease.renew()
+        lease.release()
+        assert it.store.try_lock("g") is not None
+        it.store.mark_flushed()
+        assert it.store.flush_mark() is not None
+        assert it.store.describe().groups == 1
+        it.store.clear("g")
+        it.store.clear()
+    assert it.logged() == []
 
 
 def test_a_group_that_the_access_rules_forbid_takes_no_other_with_it(unavailable):
