@@ -197,6 +197,10 @@ class ConnectionSpec(Private, frozen=True):
     extra: Mapping[str, object]
     own_address: tuple[str, int | None] | None = None
     """The host of the setting `hosts`, and its port where it is not the warehouse's."""
+    db_roles: tuple[str, ...] = ()
+    session_role_arn: str | None = None
+    """The role that is assumed with `db_user`, `db_groups` and `db_roles` as its session tags; `None` where `auth` is not
+    `iam`, or the caller itself mints."""
     per_dag: bool = False
     """Whether it logs in as another database user for each DAG: then `db_user` is a template."""
     sources: Mapping[str, str] = {}
@@ -235,6 +239,9 @@ class MintRequest(Struct, frozen=True):
     auto_create: bool
     duration: int
     admin_secret_arn: str | None
+    db_roles: tuple[str, ...] = ()
+    session_role_arn: str | None = None
+    """The role that is assumed with user, groups and roles as its session tags."""
     created_at: float = 0.0
     """Not sent to AWS; a warehouse that was deleted and created again under its name gets a new credential."""
     team: str | None = None
@@ -245,6 +252,8 @@ class MintRequest(Struct, frozen=True):
         """Return the request for the credential of `spec`, without what its way of authenticating does not use."""
         warehouse = spec.warehouse
         as_db_user = spec.auth == "db-user"
+        names_user = as_db_user or spec.session_role_arn is not None
+        serverless = warehouse.kind == "workgroup"
         return cls(
             auth=spec.auth,
             arn=warehouse.arn,
@@ -254,11 +263,13 @@ class MintRequest(Struct, frozen=True):
             region=warehouse.region,
             role_arn=warehouse.role_arn,
             database=spec.database,
-            db_user=spec.db_user if as_db_user else None,
-            db_groups=spec.db_groups if as_db_user else (),
+            db_user=spec.db_user if names_user else None,
+            db_groups=spec.db_groups if names_user and not serverless else (),
             auto_create=spec.auto_create and as_db_user,
             duration=spec.duration,
             admin_secret_arn=warehouse.admin_secret_arn if spec.auth == "secret" else None,
+            db_roles=spec.db_roles if names_user and serverless else (),
+            session_role_arn=spec.session_role_arn,
             created_at=warehouse.created_at,
             team=spec.team,
         )

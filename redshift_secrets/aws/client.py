@@ -12,7 +12,7 @@ from redshift_secrets.aws import minting
 from redshift_secrets.aws.discovery import Discovery
 from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.aws.paging import Recall, ask_aws
-from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.aws.sessions import Sessions, SessionTags
 from redshift_secrets.cache.workers import Workers
 from redshift_secrets.errors import AwsError, CallerChangedError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
@@ -71,10 +71,14 @@ class AwsClient:
         """
         action, mint = minting.WAYS[request.auth, request.kind]
         resource = minting.resource_arn(request, action)
-        client = self._client(request.region, request.role_arn)
+        tags = minting.session_tags(request)
+        client = self._client(request.region, request.role_arn, tags)
+        expected = self._sessions.expected_identity(request.role_arn)
+        if tags:
+            expected += f" with the session tags {', '.join(f'{key} = {value}' for key, value in tags)}"
         now = self._clock()
         try:
-            with translate_errors(action, resource, self._sessions.expected_identity(request.role_arn)):
+            with translate_errors(action, resource, expected):
                 user, password, expires_at, request_id = mint(client, request, now)
         except AwsError as error:
             if not error.is_denied or error.operation.startswith("sts:AssumeRole"):
@@ -135,8 +139,11 @@ class AwsClient:
         return self._sessions.identity_is_known
 
     def _signed_with(self, request: MintRequest) -> Any:
-        """The keys that have signed a request, `None` where those of a role have: then the caller's are as they are now."""
-        return self._sessions.signed_with() if request.role_arn is None else None
+        """The keys that have signed a request, `None` where those of a role have that the caller has assumed: then the
+        caller's are as they are now."""
+        if request.role_arn is not None or request.session_role_arn is not None:
+            return None
+        return self._sessions.signed_with()
 
     @staticmethod
     def _check_caller(caller: str, identity: str | None, minted_by: str) -> None:
@@ -165,8 +172,8 @@ class AwsClient:
             of_caller=of_caller,
         )
 
-    def _client(self, region: str, role_arn: str | None) -> Callable[[str], Any]:
-        return functools.partial(self._sessions.client, region=region, role_arn=role_arn)
+    def _client(self, region: str, role_arn: str | None, tags: SessionTags = ()) -> Callable[[str], Any]:
+        return functools.partial(self._sessions.client, region=region, role_arn=role_arn, tags=tags)
 
 
 def _without_session(arn: str | None) -> str | None:

@@ -44,6 +44,10 @@ _ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", 
 def _advice(code: str, operation: str, resource: str, identity: str, message: str) -> str:
     if code in DENIED and operation == "sts:AssumeRoleWithWebIdentity":
         return "The role's trust policy must name the OIDC provider of this Kubernetes cluster and the service account of this pod."
+    if code in DENIED and "sts:TagSession" in message:
+        return "Allow sts:TagSession with these tags, beside sts:AssumeRole, in the role's trust policy and in the caller's policy."
+    if code == "PackedPolicyTooLarge":
+        return "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space."
     if code in DENIED and operation.startswith("sts:AssumeRole"):
         return "Allow it in the role's trust policy and in the caller's policy, and check external_id."
     if code in DENIED and "explicit deny" in message:

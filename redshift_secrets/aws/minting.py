@@ -63,6 +63,22 @@ def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
         ) from None  # fmt: skip
 
 
+def session_tags(request: MintRequest) -> tuple[tuple[str, str], ...]:
+    """Return the session tags that name the user of a request, with its groups on a cluster, its database roles on Serverless.
+
+    https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-iam-access-federated-db-roles.html
+    https://docs.aws.amazon.com/redshift/latest/mgmt/query-editor-v2-getting-started.html
+    """
+    if request.session_role_arn is None:
+        return ()
+    tags = {
+        "RedshiftDbUser": request.db_user or "",
+        "RedshiftDbGroups": ":".join(request.db_groups),
+        "RedshiftDbRoles": ":".join(request.db_roles),
+    }
+    return tuple((key, value) for key, value in tags.items() if value)
+
+
 Way = Callable[[Client, MintRequest, float], Minted]
 
 WAYS: Mapping[tuple[str, str], tuple[str, Way]] = {

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-# The search for credentials needs the first two and would import them on first use, where a fork can interrupt the import.
-import _strptime  # type: ignore[import-not-found]  # noqa: F401
-import encodings.idna  # noqa: F401
 import functools
+import os
+import pwd
+import re
+import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import boto3
-import botocore.session
-from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -21,80 +20,50 @@ from botocore.credentials import (
     create_credential_resolver,
 )
 from botocore.exceptions import NoCredentialsError
+from cachetools import LRUCache
 
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import AwsError, copy_for_reraise
+from redshift_secrets.errors import AwsError
 from redshift_secrets.model import reveal
 from redshift_secrets.settings.settings import Settings
 
-_ROLE_SESSION_NAME = "redshift-secrets"
+SessionTags = tuple[tuple[str, str], ...]
+"""Keys and values of the tags that a role is assumed with."""
+
+_MAX_TAGGED = 100
+"""Sessions with tags that are kept, the latest used ones: a server may mint for any number of database users."""
 
 _RETRY_IDENTITY_SECONDS = 60.0
 """How long to wait before asking STS again for the caller identity after it did not answer."""
 
 
-_RETRY_CREDENTIALS_SECONDS = 5.0
-"""How long credentials that could not be found are not searched for again."""
+class _Identity(NamedTuple):
+    """The session of one identity, and its clients by region and service."""
 
-
-class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botocore has no types
-    """A botocore session whose clients are built inside `forks.no_fork_here`, without making a fork wait for the network.
-
-    Building a client creates a TLS context: a child forked meanwhile would find OpenSSL's locks taken. Everything that may
-    run a program or send a request happens before the gate is entered. The clients that botocore's own credential
-    providers build (STS, SSO) are built here, too.
-    """
-
-    monotonic = staticmethod(time.monotonic)
-    _credentials: Any
-    _failed: tuple[float, Exception | None] | None = None
-
-    def get_credentials(self) -> Any:
-        """Return the credentials, `None` where there are none, or raise why they cannot be had; that is found out once for all
-        clients, since botocore would ask a silent metadata service or run a failing program again for each."""
-        if self._credentials is None and self._failed is not None:
-            until, error = self._failed
-            if self.monotonic() < until:
-                if error is not None:
-                    raise copy_for_reraise(error)
-                return None
-        try:
-            found, error = super().get_credentials(), None
-        except Exception as caught:
-            found, error = None, caught
-        self._failed = (self.monotonic() + _RETRY_CREDENTIALS_SECONDS, error) if found is None else None
-        if error is not None:
-            raise error
-        if found is not None and not isinstance(found, RecordedCredentials):
-            found = self._credentials = RecordedCredentials(found)
-        return found
-
-    def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
-        """Return a client; raises `NoCredentialsError` where there are no credentials to sign its calls with."""
-        unsigned = config is not None and config.signature_version is UNSIGNED
-        own_keys = arguments.get("aws_access_key_id") is not None
-        # botocore keeps credentials that it has found, but searches again, IMDS included, for those that it has not.
-        if not unsigned and not own_keys and self.get_credentials() is None:
-            raise NoCredentialsError()
-        mode = (config and config.defaults_mode) or self.get_config_variable("defaults_mode")
-        if mode.lower() == "auto":
-            # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.
-            config = (config or Config()).merge(Config(defaults_mode="standard"))
-        with forks.no_fork_here:
-            return super().create_client(service_name, config=config, **arguments)
+    session: ForkSafeSession
+    clients: dict[tuple[str, str], Any]
 
 
 class Sessions:
-    """One boto3 session per identity and one client per identity, region and service, created on first use.
+    """One session per identity and one client per identity, region and service, created on first use.
 
     The base identity comes from boto3's default chain, or from `profile_name`; with `role_arn` it assumes that role. Each
-    role of `accounts` is assumed by the resulting identity. Credentials of assumed roles refresh themselves.
+    role of `accounts` is assumed by the resulting identity. A role that is assumed with session tags is an identity of its
+    own. Credentials of assumed roles refresh themselves.
     """
 
-    def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        session_name: Callable[[], str] | None = None,
+    ) -> None:
         self._settings = settings
+        self._session_name = session_name or role_session_name
         self._monotonic = monotonic
         self._external_ids = {account.role_arn: account.external_id for account in settings.accounts}
         self.reset_after_fork()
@@ -103,21 +72,25 @@ class Sessions:
     def reset_after_fork(self) -> None:
         """Drop sessions, clients and their sockets: a child creates its own."""
         self._lock = threading.RLock()
-        self._sessions: dict[str | None, Any] = {}
-        self._clients: dict[tuple[str | None, str, str], Any] = {}
+        self._default: ForkSafeSession | None = None
+        self._untagged: dict[tuple[str | None, SessionTags], _Identity] = {}
+        self._tagged: LRUCache[tuple[str | None, SessionTags], _Identity] = LRUCache(_MAX_TAGGED)
         self._identity_lock = threading.Lock()
-        self._identity: tuple[str, str] | None = None
+        self._known_key: tuple[str, str] | None = None
         self._ask_identity_at = float("-inf")
 
-    def client(self, service: str, *, region: str, role_arn: str | None) -> Any:
-        """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`."""
-        key = (role_arn, region, service)
+    def client(self, service: str, *, region: str, role_arn: str | None, tags: SessionTags = ()) -> Any:
+        """Return the client of `service` in `region`, as the base identity or as `role_arn` of `accounts`.
+
+        With `tags`, its role, for the base identity the setting `role_arn`, is assumed with these session tags.
+        """
         # Creating a client is not thread-safe in boto3, using one is. Whoever has this lock may wait for the network, so
         # nobody takes it inside `forks.no_fork_here`.
         with self._lock:
-            if key not in self._clients:
-                self._clients[key] = self._create_client(service, region, role_arn, self._config())
-            return self._clients[key]
+            session, clients = self._identity_as(role_arn, tags)
+            if (region, service) not in clients:
+                clients[region, service] = self._create_client(session, service, region, self._config())
+            return clients[region, service]
 
     def default_region(self) -> str:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
@@ -125,7 +98,7 @@ class Sessions:
         region = self._settings.region_name
         if region is None:
             with translate_errors(operation, resource, identity):
-                region = self._session(None).region_name
+                region = self._session(None).get_config_variable("region")
         if not region:
             advice = "Set regions in backend_kwargs, or AWS_DEFAULT_REGION."
             raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice, True)
@@ -176,8 +149,8 @@ class Sessions:
 
     @property
     def _base_credentials(self) -> RecordedCredentials | None:
-        session = self._sessions.get(None)
-        credentials = None if session is None else session._session._credentials
+        base = self._untagged.get((None, ()))
+        credentials = None if base is None else base.session._credentials
         return credentials if isinstance(credentials, RecordedCredentials) else None
 
     @property
@@ -188,7 +161,7 @@ class Sessions:
 
     def _identity_of(self, keys: Any) -> str | None:
         # An access key belongs to one identity for ever.
-        known = self._identity
+        known = self._known_key
         return known[1] if known is not None and known[0] == keys.access_key else None
 
     def _ask_identity(self, region: str, keys: Any = None) -> str | None:
@@ -199,15 +172,17 @@ class Sessions:
                 if keys is None:
                     keys = self._current_keys()
                 with self._lock:
-                    sts = self._create_client("sts", region, None, self._config().merge(brief), keys)
+                    sts = self._create_client(self._session(None), "sts", region, self._config().merge(brief), keys)
                 arn = str(sts.get_caller_identity()["Arn"])
         except AwsError:
             return None
-        self._identity = keys.access_key, arn
+        self._known_key = keys.access_key, arn
         return arn
 
-    def _create_client(self, service: str, region: str, role_arn: str | None, config: Config, keys: Any = None) -> Any:
-        return self._session(role_arn).client(
+    def _create_client(
+        self, session: ForkSafeSession, service: str, region: str, config: Config, keys: Any = None
+    ) -> Any:
+        return session.create_client(
             service,
             region_name=region,
             endpoint_url=self._settings.endpoint_url,
@@ -217,44 +192,51 @@ class Sessions:
             aws_session_token=keys and keys.token,
         )
 
-    def _session(self, role_arn: str | None) -> Any:
-        if role_arn not in self._sessions:
-            settings = self._settings
-            if role_arn is not None:
-                session = self._assumed_session(self._session(None), role_arn, self._external_ids.get(role_arn))
-            else:
-                session = self._default_session()
-                if settings.role_arn is not None:
-                    session = self._assumed_session(session, settings.role_arn, settings.external_id)
-            self._sessions[role_arn] = session
-        return self._sessions[role_arn]
+    def _identity_as(self, role_arn: str | None, tags: SessionTags) -> _Identity:
+        identities = self._tagged if tags else self._untagged
+        if (role_arn, tags) not in identities:
+            identities[role_arn, tags] = _Identity(self._new_session(role_arn, tags), {})
+        return identities[role_arn, tags]
 
-    def _default_session(self) -> Any:
+    def _session(self, role_arn: str | None) -> ForkSafeSession:
+        return self._identity_as(role_arn, ()).session
+
+    def _new_session(self, role_arn: str | None, tags: SessionTags) -> ForkSafeSession:
+        settings = self._settings
+        if role_arn is not None:
+            return self._assumed_session(self._session(None), role_arn, self._external_ids.get(role_arn), tags)
+        if self._default is None:
+            self._default = self._default_session()
+        if settings.role_arn is None:
+            return self._default
+        return self._assumed_session(self._default, settings.role_arn, settings.external_id, tags)
+
+    def _default_session(self) -> ForkSafeSession:
         settings = self._settings
         with forks.no_fork_here:  # the resolver creates TLS contexts, too
-            core = ForkSafeSession()
-            session = boto3.Session(
-                botocore_session=core, profile_name=settings.profile_name, region_name=settings.region_name
-            )
-            # botocore would call STS in the region of its first client, but there is none yet when credentials are resolved.
-            resolver = create_credential_resolver(core, region_name=next(iter(settings.regions), None))
+            core = self._bare_session()
+            boto3.Session(botocore_session=core, region_name=settings.region_name)
+            resolver = create_credential_resolver(core, region_name=self._settings_region)
             core.register_component("credential_provider", resolver)
-        return session
+        return core
 
-    def _assumed_session(self, source: Any, role_arn: str, external_id: str | None) -> Any:
+    def _assumed_session(
+        self, source: ForkSafeSession, role_arn: str, external_id: str | None, tags: SessionTags
+    ) -> ForkSafeSession:
         # The way botocore itself assumes the roles of a profile, with the role taken from the settings.
-        core: Any = source._session
-        arguments = {"RoleSessionName": _ROLE_SESSION_NAME}
+        arguments: dict[str, Any] = {"RoleSessionName": self._session_name()}
         if external_id is not None:
             arguments["ExternalId"] = reveal(external_id)
+        if tags:
+            arguments["Tags"] = [{"Key": key, "Value": value} for key, value in tags]
         with translate_errors("sts:AssumeRole", role_arn, self._settings.default_identity):
             source_credentials = source.get_credentials()
             if source_credentials is None:
                 raise NoCredentialsError()
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=functools.partial(
-                core.create_client,
-                region_name=source.region_name or next(iter(self._settings.regions), "us-east-1"),
+                source.create_client,
+                region_name=self._settings_region or source.get_config_variable("region"),
                 endpoint_url=self._settings.endpoint_url,
                 config=self._config(),
             ),
@@ -262,11 +244,27 @@ class Sessions:
             role_arn=role_arn,
             extra_args=arguments,
         )
-        assumed: Any = ForkSafeSession()
+        assumed = self._bare_session()
+        # Service models are megabytes: a session for each database user must not read them again.
+        assumed.register_component("data_loader", source.get_component("data_loader"))
         assumed._credentials = DeferredRefreshableCredentials(
             refresh_using=fetcher.fetch_credentials, method="assume-role"
         )
-        return boto3.Session(botocore_session=assumed, region_name=source.region_name)
+        return assumed
+
+    def _bare_session(self) -> ForkSafeSession:
+        """Return a session without credentials, for which all of the profile holds."""
+        session = ForkSafeSession(profile=self._settings.profile_name)
+        # The global endpoint is in one partition alone, and in one region of it.
+        session.set_config_variable("sts_regional_endpoints", "regional")
+        return session
+
+    @property
+    def _settings_region(self) -> str | None:
+        """The region that STS is asked in: one of the settings, which is in their partition, `None` where they name none."""
+        settings = self._settings
+        others = [region for account in settings.accounts for region in account.regions or ()]
+        return next(filter(None, (*settings.regions, settings.region_name, *others)), None)
 
     def _config(self) -> Config:
         seconds = self._settings.aws_timeout_seconds
@@ -286,3 +284,16 @@ class Sessions:
                 "the creation of an AWS client", "this host", self._settings.default_identity, "Misconfigured",
                 f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.", True,
             ) from None  # fmt: skip
+
+
+def role_session_name(host: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the name that CloudTrail shows for the sessions of this process: of which OS user on which host they are.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html allows 64 of these characters.
+    """
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in many containers
+        user = environ.get("USER") or str(os.getuid())
+    name = f"redshift-secrets-{user}@{host or socket.gethostname()}"
+    return re.sub(r"[^\w+=,.@-]", "-", name, flags=re.ASCII)[:64]

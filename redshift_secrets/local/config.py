@@ -21,12 +21,13 @@ class ConfigError(Exception):
 class Database:
     """The initial content of a warehouse.
 
-    `sql` runs once, as the admin user, in the database `name`, after users and groups have been created.
+    `sql` runs once, as the admin user, in the database `name`, after users, groups and roles have been created.
     """
 
     name: str = "dev"
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     sql: str = ""
 
 
@@ -73,6 +74,8 @@ class Role:
 
     arn: str
     external_id: str | None = None
+    tag_session: bool = False
+    """Whether its trust policy allows `sts:TagSession`, without which no session of it can be tagged."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
 def _entry(kind: Any, raw: object, where: str) -> Any:
     values = dict(_mapping(raw, where))
     _reject_unknown_keys(values, {f.name for f in fields(kind)}, where)
-    for name in ("users", "groups", "vpc_endpoints"):
+    for name in ("users", "groups", "roles", "vpc_endpoints"):
         if name in values:
             values[name] = tuple(str(item) for item in _list(values, name, where))
     if "tags" in values:

@@ -82,7 +82,7 @@ class PostgresError(Exception):
 
 
 class PostgresServer:
-    """The PostgreSQL of one warehouse, with its database, users and groups. Can be started once; thread-safe.
+    """The PostgreSQL of one warehouse, with its database, users, groups and roles. Can be started once; thread-safe.
 
     `warehouse` is its name in messages, `admin` the admin user. The data are in `folder` where possible, else in the
     system's folder for temporary files: the path of a unix socket must be short, and as root PostgreSQL runs as the OS
@@ -108,7 +108,7 @@ class PostgresServer:
         return self._home / _SOCKET if self._ready and self._home is not None else None
 
     def start(self) -> None:
-        """Start the server, create its users and groups and run `sql`; raises `PostgresError`.
+        """Start the server, create its users, groups and roles and run `sql`; raises `PostgresError`.
 
         A failed start leaves nothing behind and can be retried. Takes about a second.
         """
@@ -209,7 +209,7 @@ class PostgresServer:
             template.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(admin_roles), admin))
             template.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, admin))
         with self.connect(self._admin, self._database.name) as connection:
-            for group in self._database.groups:
+            for group in (*self._database.groups, *self._database.roles):
                 connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(group)))
             for user in self._database.users:
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(user)))

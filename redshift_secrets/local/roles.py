@@ -19,8 +19,9 @@ _FIRST_USER_OID = 16_384  # lower ones are PostgreSQL's built-in roles: the supe
 class SessionRoles:
     """The roles of one warehouse. Not thread-safe.
 
-    In Redshift, the groups of GetClusterCredentials (DbGroups) apply to the session; in PostgreSQL, groups apply to
-    the role. So a role is a member of a group as long as it has a session with that group.
+    In Redshift, the groups of GetClusterCredentials (DbGroups) and those of session tags apply to the session; in
+    PostgreSQL, groups apply to the role. So a role is a member of a group as long as it has a session with that group.
+    Redshift's database roles are groups here, as in PostgreSQL.
     Reference: https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentials.html
     """
 
@@ -31,13 +32,14 @@ class SessionRoles:
         # Memberships granted for a session, to be revoked after the last such session.
         self._granted: set[tuple[str, str]] = set()
 
-    def enter(self, token: Token) -> None:
-        """Prepare the token's role for one more session; starts PostgreSQL if necessary.
+    def enter(self, token: Token) -> list[str]:
+        """Prepare the token's role for one more session, and return the groups it has joined for it; starts PostgreSQL if
+        necessary.
 
         Raises `RefusedError` with Redshift's message for an unknown user or group, `PostgresError` if PostgreSQL
         cannot be started, `psycopg.Error` for any other error of PostgreSQL.
         """
-        for name in (token.role, *token.db_groups):
+        for name in (token.role, *token.db_groups, *token.tagged_groups):
             if len(name.encode()) > _MAX_NAME_BYTES:
                 raise RefusedError("42622", f'identifier "{name}" is longer than {_MAX_NAME_BYTES} bytes')
         self._server.start()
@@ -50,18 +52,28 @@ class SessionRoles:
                     raise RefusedError("42704", f'group "{group}" does not exist')
             if token.auto_create and not _exists(connection, token.role, can_login=True):
                 self._create(connection, token.role)
+            # https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-iam-access-federated-db-roles.html
+            tagged = [group for group in token.tagged_groups if _exists(connection, group, can_login=False)]
             joined: list[str] = []
             try:
-                for group in dict.fromkeys(token.db_groups):
+                for group in dict.fromkeys([*token.db_groups, *tagged]):
                     self._join(connection, token.role, group)
                     joined.append(group)
             except psycopg.Error:
-                self._leave(token.role, joined)
+                self.leave(token.role, joined)
                 raise
+            return joined
 
-    def leave(self, token: Token) -> None:
-        """Undo `enter`: revoke the groups that no other session of the role needs. Raises `psycopg.Error`."""
-        self._leave(token.role, list(dict.fromkeys(token.db_groups)))
+    def leave(self, role: str, groups: list[str]) -> None:
+        """Undo `enter`: revoke those of the joined groups that no other session of the role needs. Raises `psycopg.Error`."""
+        self._sessions.subtract((role, group) for group in groups)
+        unused = [group for group in groups if not self._sessions[role, group] and (role, group) in self._granted]
+        self._granted.difference_update((role, group) for group in unused)
+        if unused:
+            with self._server.connect() as connection:
+                for group in unused:
+                    statement = sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), sql.Identifier(role))
+                    connection.execute(statement)
 
     def _create(self, connection: psycopg.Connection[Any], role: str) -> None:
         # Created by the admin, who thus inherits the privileges of the new user, as in Redshift.
@@ -76,16 +88,6 @@ class SessionRoles:
             connection.execute(statement)
             self._granted.add((role, group))
         self._sessions[role, group] += 1
-
-    def _leave(self, role: str, groups: list[str]) -> None:
-        self._sessions.subtract((role, group) for group in groups)
-        unused = [group for group in groups if not self._sessions[role, group] and (role, group) in self._granted]
-        self._granted.difference_update((role, group) for group in unused)
-        if unused:
-            with self._server.connect() as connection:
-                for group in unused:
-                    statement = sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(group), sql.Identifier(role))
-                    connection.execute(statement)
 
 
 def _exists(connection: psycopg.Connection[Any], name: str, *, can_login: bool) -> bool:

@@ -131,7 +131,7 @@ async def _authenticate(
 @contextlib.asynccontextmanager
 async def _session_role(token: Token, warehouse: Warehouse) -> AsyncIterator[None]:
     try:
-        await to_thread.run_sync(warehouse.roles.enter, token, limiter=warehouse.setup_limiter)
+        joined = await to_thread.run_sync(warehouse.roles.enter, token, limiter=warehouse.setup_limiter)
     except PostgresError as error:
         logger.warning("%s", error)
         raise RefusedError("57P03", str(error)) from None
@@ -140,10 +140,10 @@ async def _session_role(token: Token, warehouse: Warehouse) -> AsyncIterator[Non
     try:
         yield
     finally:
-        if token.db_groups:
+        if joined:
             # Also when the gateway is stopped; by then PostgreSQL, and the groups with it, may be gone.
             with CancelScope(shield=True), contextlib.suppress(psycopg.Error):
-                await to_thread.run_sync(warehouse.roles.leave, token, limiter=warehouse.setup_limiter)
+                await to_thread.run_sync(warehouse.roles.leave, token.role, joined, limiter=warehouse.setup_limiter)
 
 
 async def _pipe(stream: ByteStream, warehouse: Warehouse, startup: bytes) -> None:

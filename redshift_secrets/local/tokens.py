@@ -32,6 +32,8 @@ class Token:
     expires_at: float | None
     database: str | None = None
     db_groups: tuple[str, ...] = ()
+    tagged_groups: tuple[str, ...] = ()
+    """Groups or database roles from session tags; unlike `db_groups`, those that do not exist are ignored."""
     auto_create: bool = False
 
 
@@ -55,6 +57,7 @@ class TokenRegistry:
         duration: float | None,
         database: str | None = None,
         db_groups: tuple[str, ...] = (),
+        tagged_groups: tuple[str, ...] = (),
         auto_create: bool = False,
         password: str | None = None,
     ) -> Token:
@@ -71,6 +74,7 @@ class TokenRegistry:
             expires_at=None if duration is None else now + duration,
             database=database,
             db_groups=db_groups,
+            tagged_groups=tagged_groups,
             auto_create=auto_create,
         )
         with self._lock:

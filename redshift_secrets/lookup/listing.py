@@ -158,7 +158,7 @@ def _spec(raw: dict[str, Any]) -> ConnectionSpec:
     # By hand: for a decoder of its own, msgspec looks at each annotation, which would double the time to import this module.
     warehouse = raw["warehouse"]
     endpoints = tuple(VpcEndpoint(**endpoint) for endpoint in warehouse.pop("vpc_endpoints"))
-    lists = {name: tuple(raw[name]) for name in ("db_groups", "errors", "warnings")}
+    lists = {name: tuple(raw[name]) for name in ("db_groups", "db_roles", "errors", "warnings")}
     if raw["own_address"] is not None:
         lists["own_address"] = tuple(raw["own_address"])
     return ConnectionSpec(**{**raw, **lists, "warehouse": Warehouse(**warehouse, vpc_endpoints=endpoints)})

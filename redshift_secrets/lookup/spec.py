@@ -20,6 +20,7 @@ _SETTINGS = {
     "database": "database",
     "db-user": "db_user",
     "db-groups": "db_groups",
+    "db-roles": "db_roles",
     "auto-create": "auto_create",
     "auth": "auth",
     "duration": "duration_seconds",
@@ -27,6 +28,15 @@ _SETTINGS = {
 }
 """The setting behind each tag; the other tags have none."""
 
+_NAMED_AT_LOGIN = {
+    ("db-user", "cluster"): ("db-user", "db-groups", "auto-create"),
+    ("connector", "cluster"): ("db-user", "db-groups", "auto-create"),
+    ("iam", "cluster"): ("db-user", "db-groups"),
+    ("iam", "workgroup"): ("db-user", "db-roles"),
+}
+"""What can be said of the user that logs in, by way of authenticating and kind of warehouse."""
+_NOT_ON = {"cluster": ("clusters", ("db-roles",)), "workgroup": ("Serverless", ("db-groups", "auto-create"))}
+"""Settings that mean nothing on this kind of warehouse."""
 
 _DEFAULTS = Settings()
 
@@ -72,6 +82,9 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
             f"sslmode = {extra['sslmode']}: RedshiftSQLHook cannot connect, its driver takes verify-full and verify-ca alone"
         )
     auth = _resolve_auth(chosen, warehouse)
+    session_role = _session_role(chosen, warehouse, settings)
+    names_user = session_role is not None or auth in ("db-user", "connector")
+    db_user = chosen["db-user"].value if warehouse.kind == "cluster" or session_role is not None else None
     sources = {name.replace("-", "_"): choice.source for name, choice in chosen.items()}
     if own is not None:
         sources["endpoint"] = "setting hosts"
@@ -86,7 +99,7 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         auth=auth,
         endpoint=chosen["endpoint"].value or "default",
         database=chosen["database"].value or warehouse.database,
-        db_user=chosen["db-user"].value if warehouse.kind == "cluster" else None,
+        db_user=db_user,
         db_groups=chosen["db-groups"].value or (),
         auto_create=bool(chosen["auto-create"].value),
         duration=chosen["duration"].value or settings.duration_seconds,
@@ -94,7 +107,9 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         team=chosen["team"].value,
         extra=extra,
         own_address=None if own is None else (own.host, own.port),
-        per_dag=auth in ("db-user", "connector") and is_template(chosen["db-user"].value),
+        db_roles=chosen["db-roles"].value or (),
+        session_role_arn=session_role,
+        per_dag=names_user and is_template(db_user),
         sources={**sources, **sources_of_extra},
         errors=tuple(one_line(f"{error} (on {warehouse})") for error in errors),
         warnings=tuple(one_line(f"{warning} (on {warehouse})") for warning in warnings),
@@ -107,9 +122,9 @@ def _choose(name: str, tagged: tags.TaggedConnection, warehouse: Warehouse, sett
         return _Chosen(tag.value, f"tag {tag.key}")
     setting = _SETTINGS.get(name)
     if setting is not None and getattr(settings, setting) != getattr(_DEFAULTS, setting):
-        # Settings speak of clusters: Serverless has no GetClusterCredentials to name a user for.
-        if warehouse.kind == "workgroup" and name in ("db-user", "db-groups", "auto-create"):
-            return _Chosen(None, f"default (setting {setting} does not apply to Serverless)")
+        where, settings_without_meaning = _NOT_ON[warehouse.kind]
+        if name in settings_without_meaning:
+            return _Chosen(None, f"default (setting {setting} does not apply to {where})")
         if warehouse.kind == "workgroup" and name == "auth" and settings.auth == "db-user":
             return _Chosen("iam", "default (setting auth = db-user does not apply to Serverless)")
         return _Chosen(getattr(settings, setting), f"setting {setting}")
@@ -174,6 +189,19 @@ def _resolve_auth(chosen: dict[str, _Chosen], warehouse: Warehouse) -> Auth:
     return "db-user" if chosen["db-user"].value and warehouse.kind == "cluster" else "iam"
 
 
+def _role(warehouse: Warehouse, settings: Settings) -> str | None:
+    """The role that is configured for the account of a warehouse."""
+    return warehouse.role_arn or settings.role_arn
+
+
+def _session_role(chosen: dict[str, _Chosen], warehouse: Warehouse, settings: Settings) -> str | None:
+    """The role whose session tags name the user, `None` where the user is not named by tags of a session."""
+    if _resolve_auth(chosen, warehouse) != "iam":
+        return None
+    names = _NAMED_AT_LOGIN["iam", warehouse.kind]
+    return _role(warehouse, settings) if any(chosen[name].value for name in names) else None
+
+
 def _contradictions(
     chosen: dict[str, _Chosen], warehouse: Warehouse, settings: Settings
 ) -> tuple[list[str], list[str]]:
@@ -184,30 +212,33 @@ def _contradictions(
     serverless = warehouse.kind == "workgroup"
     if auth.value == "db-user" and serverless:
         errors.append(
-            f"{auth.source} = db-user cannot work: Serverless logs in as the user mapped from the IAM identity."
-            " Use iam, or remove it"
-        )
-    elif auth.value == "auto" and serverless and user.by_tag:
-        errors.append(
-            f"{user.source} cannot be honoured: Serverless logs in as the user mapped from the IAM identity."
-            f" Remove the tag, or set {settings.tag_prefix}auth = iam to say that this is meant"
+            f"{auth.source} = db-user cannot work: Serverless logs in as the user of an IAM identity. Use iam, with which a"
+            " role that is configured can name the user, or remove it"
         )
     elif auth.value == "db-user" and user.value is None:
         errors.append(
             f"{auth.source} = db-user needs a database user: add the tag {settings.tag_prefix}db-user or the setting db_user"
         )
-    as_iam_identity = auth.value == "connector" and serverless
-    if (_resolve_auth(chosen, warehouse) in ("iam", "secret") or as_iam_identity) and not errors:
+    if not errors:
+        resolved = _resolve_auth(chosen, warehouse)
+        if resolved == "iam":
+            errors += _session_tag_problems(chosen, warehouse, settings)
+        used = _NAMED_AT_LOGIN.get((resolved, warehouse.kind), ())
         warnings += [
-            f"{chosen[name].source} has no effect: auth is {_resolve_auth(chosen, warehouse)}"
-            + (" and Serverless logs in as the user mapped from the IAM identity" if as_iam_identity else "")
-            for name in ("db-user", "db-groups", "auto-create")
-            if chosen[name].by_tag
+            f"{chosen[name].source} has no effect: auth is {resolved} and the warehouse a {warehouse.kind}"
+            + (f"; use {settings.tag_prefix}{instead}" if instead in used else "")
+            for name, instead in (
+                ("db-user", ""),
+                ("db-groups", "db-roles"),
+                ("db-roles", "db-groups"),
+                ("auto-create", ""),
+            )
+            if chosen[name].by_tag and name not in used
         ]
     if auth.value == "secret":
         errors += _secret_problems(auth, warehouse, settings)
     if auth.value == "connector":
-        role_arn = warehouse.role_arn or settings.role_arn
+        role_arn = _role(warehouse, settings)
         if role_arn is not None:
             errors.append(
                 f"{auth.source} = connector cannot work: the driver mints as the AWS identity of the task, and this"
@@ -230,6 +261,29 @@ def _contradictions(
             f" ({settings.min_validity_seconds}): no credential would ever be valid for long enough"
         )
     return errors, warnings
+
+
+def _session_tag_problems(chosen: dict[str, _Chosen], warehouse: Warehouse, settings: Settings) -> list[str]:
+    """https://docs.aws.amazon.com/redshift/latest/mgmt/redshift-iam-access-federated-db-roles.html"""
+    named = [chosen[name] for name in _NAMED_AT_LOGIN["iam", warehouse.kind] if chosen[name].value]
+    if _role(warehouse, settings) is None:
+        # A setting that clusters use in another way asks for nothing here.
+        asking = [choice for choice in named if choice.by_tag or choice.source == "setting db_roles"]
+        if not asking:
+            return []
+        what, instead = "Serverless", ""
+        if warehouse.kind == "cluster":
+            what, instead = "auth = iam", " use db-user,"
+        return [
+            f"{' and '.join(choice.source for choice in asking)} cannot be honoured: {what} takes it as a session tag of an"
+            f" assumed role alone, and no role is configured for account {warehouse.account}. Set role_arn to a role there"
+            f" whose trust policy allows sts:TagSession,{instead} or remove it"
+        ]
+    return [
+        f"{choice.source} has {length} characters as a session tag, and AWS allows {values.LONGEST_TAG_VALUE}: name fewer"
+        for choice in named
+        if not isinstance(choice.value, str) and (length := len(":".join(choice.value))) > values.LONGEST_TAG_VALUE
+    ]
 
 
 def _secret_problems(auth: _Chosen, warehouse: Warehouse, settings: Settings) -> list[str]:

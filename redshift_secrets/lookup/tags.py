@@ -22,6 +22,7 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
     "database": values.database,
     "db-user": values.db_user,
     "db-groups": values.db_groups,
+    "db-roles": values.db_roles,
     "auto-create": values.boolean,
     "auth": values.auth,
     "duration": values.duration,

@@ -45,7 +45,7 @@ def login_user(spec: ConnectionSpec) -> str:
     """Return the user that a connection logs in as, as far as it is known without minting."""
     if spec.auth == "secret":
         return "(admin user)"
-    if spec.auth == "iam" or spec.db_user is None:
+    if (spec.auth == "iam" and spec.session_role_arn is None) or spec.db_user is None:
         return "(IAM identity)"
     return spec.db_user
 
@@ -75,10 +75,8 @@ def _share_a_team(one: ConnectionSpec, other: ConnectionSpec) -> bool:
 
 def _shown(spec: ConnectionSpec) -> ShownConnection:
     warehouse, sources = spec.warehouse, spec.sources
-    as_user = spec.auth in ("db-user", "connector")
     host, port = spec.address or ("", "")
     caller = f"through {warehouse.role_arn}" if warehouse.role_arn else "with this process's AWS credentials"
-    unused = f"not used with auth {spec.auth}"
     fields: list[tuple[str, object, str]] = [
         ("conn_id", spec.conn_id, f"tag on {warehouse.arn}"),
         ("warehouse", warehouse, f"found {caller}"),
@@ -88,9 +86,10 @@ def _shown(spec: ConnectionSpec) -> ShownConnection:
         ("port", port, "AWS"),
         ("database", spec.database, sources["database"]),
         ("auth", spec.auth, sources["auth"]),
-        ("user", login_user(spec), sources["db_user"] if as_user else f"auth {spec.auth}"),
-        ("db_groups", " ".join(spec.db_groups), sources["db_groups"] if as_user else unused),
-        ("auto_create", spec.auto_create, sources["auto_create"] if as_user else unused),
+        ("user", login_user(spec), _login_source(spec, "db_user")),
+        ("db_groups", " ".join(spec.db_groups), _login_source(spec, "db_groups")),
+        ("db_roles", " ".join(spec.db_roles), _login_source(spec, "db_roles")),
+        ("auto_create", spec.auto_create, _login_source(spec, "auto_create")),
         ("duration", f"{spec.duration} s", sources["duration"]),
         ("team", spec.team or "", sources["team"] if spec.team else "default: every team"),
         *((f"extra.{key}", value, sources[f"extra.{key}"]) for key, value in spec.extra.items()),
@@ -100,6 +99,21 @@ def _shown(spec: ConnectionSpec) -> ShownConnection:
     if not warehouse.can_serve:
         problems.append(f"{warehouse} does not accept logins now: {warehouse.status}")
     return ShownConnection(rows, tuple(problems), fails=bool(spec.errors) or not warehouse.can_serve)
+
+
+def _login_source(spec: ConnectionSpec, name: str) -> str:
+    """Where something that is said of the user comes from, and whether the login goes by it."""
+    source, warehouse = spec.sources[name], spec.warehouse
+    of_clusters, tagged = ("db_user", "db_groups", "auto_create"), ("db_user", "db_groups")
+    if warehouse.kind == "workgroup":
+        tagged = ("db_user", "db_roles")
+    if spec.auth in ("db-user", "connector") and name in of_clusters:
+        return source
+    if spec.auth == "iam" and name in tagged and source.startswith(("tag ", "setting ")):
+        if spec.session_role_arn is not None:
+            return f"{source}, as a session tag of {spec.session_role_arn}"
+        return f"auth iam; {source} is not used: no role is configured for account {warehouse.account} (role_arn)"
+    return f"auth {spec.auth}" if name == "db_user" else f"not used with auth {spec.auth}"
 
 
 def _endpoint_source(spec: ConnectionSpec) -> str:

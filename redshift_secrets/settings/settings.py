@@ -322,6 +322,7 @@ class Settings(Private, frozen=True):
     db_user: str | None = None
     database: str | None = None
     db_groups: tuple[str, ...] = ()
+    db_roles: tuple[str, ...] = ()
     auto_create: bool = False
     duration_seconds: int = 3600
     conn_type: str = "redshift"
@@ -408,6 +409,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "db_user": db_user.parse,
     "database": values.database,
     "db_groups": values.db_groups,
+    "db_roles": values.db_roles,
     "auto_create": values.boolean,
     "duration_seconds": values.duration,
     "conn_type": values.conn_type,

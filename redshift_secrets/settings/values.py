@@ -28,6 +28,8 @@ LONGEST_CONN_ID = 250
 """Characters of a conn_id that Airflow can store."""
 _CONN_ID = rf"[\w\-.:/]{{1,{LONGEST_CONN_ID}}}"
 _TEAM = r"[A-Za-z0-9_-]{1,50}"
+# Names without quotes, and those with the signs of a user that session tags allow: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+_DB_ROLE = r"[^\W\d][\w+.@-]{0,126}"
 _VPC_ENDPOINT = r"[A-Za-z0-9][A-Za-z0-9-]{0,29}"
 _REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 _ACCOUNT = r"[0-9]{12}"
@@ -204,6 +206,24 @@ def listed(item: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 
 
 db_groups = listed(db_group)
+db_role = _named(
+    _DB_ROLE,
+    "a database role that a session tag can name: 1 to 127 letters, digits or any of _ + . @ -, the first a letter or _, and"
+    " no colon, which separates roles there (grant a role such as sys:monitor to one without a colon)",
+)
+
+LONGEST_TAG_VALUE = 256
+"""Characters: https://docs.aws.amazon.com/STS/latest/APIReference/API_Tag.html"""
+
+
+def db_roles(raw: object) -> tuple[str, ...]:
+    """Database roles for the session tag `RedshiftDbRoles`."""
+    roles = tuple(listed(db_role)(raw))
+    if (length := len(":".join(roles))) > LONGEST_TAG_VALUE:
+        raise ValueError(
+            f"must fit into one session tag of {LONGEST_TAG_VALUE} characters, and takes {length}: name fewer"
+        )
+    return roles
 
 
 def json_value(raw: object) -> object:

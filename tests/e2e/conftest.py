@@ -30,6 +30,8 @@ LIST = "redshift:DescribeClusters"
 REMOTE_ROLE = "arn:aws:iam::222222222222:role/airflow-remote"
 STRICT_ROLE = "arn:aws:iam::333333333333:role/airflow-strict"
 
+AS_ETL = ("analytics", "by-connector", "by-domain", "by-vpc", "named")
+
 WAREHOUSES = {
     "roles": [{"arn": REMOTE_ROLE}, {"arn": STRICT_ROLE, "external_id": "agreed-word"}],
     "clusters": [
@@ -47,7 +49,7 @@ WAREHOUSES = {
             },
             "tags": {
                 "airflow:conn-id": "analytics reporting newcomer by-iam by-secret by-connector by-domain by-vpc named",
-                "airflow:db-user": "etl",
+                **{f"airflow:db-user/{conn_id}": "etl" for conn_id in AS_ETL},
                 "airflow:db-user/reporting": "bi",
                 "airflow:db-user/newcomer": "newcomer",
                 "airflow:auto-create/newcomer": "true",
@@ -67,7 +69,7 @@ WAREHOUSES = {
             "database": {"name": "dwh", "users": ["etl"]},
             "tags": {
                 "airflow:conn-id": "remote remote-iam",
-                "airflow:db-user": "etl",
+                "airflow:db-user/remote": "etl",
                 "airflow:auth/remote-iam": "iam",
             },
         },

@@ -34,7 +34,7 @@ WAREHOUSES = {
             "database": {"name": "dwh", "users": ["etl"], "groups": ["loaders", "readers"]},
             "tags": {
                 "airflow:conn-id": "as-user as-identity as-identity-too of-red of-blue",
-                "airflow:db-user": "etl",
+                **{f"airflow:db-user/{conn_id}": "etl" for conn_id in ("as-user", "of-red", "of-blue")},
                 "airflow:auth/as-identity": "iam",
                 "airflow:auth/as-identity-too": "iam",
                 "airflow:duration/as-identity-too": "1800",

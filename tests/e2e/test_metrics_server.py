@@ -25,7 +25,11 @@ WAREHOUSES = {
     "clusters": [
         {
             "identifier": "prod",
-            "tags": {"airflow:conn-id": "analytics denied", "airflow:db-user": "etl", "airflow:auth/denied": "iam"},
+            "tags": {
+                "airflow:conn-id": "analytics denied",
+                "airflow:db-user/analytics": "etl",
+                "airflow:auth/denied": "iam",
+            },
         }
     ]
 }

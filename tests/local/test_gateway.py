@@ -176,6 +176,18 @@ def test_groups_last_as_long_as_their_sessions(harness: Harness) -> None:
     assert eventually(lambda: not can_read_gold(harness, "IAM:etl"))
 
 
+def test_groups_of_session_tags_that_do_not_exist_are_ignored(harness: Harness) -> None:
+    groups = ("loaders", "unknown", "rdsdb", "etl")
+    token = harness.mint("IAMR:etl_sales", "IAMR:etl_sales", auto_create=True, tagged_groups=groups)
+    with harness.login(token) as connection:
+        assert value(connection, "SELECT current_user") == "IAMR:etl_sales"
+        assert value(connection, "SELECT grams FROM vault.gold") == 42
+        assert not value(connection, "SELECT pg_has_role(current_user, 'etl', 'member')")
+    plain = harness.mint("IAMR:etl_sales", "IAMR:etl_sales", auto_create=True)
+    with harness.login(plain) as connection:
+        assert eventually(lambda: not value(connection, "SELECT pg_has_role(current_user, 'loaders', 'member')"))
+
+
 def test_existing_group_memberships_are_kept(harness: Harness, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     is_reader = "SELECT pg_has_role('bi', 'readers', 'member')"
     assert value(admin, is_reader)

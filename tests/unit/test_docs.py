@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
 import yaml
 from msgspec.structs import fields
 
+from redshift_secrets.aws.minting import session_tags
 from redshift_secrets.lookup import tags
+from redshift_secrets.model import MintRequest
 from redshift_secrets.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -92,9 +95,29 @@ def test_the_policy_in_the_readme_is_the_one_in_the_examples() -> None:
     assert json.loads(shown) == json.loads((ROOT / "examples" / "policy.json").read_text(encoding="utf-8"))
 
 
+def policy_in_security_page(title: str) -> list[dict[str, Any]]:
+    """Return the statements of the policy under a heading."""
+    page = section(title, (ROOT / "docs" / "security.md").read_text("utf-8"))
+    (policy,) = re.findall(r"```json\n(\{\n.*?)```", page, re.DOTALL)
+    return list(json.loads(policy)["Statement"])
+
+
+def test_the_trust_policy_names_the_session_tags_of_the_code() -> None:
+    request = MintRequest(
+        auth="iam", arn="a", kind="workgroup", identifier="w", account="1", region="r", role_arn=None, database="d",
+        db_user="u", db_groups=("g",), auto_create=False, duration=900, admin_secret_arn=None, db_roles=("r",),
+        session_role_arn="role",
+    )  # fmt: skip
+    keys = {key for key, _ in session_tags(request)}
+    assume, tag = policy_in_security_page("Users, groups and roles by session tags")
+    assert (assume["Action"], tag["Action"]) == ("sts:AssumeRole", "sts:TagSession")
+    conditions = tag["Condition"]
+    assert set(conditions["StringLikeIfExists"]) == {f"aws:RequestTag/{key}" for key in keys}
+    assert set(conditions["ForAllValues:StringEquals"]["aws:TagKeys"]) == keys
+
+
 def test_the_policy_for_tagging_names_operations_that_set_tags_of_warehouses() -> None:
-    (policy,) = re.findall(r"```json\n(\{\n.*?)```", (ROOT / "docs" / "security.md").read_text("utf-8"), re.DOTALL)
-    (statement,) = json.loads(policy)["Statement"]
+    (statement,) = policy_in_security_page("Who may tag")
     sets_tags = set()
     for service in ("redshift", "redshift-serverless"):
         model = botocore.session.get_session().get_service_model(service)

@@ -6,7 +6,7 @@ import re
 import secrets
 import string
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from redshift_secrets.local.aws.errors import AwsError
@@ -27,7 +27,12 @@ class Caller:
     account: str
     user_id: str
     database_user: str
-    """The database user of this identity: `IAM:<user name>` or `IAMR:<role name>`."""
+    """The database user of this identity: `IAM:<user name>`, `IAMR:<role name>` or `IAMR:<session tag RedshiftDbUser>`."""
+    session_tags: Mapping[str, str] = field(default_factory=dict)
+
+    def tagged(self, key: str) -> tuple[str, ...]:
+        """Return the names in a session tag, which are separated by colons; letter case does not count in its key."""
+        return _names(self.session_tags, key)
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,11 @@ class AccessKey:
     expires_at: float | None
 
 
-def caller_from_arn(arn: str) -> Caller:
-    """Return the caller with this ARN; raises `ValueError` unless it is an IAM user or a session of an assumed role."""
+def caller_from_arn(arn: str, session_tags: Mapping[str, str] | None = None) -> Caller:
+    """Return the caller with this ARN; raises `ValueError` unless it is an IAM user or a session of an assumed role.
+
+    A session tag names the database user: https://docs.aws.amazon.com/redshift/latest/mgmt/query-editor-v2-getting-started.html
+    """
     match = _USER_OR_ROLE.fullmatch(arn)
     if match is None:
         raise ValueError(
@@ -52,7 +60,14 @@ def caller_from_arn(arn: str) -> Caller:
     if match["user"]:
         return Caller(arn, match["user_account"], _unique_id("AIDA"), f"IAM:{match['user']}")
     user_id = f"{_unique_id('AROA')}:{match['session']}"
-    return Caller(arn, match["role_account"], user_id, f"IAMR:{match['role']}")
+    tags = session_tags or {}
+    database_user = ":".join(_names(tags, "RedshiftDbUser")) or match["role"]
+    return Caller(arn, match["role_account"], user_id, f"IAMR:{database_user}", tags)
+
+
+def _names(tags: Mapping[str, str], key: str) -> tuple[str, ...]:
+    value = next((value for name, value in tags.items() if name.lower() == key.lower()), "")
+    return tuple(filter(None, value.split(":")))
 
 
 class Identities:

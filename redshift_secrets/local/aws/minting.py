@@ -52,9 +52,17 @@ def mint_for_db_user(
 
 
 def mint_for_identity(
-    tokens: TokenRegistry, arn: str, *, user: str, database: str | None, duration: int | None, code: str
+    tokens: TokenRegistry,
+    arn: str,
+    *,
+    user: str,
+    groups: tuple[str, ...],
+    database: str | None,
+    duration: int | None,
+    code: str,
 ) -> Token:
-    """Mint a token for the database user of an IAM identity; the first login creates the user.
+    """Mint a token for the database user of an IAM identity; the first login creates the user. `groups` are the groups or
+    database roles of its session tags.
 
     Raises `AwsError` with `code` for names and durations that AWS rejects.
 
@@ -67,6 +75,7 @@ def mint_for_identity(
         role=user,
         duration=_checked_duration(duration, code),
         database=_checked_database(database, code),
+        tagged_groups=groups,
         auto_create=True,
     )
 

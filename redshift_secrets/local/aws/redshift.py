@@ -165,6 +165,7 @@ class Redshift:
             self._tokens,
             self._resolve(call).arn,
             user=call.caller.database_user,
+            groups=call.caller.tagged("RedshiftDbGroups"),
             database=call.params.get("DbName"),
             duration=call.params.get("DurationSeconds"),
             code="ValidationError",

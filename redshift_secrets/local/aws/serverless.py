@@ -122,6 +122,7 @@ class Serverless:
             self._tokens,
             self._resolve(call).arn,
             user=call.caller.database_user,
+            groups=call.caller.tagged("RedshiftDbRoles"),
             database=call.params.get("dbName"),
             duration=call.params.get("durationSeconds"),
             code="ValidationException",

@@ -80,9 +80,18 @@ def _range(number: float, shape: Any, path: str, quantity: str) -> Iterator[str]
         yield f"{path}: {quantity} must be at most {maximum}"
 
 
+_UNICODE_CLASSES = {
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\w",
+    r"\p{Z}": r" \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+}
+
+
 @functools.cache
 def _compile(pattern: str) -> re.Pattern[str] | None:
-    # The patterns are Java's; Python does not support their Unicode classes (`\p{L}`), which few shapes use.
+    # The patterns are Java's; of their Unicode classes, Python has no more than those of tags.
+    for java, python in _UNICODE_CLASSES.items():
+        pattern = pattern.replace(java, python)
     return re.compile(pattern) if pattern and r"\p{" not in pattern else None
 
 

@@ -256,7 +256,7 @@ class TestEndpointsOfTheCallersAccount:
         """AWS as the caller itself sees it; `aws` is what the role sees."""
         own = FakeAws()
         monkeypatch.setattr(
-            Sessions, "client", lambda _self, _service, *, region, role_arn: own if role_arn is None else aws
+            Sessions, "client", lambda _self, _service, *, region, role_arn, tags: own if role_arn is None else aws
         )
         aws.answers["describe_endpoint_access"] = [{"EndpointAccessList": []}]
         aws.answers["list_endpoint_access"] = [{"endpoints": []}]

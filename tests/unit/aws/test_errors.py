@@ -78,6 +78,26 @@ def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str
 
 
 @pytest.mark.parametrize(
+    ("code", "message", "advice"),
+    [
+        (
+            "AccessDenied",
+            "User: a is not authorized to perform: sts:TagSession on resource: b",
+            "Allow sts:TagSession with these tags, beside sts:AssumeRole, in the role's trust policy and in the caller's policy.",
+        ),
+        (
+            "PackedPolicyTooLarge",
+            "Packed size of session tags consumes 110% of allotted space.",
+            "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
+        ),
+    ],
+)
+def test_an_error_of_session_tags_says_what_to_do(code: str, message: str, advice: str) -> None:
+    error = translated(client_error(code, message, "AssumeRole"))
+    assert (error.operation, error.code, error.advice) == ("sts:AssumeRole", code, advice)
+
+
+@pytest.mark.parametrize(
     ("raised", "code", "advice"),
     [
         (exceptions.NoCredentialsError(), "NoCredentials", "instance profile, a task role or a pod role"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import re
 import select
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +24,9 @@ from botocore.exceptions import CredentialRetrievalError, NoCredentialsError, Re
 from botocore.loaders import Loader
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.paging import ask_aws
-from redshift_secrets.aws.sessions import ForkSafeSession, Sessions
+from redshift_secrets.aws.sessions import Sessions, role_session_name
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope
@@ -234,7 +238,7 @@ class TestForksDoNotWaitForCredentials:
 
 NEW_MODULES = """
 import sys
-from redshift_secrets.aws.sessions import ForkSafeSession, Sessions
+from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.settings.settings import Settings
 session = Sessions(Settings.from_kwargs({"regions": ["eu-west-1"]}))._session(None)
 before = set(sys.modules)
@@ -468,6 +472,36 @@ def test_every_client_is_created_inside_the_gate_and_in_the_configured_region(
     with pytest.raises(Exception, match="Could not connect"):
         client.describe_clusters()
     assert created == [("redshift", REGION, True), ("sts", REGION, True)]
+
+
+class TestNamesOfSessions:
+    @pytest.mark.parametrize(
+        ("host", "user", "name"),
+        [
+            ("worker-1.example.com", "airflow", "redshift-secrets-airflow@worker-1.example.com"),
+            ("h\u00f6st name", "DOMAIN\\al:ice", "redshift-secrets-DOMAIN-al-ice@h-st-name"),
+            ("h" * 100, "airflow", "redshift-secrets-airflow@" + "h" * 39),
+        ],
+    )
+    def test_they_name_user_and_host_as_sts_accepts_it(
+        self, host: str, user: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pwd, "getpwuid", lambda _uid: types.SimpleNamespace(pw_name=user))
+        assert role_session_name(host) == name
+        pattern = Loader().load_service_model("sts", "service-2")["shapes"]["roleSessionNameType"]
+        assert re.fullmatch(pattern["pattern"], name, re.ASCII)
+        assert pattern["min"] <= len(name) <= pattern["max"]
+
+    @pytest.mark.parametrize(("environ", "user"), [({}, "1234"), ({"USER": "default"}, "default")])
+    def test_a_user_without_a_passwd_entry_has_one_too(
+        self, environ: dict[str, str], user: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unknown(_uid: int) -> None:
+            raise KeyError
+
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        monkeypatch.setattr(os, "getuid", lambda: 1234)
+        assert role_session_name("pod-1", environ) == f"redshift-secrets-{user}@pod-1"
 
 
 def test_the_settings_are_in_every_client(keys: None) -> None:

@@ -35,6 +35,8 @@ REQUEST = MintRequest(
 )
 
 OTHER_VALUES = {
+    "db_roles": ("readers",),
+    "session_role_arn": "arn:aws:iam::123456789012:role/airflow",
     "auth": "iam",
     "arn": REQUEST.arn + "2",
     "kind": "workgroup",

@@ -164,7 +164,7 @@ def test_with_a_malformed_tag_contradictions_are_not_reported():
         ("workgroup", {}, {"db_user": "etl"}, "iam"),
         ("workgroup", {}, {"db_user": "etl", "auth": "db-user"}, "iam"),
         ("workgroup", {"auth": "iam"}, {}, "iam"),
-        ("workgroup", {"auth": "iam", "db-user": "etl"}, {}, "iam"),
+        ("workgroup", {"auth": "iam", "db-user": "etl"}, {"role_arn": ROLE}, "iam"),
         ("workgroup", {"auth": "connector"}, {}, "connector"),
     ],
 )
@@ -209,15 +209,20 @@ def test_the_source_of_auth_says_why_auto_chose_it(kind: str, settings: dict[str
 @pytest.mark.parametrize(
     ("setting", "value", "field", "expected"),
     [
-        ("db_user", "etl", "db_user", None),
         ("db_groups", ["a"], "db_groups", ()),
         ("auto_create", True, "auto_create", False),
     ],
 )
-def test_settings_about_database_users_do_not_apply_to_serverless(setting, value, field, expected):
+def test_settings_of_clusters_do_not_apply_to_serverless(setting, value, field, expected):
     spec = build(settings={setting: value}, kind="workgroup")
     assert (getattr(spec, field), spec.errors, spec.warnings) == (expected, (), ())
     assert spec.sources[field] == f"default (setting {setting} does not apply to Serverless)"
+
+
+def test_the_setting_db_roles_does_not_apply_to_clusters():
+    spec = build(settings={"db_roles": "readers", "auth": "iam", "role_arn": ROLE})
+    assert (spec.db_roles, spec.session_role_arn, spec.errors, spec.warnings) == ((), None, (), ())
+    assert spec.sources["db_roles"] == "default (setting db_roles does not apply to clusters)"
 
 
 # --- what cannot work together
@@ -230,7 +235,6 @@ def test_settings_about_database_users_do_not_apply_to_serverless(setting, value
         ("cluster", {}, {"auth": "db-user"}, "setting auth = db-user needs a database user"),
         ("cluster", {"auth": "connector"}, {}, f"tag {P}auth = connector needs a database user"),
         ("workgroup", {"auth": "db-user"}, {}, f"tag {P}auth = db-user cannot work: Serverless logs in as"),
-        ("workgroup", {"db-user": "etl"}, {}, f"tag {P}db-user cannot be honoured: Serverless logs in as"),
         ("cluster", {"endpoint": "custom-domain"}, {}, "AWS has no custom domain"),
         ("cluster", {"endpoint": "vpc:bi"}, {}, "no Redshift-managed VPC endpoint of that name (it has: none)"),
         (
@@ -256,14 +260,32 @@ def test_a_duration_does_not_matter_where_the_driver_mints():
     assert spec.errors == ()
 
 
-@pytest.mark.parametrize("tag", ["db-user", "db-groups", "auto-create"])
-@pytest.mark.parametrize(("kind", "auth"), [("cluster", "iam"), ("workgroup", "iam"), ("workgroup", "connector")])
-def test_a_tag_without_effect_is_a_warning(tag: str, kind: str, auth: str):
-    value = {"db-user": "etl", "db-groups": "loaders", "auto-create": "true"}[tag]
-    spec = build({"auth": auth, tag: value}, kind=kind)
+@pytest.mark.parametrize(
+    ("kind", "auth", "tag", "instead"),
+    [
+        ("cluster", "iam", "auto-create", ""),
+        ("cluster", "iam", "db-roles", f"; use {P}db-groups"),
+        ("cluster", "db-user", "db-roles", f"; use {P}db-groups"),
+        ("cluster", "secret", "db-user", ""),
+        ("cluster", "secret", "db-groups", ""),
+        ("cluster", "secret", "db-roles", ""),
+        ("workgroup", "iam", "auto-create", ""),
+        ("workgroup", "iam", "db-groups", f"; use {P}db-roles"),
+        ("workgroup", "connector", "db-user", ""),
+        ("workgroup", "connector", "db-groups", ""),
+        ("workgroup", "connector", "db-roles", ""),
+    ],
+)
+def test_a_tag_without_effect_is_a_warning(kind: str, auth: str, tag: str, instead: str):
+    value = {"db-user": "etl", "auto-create": "true"}.get(tag, "loaders")
+    settings = {"allow_admin_secret": True, **({"db_user": "etl"} if auth == "db-user" else {})}
+    spec = build({"auth": auth, tag: value}, settings, kind, admin_secret_arn="arn:aws:secretsmanager:x")
     (warning,) = spec.warnings
-    assert warning.startswith(f"tag {P}{tag} has no effect: auth is {auth}")
+    assert warning == (
+        f"tag {P}{tag} has no effect: auth is {auth} and the warehouse a {kind}{instead} (on {spec.warehouse})"
+    )
     assert spec.errors == ()
+    assert spec.session_role_arn is None
 
 
 def test_a_serverless_connection_has_no_database_user():

@@ -17,6 +17,7 @@ EXAMPLES = {
     "db-user": ("etl", "etl", "bi_readonly", "bi_readonly", "1etl"),
     "db-groups": ("loaders readers", ("loaders", "readers"), "readers", ("readers",), "Readers"),
     "auto-create": ("true", True, "false", False, "yes"),
+    "db-roles": ("readers Loaders_2", ("readers", "Loaders_2"), "_own", ("_own",), "sys:monitor"),
     "auth": ("iam", "iam", "db-user", "db-user", "password"),
     "duration": ("900", 900, "3600", 3600, "fast"),
     "endpoint": ("custom-domain", "custom-domain", "vpc:bi", "vpc:bi", "private"),
