@@ -1,7 +1,7 @@
 """`redshift-secrets`: what exists here, where each field comes from, and whether it connects.
 
 Exit codes: 0 success; 1 connection refused or failed; 2 usage or configuration error; 3 unknown conn_id; 4 partial listing, or a
-file of the audit that cannot be read to its end.
+file of the audit that cannot be read to its end. `exec` ends as its command does; 126 it cannot be run; 127 there is no such command.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import typer
 from redshift_secrets.cli.audit import audit
 from redshift_secrets.cli.cache import cache
 from redshift_secrets.cli.connect import connect_command
+from redshift_secrets.cli.env import env
+from redshift_secrets.cli.exec import exec_command
 from redshift_secrets.cli.flush import flush
 from redshift_secrets.cli.list import list_command
 from redshift_secrets.cli.local import up
@@ -31,6 +33,8 @@ local = typer.Typer(
 app.command("list")(list_command)
 app.command("show")(show)
 app.command("test")(connect_command)
+app.command("exec")(exec_command)
+app.command("env")(env)
 app.command("cache")(cache)
 app.command("flush")(flush)
 app.command("audit")(audit)

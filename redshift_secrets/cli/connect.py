@@ -12,13 +12,16 @@ from redshift_secrets.errors import one_line
 if TYPE_CHECKING:
     from redshift_secrets.operations.connect import Step
 
+TeamOption = Annotated[str | None, typer.Option(help="Look it up for this Airflow team.")]
+DagIdOption = Annotated[
+    str | None, typer.Option(help="Look it up for a task of this DAG, where db_user names a user for each.")
+]
+
 
 def connect_command(
     conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.")],
-    team: Annotated[str | None, typer.Option(help="Look it up for this Airflow team.")] = None,
-    dag_id: Annotated[
-        str | None, typer.Option(help="Look it up for a task of this DAG, where db_user names a user for each.")
-    ] = None,
+    team: TeamOption = None,
+    dag_id: DagIdOption = None,
 ) -> None:
     """Connect as a task would, time each step, and print the user that is logged in."""
     from redshift_secrets.cli.site import site_settings

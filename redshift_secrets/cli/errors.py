@@ -10,6 +10,8 @@ import typer
 T = TypeVar("T")
 
 FAILED, USAGE, UNKNOWN_CONN_ID, PARTIAL = 1, 2, 3, 4
+CANNOT_RUN, NO_SUCH_COMMAND = 126, 127
+"""As in shells and env(1)."""
 
 
 def run(work: Callable[[], T]) -> T:

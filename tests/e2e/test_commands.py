@@ -81,6 +81,11 @@ def test_list_as_json(run: Run) -> None:
     assert rows["adhoc", "workgroup adhoc"]["user"] == "(IAM identity)"
 
 
+def test_what_airflow_logs_is_not_among_the_json(run: Run, environment: dict[str, str]) -> None:
+    environment["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "DEBUG"
+    assert json.loads(run("list", "-o", "json").stdout)
+
+
 def test_list_as_table_yaml_and_plain(run: Run) -> None:
     table, plain = run("list"), run("list", "--output", "plain")
     for done in (table, plain):
