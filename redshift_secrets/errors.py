@@ -8,6 +8,7 @@ All arguments are positional, so that an error can be copied and raised again in
 from __future__ import annotations
 
 import copy
+import errno
 import json
 from collections.abc import Sequence
 
@@ -59,7 +60,15 @@ class PerDagCredentialsError(RedshiftSecretsError):
     """There is one credential for each DAG, and no DAG was named."""
 
 
-GONE = frozenset({"ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", "EndpointNotFound"})
+GONE = frozenset(
+    {
+        "ClusterNotFound",
+        "ClusterNotFoundFault",
+        "ResourceNotFoundException",
+        "EndpointNotFound",
+        "EndpointNotFoundFault",
+    }
+)
 DENIED = frozenset(
     {
         "AccessDenied",
@@ -178,6 +187,24 @@ class CatalogUnavailableError(RedshiftSecretsError):
         return f"no warehouse could be listed: {join_messages(self.errors)}"
 
 
+class ExhaustedError(RedshiftSecretsError):
+    """This process, or its host, has no more of something: `what` is a key of `_REMEDIES`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def _text(self) -> str:
+        return f"this process can have no more {self.what}. {_REMEDIES.get(self.what, '')}"
+
+
+_REMEDIES = {
+    "file descriptors": "Raise their limit (ulimit -n, LimitNOFILE of the service), or look for what leaves files and sockets open.",
+    "memory": "Give the process or its container more memory, or run fewer tasks at a time.",
+    "threads": "Raise the limit of threads or processes for this user or container (ulimit -u, pids limit).",
+}
+
+
 class UnexpectedError(RedshiftSecretsError):
     """An exception from outside this package. Its text may hold anything, so only its kind is kept."""
 
@@ -191,7 +218,37 @@ class UnexpectedError(RedshiftSecretsError):
 
 def known_error(error: BaseException) -> RedshiftSecretsError:
     """Return an error of this package as it is, and any other one without its text."""
-    return error if isinstance(error, RedshiftSecretsError) else UnexpectedError(type(error).__name__)
+    if isinstance(error, RedshiftSecretsError):
+        return error
+    return exhausted_error(error) or UnexpectedError(type(error).__name__)
+
+
+def exception_chain(error: BaseException) -> list[BaseException]:
+    """Return an error, and the errors that it was raised for or keeps as libraries do, in `reason` or among its arguments."""
+    chain: list[BaseException] = []
+    found: list[object] = [error]
+    while found and len(chain) < 20:
+        each = found.pop(0)
+        if not isinstance(each, BaseException) or any(each is known for known in chain):
+            continue
+        chain.append(each)
+        kwargs = getattr(each, "kwargs", None)
+        kept = [kwargs.get("error")] if isinstance(kwargs, dict) else []
+        found += [*kept, getattr(each, "reason", None), *each.args, each.__cause__, each.__context__]
+    return chain
+
+
+def exhausted_error(error: BaseException) -> ExhaustedError | None:
+    """Return what the process has run out of, `None` where the error says no such thing."""
+    for each in exception_chain(error):
+        number = each.errno if isinstance(each, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE):
+            return ExhaustedError("file descriptors")
+        if isinstance(each, MemoryError) or number == errno.ENOMEM:
+            return ExhaustedError("memory")
+        if isinstance(each, RuntimeError) and "can't start new thread" in str(each):
+            return ExhaustedError("threads")
+    return None
 
 
 def copy_for_reraise(error: Exception) -> Exception:

@@ -118,14 +118,15 @@ class Warehouse(Struct, frozen=True):
     port: int | None = None
     custom_domain: str | None = None
     vpc_endpoints: tuple[VpcEndpoint, ...] = ()
-    vpc_endpoints_error: str | None = None
-    """Why the VPC endpoints could not be read, where a tag asks for one."""
     admin_secret_arn: str | None = None
     role_arn: str | None = None
+    unknown: Mapping[str, str] = {}
+    """Why something is not known: `vpc_endpoints`, `database`, `admin_secret_arn` (needed by some connections), `identity` (its name
+    or account, needed by all), `tags`."""
 
     def __str__(self) -> str:
         kind = "cluster" if self.kind == "cluster" else "Serverless workgroup"
-        return f"{kind} {self.identifier} (account {self.account}, {self.region})"
+        return f"{kind} {self.identifier} (account {self.account or 'unknown'}, {self.region})"
 
     @property
     def can_serve(self) -> bool:

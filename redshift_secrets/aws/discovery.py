@@ -20,21 +20,21 @@ from typing import Any
 from botocore import xform_name
 from msgspec.structs import replace
 
-from redshift_secrets.aws.errors import NOT_REACHED, translate_errors
+from redshift_secrets.aws import described
+from redshift_secrets.aws.described import Account, Fields
+from redshift_secrets.aws.errors import NOT_REACHED, UNREADABLE, member, translate_errors
 from redshift_secrets.aws.paging import Page, Recall, read_pages
 from redshift_secrets.cache.workers import Deadline, Run, Workers
-from redshift_secrets.errors import AwsError, join_messages
+from redshift_secrets.errors import AwsError, error_from_json, error_to_json, join_messages
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
 Client = Callable[[str], Any]
 """Returns the boto3 client of a service, bound to one account and region; may raise what botocore raises."""
 
-Fields = dict[str, Any]
-"""Fields of a `Warehouse`, as plain data."""
-
-_DEFAULTS: Fields = {"database": "dev"}
-"""The first database of a namespace is called "dev" unless another name was given."""
-
+_ENDPOINTS = "vpc_endpoints"
+_DELETED = "It was deleted or renamed after the last listing; the next listing corrects this."
+_NO_ARN = "redshift-serverless:ListWorkgroups gave no workgroupArn"
+_NO_NAME = "there are tags of it, and redshift-serverless:ListWorkgroups did not give its ARN with any name"
 _PAGE_SIZE = 100
 _SERVICES = {
     "redshift": ("redshift", "Marker", "MaxRecords"),
@@ -48,7 +48,8 @@ class Discovery:
     """The warehouses that one identity can see in one region. Every method may raise `AwsError`.
 
     The tagging API is asked in a thread of `workers`, and waited for for `tagging_patience_seconds`. With a role in another
-    account, `of_caller` is what the caller itself can see.
+    account, `of_caller` is what the caller itself can see. `account` returns the account that is asked about where an answer does
+    not name it, `None` where it is not known.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Discovery:
         role_arn: str | None,
         prefix: str,
         identity: str,
+        account: Callable[[], Account | None],
         recall: Recall,
         workers: Workers,
         tagging_patience_seconds: float,
@@ -73,6 +75,7 @@ class Discovery:
         self._prefix = prefix
         self._marker = f"{prefix}conn-id"
         self._identity = identity
+        self._account = account
         self._recall = recall
 
     def clusters(self) -> tuple[Warehouse, ...]:
@@ -83,10 +86,21 @@ class Discovery:
 
     def cluster(self, known: Warehouse) -> Warehouse:
         """Return the cluster with its current state; the error's code is `ClusterNotFound` when it was deleted."""
-        with translate_errors("redshift:DescribeClusters", str(known), self._identity):
+        action = "redshift:DescribeClusters"
+        with translate_errors(action, str(known), self._identity):
             response = self._client("redshift").describe_clusters(ClusterIdentifier=known.identifier)
-            found = [self._warehouse("cluster", fields) for fields in self._clusters_of(response)]
-        return self._with_vpc_endpoints(found, Discovery._cluster_endpoints)[0]
+            found = described.clusters(response, self._region, self._account)
+        now = next((each for each in found if each["identifier"] == known.identifier), None)
+        if now is None and len(found) == 1 and found[0]["unknown"]:
+            now = found[0]  # the answer does not say which one it is about
+        if now is None:
+            reason = "the answer has no cluster of this name."
+            raise AwsError(action, str(known), self._identity, "ClusterNotFound", reason, _DELETED)
+        # What says which one it is stays: an answer may leave it out.
+        changes = {key: now[key] for key in now.keys() - {"identifier", "arn", "account", "unknown"}}
+        if changes["created_at"] == float("inf"):
+            del changes["created_at"]
+        return self._with_vpc_endpoints([replace(known, **changes)], Discovery._cluster_endpoints)[0]
 
     def workgroups(self) -> tuple[Warehouse, ...]:
         """Return the Serverless workgroups that carry the marker tag; where tags are listed one by one, a tag under the
@@ -99,52 +113,82 @@ class Discovery:
         tagging.wait(Deadline(self._tagging_patience_seconds))
         if tagging.done and tagging.result() == {}:
             return ()
-        described = self._list_workgroups()
-        if not described:
+        workgroups = self._list_workgroups()
+        if not workgroups:
             return ()
         tags = tagging.result() if tagging.done else None
+        unread: dict[str, str] = {}
         if tags is None:
-            tags = self._tags_one_by_one([fields["arn"] for _, fields in described])
-            if not tags:
-                return ()
-        namespaces = self._namespaces()
-        found = [
-            self._warehouse(
-                "workgroup", {**fields, **namespaces.get(namespace, _DEFAULTS), "tags": tags[fields["arn"]]}
-            )
-            for namespace, fields in described
-            if fields["arn"] in tags
-        ]
-        return self._with_vpc_endpoints(found, Discovery._workgroup_endpoints)
+            tags, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+        found = self._with_databases(
+            [{**each, "tags": tags[each["arn"]]} for each in workgroups if each["arn"] in tags]
+        )
+        found += self._incomplete(workgroups, tags, unread)
+        warehouses = [self._warehouse("workgroup", fields) for fields in found]
+        return self._with_vpc_endpoints(warehouses, Discovery._workgroup_endpoints)
 
     def workgroup(self, known: Warehouse) -> Warehouse:
         """Return the workgroup with its current state and the tags it was listed with."""
         with translate_errors("redshift-serverless:GetWorkgroup", str(known), self._identity):
-            raw = self._client("redshift-serverless").get_workgroup(workgroupName=known.identifier)["workgroup"]
-            host, port = _address(raw.get("endpoint"))
-            now = replace(known, status=raw["status"], host=host, port=port, custom_domain=raw.get("customDomainName"))
+            response = self._client("redshift-serverless").get_workgroup(workgroupName=known.identifier)
+            now = replace(known, **described.state_of_workgroup(member(response, "workgroup", dict)))
         return self._with_vpc_endpoints([now], Discovery._workgroup_endpoints)[0]
 
     def _warehouse(self, kind: Any, fields: Fields) -> Warehouse:
         return Warehouse(kind=kind, region=self._region, role_arn=self._role_arn, **fields)
 
-    def _clusters_of(self, response: Mapping[str, Any]) -> list[Fields]:
-        return [_cluster(raw, self._region) for raw in response["Clusters"]]
-
     def _tagged_clusters_of(self, response: Mapping[str, Any]) -> list[Fields]:
-        return [fields for fields in self._clusters_of(response) if self._has_tag_under_prefix(fields["tags"])]
+        found = described.clusters(response, self._region, self._account)
+        return [fields for fields in found if self._has_tag_under_prefix(fields["tags"])]
 
     def _has_tag_under_prefix(self, tags: Mapping[str, str]) -> bool:
         return any(key.lower().startswith(self._prefix.lower()) for key in tags)
 
-    def _list_workgroups(self) -> list[tuple[str, Fields]]:
-        """Return each workgroup with the name of its namespace."""
-        pages = self._pages("redshift-serverless:ListWorkgroups", "workgroup", _workgroups)
-        return [(namespace, fields) for page in pages for namespace, fields in page]
+    def _list_workgroups(self) -> list[Fields]:
+        """Return each workgroup, with the name of its namespace."""
+        read = functools.partial(described.workgroups, region=self._region, caller_account=self._account)
+        pages = self._pages("redshift-serverless:ListWorkgroups", "workgroup", read)
+        return [fields for page in pages for fields in page]
 
-    def _namespaces(self) -> dict[str, Fields]:
-        pages = self._pages("redshift-serverless:ListNamespaces", "namespace", _namespaces)
-        return {name: fields for page in pages for name, fields in page.items()}
+    def _with_databases(self, workgroups: list[Fields]) -> list[Fields]:
+        """Add what the namespaces say, and where they do not, that it is unknown: a tag may name the database."""
+        if not workgroups:
+            return []
+        known: dict[str, Fields] = {}
+        why = "redshift-serverless:ListNamespaces did not list the namespace of the workgroup"
+        try:
+            pages = self._pages("redshift-serverless:ListNamespaces", "namespace", described.namespaces)
+            known = {name: fields for page in pages for name, fields in page.items()}
+        except AwsError as error:
+            if not error.is_denied and error.code != UNREADABLE:
+                raise  # what was known before is better
+            why = str(error)
+        found = []
+        for workgroup in workgroups:
+            fields = {key: value for key, value in workgroup.items() if key != "namespace"}
+            more = known.get(str(workgroup["namespace"]))
+            unknown = {"database": why, "admin_secret_arn": why, **fields["unknown"]}
+            found.append({**fields, **(more or {"database": "", "unknown": unknown})})
+        return found
+
+    @staticmethod
+    def _incomplete(
+        workgroups: Iterable[Fields], tags: Mapping[str, Mapping[str, str]], unread: Mapping[str, str]
+    ) -> list[Fields]:
+        """Return those whose tags or whose names are not known, so that this is reported, and what the tags claim is refused."""
+        found = []
+        for each in workgroups:
+            why = unread.get(each["arn"], _NO_ARN if each["arn"] is None else None)
+            if why is not None:
+                fields = {key: value for key, value in each.items() if key != "namespace"}
+                unknown = {**each["unknown"], "tags": f"its tags are not known: {why}"}
+                found.append({**fields, "arn": each["arn"] or "", "database": "", "tags": {}, "unknown": unknown})
+        arns = {each["arn"] for each in workgroups}
+        return found + [
+            described.tagged_without_a_name(arn, own, _NO_NAME)
+            for arn, own in tags.items()
+            if arn not in arns and (None in arns or not arn.startswith("arn:"))
+        ]
 
     def _tags_from_tagging_api(self) -> dict[str, dict[str, str]] | None:
         """Return tags by workgroup ARN, `None` where the API is denied or cannot be reached.
@@ -154,30 +198,41 @@ class Discovery:
         pages = self._pages(
             "tag:GetResources",
             "workgroup",
-            _tags,
+            described.tag_mappings,
             optional=True,
             ResourceTypeFilters=["redshift-serverless:workgroup"],
             TagFilters=[{"Key": self._marker}],
         )
         if None in pages:
             return None
-        return {arn: tags for page in pages for arn, tags in page.items()}
+        return {
+            arn if arn.startswith("arn:") else f"{arn}-of-{number}": tags
+            for number, page in enumerate(pages, 1)
+            for arn, tags in page.items()
+        }
 
-    def _tags_one_by_one(self, arns: Iterable[str]) -> dict[str, dict[str, str]]:
+    def _tags_one_by_one(self, arns: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        """Return tags by ARN, and by ARN why they could not be read; raises `AwsError` where that holds for all."""
         action = "redshift-serverless:ListTagsForResource"
 
-        def ask(arn: str) -> dict[str, str]:
+        def ask(arn: str) -> list[Any]:
             try:
                 with translate_errors(action, f"every workgroup in {self._region}", self._identity):
                     response = self._client("redshift-serverless").list_tags_for_resource(resourceArn=arn)
-                    return {tag["key"]: tag["value"] for tag in response["tags"]}
+                    return [described.tags_of_resource(response), None]
             except AwsError as error:
-                if not error.is_gone:  # deleted since it was listed
-                    raise
-                return {}
+                if error.is_gone:  # deleted since it was listed
+                    return [{}, None]
+                if error.operation == action and (error.is_denied or error.code == UNREADABLE):
+                    return [{}, error_to_json(error)]
+                raise
 
-        tags = {arn: self._recall(f"{action} {arn}", functools.partial(ask, arn)) for arn in arns}
-        return {arn: own for arn, own in tags.items() if self._has_tag_under_prefix(own)}
+        answers = {arn: self._recall(f"{action} {arn}", functools.partial(ask, arn)) for arn in arns}
+        errors = {arn: error for arn, (_, text) in answers.items() if text and (error := error_from_json(text))}
+        if errors and len(errors) == len(answers):
+            raise next(iter(errors.values()))
+        tags = {arn: own for arn, (own, _) in answers.items() if self._has_tag_under_prefix(own)}
+        return tags, {arn: str(error) for arn, error in errors.items()}
 
     def _with_vpc_endpoints(
         self, found: list[Warehouse], list_endpoints: Callable[[Discovery, str], list[list[Any]]]
@@ -193,28 +248,32 @@ class Discovery:
         ):
             return tuple(found)
         by_warehouse: dict[str, list[VpcEndpoint]] = {}
+        owner = next((each.account for each in found if each.account), None)
+        if owner is None:
+            return tuple(found)  # none of them can be served
         errors: list[str] = []
         for discovery in (self, self._of_caller):
             if discovery is None:
                 continue
             try:
                 # An account also lists its endpoints of other accounts' warehouses, which may have the same names.
-                for identifier, *endpoint in list_endpoints(discovery, found[0].account):
+                for identifier, *endpoint in list_endpoints(discovery, owner):
                     by_warehouse.setdefault(identifier, []).append(VpcEndpoint(*endpoint))
             except AwsError as error:
                 errors.append(str(error))
+        unread = {_ENDPOINTS: join_messages(errors)} if errors else {}
         return tuple(
             replace(
                 each,
                 vpc_endpoints=tuple(dict.fromkeys(by_warehouse.get(each.identifier, ()))),
-                vpc_endpoints_error=join_messages(errors) if errors else None,
+                unknown={**{key: why for key, why in each.unknown.items() if key != _ENDPOINTS}, **unread},
             )
             for each in found
         )
 
     def _cluster_endpoints(self, owner: str) -> list[list[Any]]:
         """https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeEndpointAccess.html"""
-        read = functools.partial(_cluster_endpoints, owner=owner)
+        read = functools.partial(described.cluster_endpoints, owner=owner)
         pages = self._pages("redshift:DescribeEndpointAccess", "VPC endpoint", read, ResourceOwner=owner)
         return [endpoint for page in pages for endpoint in page]
 
@@ -222,7 +281,7 @@ class Discovery:
         """https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListEndpointAccess.html; the answer does not
         say whose the workgroups are."""
         pages = self._pages(
-            "redshift-serverless:ListEndpointAccess", "VPC endpoint", _workgroup_endpoints, ownerAccount=owner
+            "redshift-serverless:ListEndpointAccess", "VPC endpoint", described.workgroup_endpoints, ownerAccount=owner
         )
         return [endpoint for page in pages for endpoint in page]
 
@@ -250,88 +309,12 @@ class Discovery:
                 with translate_errors(action, resource, self._identity):
                     call = getattr(self._client(service), xform_name(operation))
                     response = call(**request, **{size_name: _PAGE_SIZE}, **position)
-                    return [read(response), response.get(token_name)]
+                    following = member(response, token_name, str) if response.get(token_name) else None
+                    return [read(response), following]
             except AwsError as error:
-                if optional and error.operation == action and (error.is_denied or error.code in NOT_REACHED):
+                replaceable = error.is_denied or error.code in NOT_REACHED or error.code == UNREADABLE
+                if optional and error.operation == action and replaceable:
                     return [None, None]
                 raise
 
         return read_pages(action, resource, self._identity, ask, self._recall)
-
-
-def _cluster(raw: Mapping[str, Any], region: str) -> Fields:
-    # The response has no cluster ARN, only the ARN of the cluster's namespace, which contains partition and account.
-    _, partition, _, _, account, _ = raw["ClusterNamespaceArn"].split(":", 5)
-    endpoint = raw.get("Endpoint") or {}
-    return {
-        "identifier": raw["ClusterIdentifier"],
-        "arn": f"arn:{partition}:redshift:{region}:{account}:cluster:{raw['ClusterIdentifier']}",
-        "account": account,
-        "status": raw["ClusterStatus"],
-        "created_at": _seconds(raw.get("ClusterCreateTime")),
-        "tags": {tag["Key"]: tag.get("Value", "") for tag in raw.get("Tags", ())},
-        "database": raw.get("DBName") or "dev",
-        "host": endpoint.get("Address"),
-        "port": endpoint.get("Port"),
-        "custom_domain": raw.get("CustomDomainName"),
-        "admin_secret_arn": raw.get("MasterPasswordSecretArn"),
-    }
-
-
-def _cluster_endpoints(page: Mapping[str, Any], owner: str) -> list[list[Any]]:
-    return [
-        [raw["ClusterIdentifier"], raw["EndpointName"], raw["Address"], raw["Port"]]
-        for raw in page["EndpointAccessList"]
-        if raw.get("Address") and raw.get("Port") and raw.get("ResourceOwner", owner) == owner
-    ]
-
-
-def _workgroups(page: Mapping[str, Any]) -> list[list[Any]]:
-    return [[raw.get("namespaceName", ""), _workgroup(raw)] for raw in page["workgroups"]]
-
-
-def _workgroup(raw: Mapping[str, Any]) -> Fields:
-    host, port = _address(raw.get("endpoint"))
-    return {
-        "identifier": raw["workgroupName"],
-        "arn": raw["workgroupArn"],
-        "account": raw["workgroupArn"].split(":")[4],
-        "status": raw["status"],
-        "created_at": _seconds(raw.get("creationDate")),
-        "host": host,
-        "port": port,
-        "custom_domain": raw.get("customDomainName"),
-    }
-
-
-def _namespaces(page: Mapping[str, Any]) -> dict[str, Fields]:
-    return {
-        raw["namespaceName"]: {
-            "database": raw.get("dbName") or _DEFAULTS["database"],
-            "admin_secret_arn": raw.get("adminPasswordSecretArn"),
-        }
-        for raw in page["namespaces"]
-    }
-
-
-def _workgroup_endpoints(page: Mapping[str, Any]) -> list[list[Any]]:
-    return [
-        [raw["workgroupName"], raw["endpointName"], raw["address"], raw["port"]]
-        for raw in page["endpoints"]
-        if raw.get("address") and raw.get("port")
-    ]
-
-
-def _tags(page: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    return {
-        raw["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in raw["Tags"]} for raw in page["ResourceTagMappingList"]
-    }
-
-
-def _address(endpoint: Mapping[str, Any] | None) -> tuple[str | None, int | None]:
-    return (endpoint.get("address"), endpoint.get("port")) if endpoint else (None, None)
-
-
-def _seconds(moment: Any) -> float:
-    # No creation time yet: the resource is still being created, so it is younger than all others.
-    return moment.timestamp() if moment is not None else float("inf")

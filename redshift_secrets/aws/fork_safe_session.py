@@ -13,6 +13,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
+from redshift_secrets.aws.errors import credential_errors
+from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import copy_for_reraise
@@ -43,7 +45,8 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
                     raise copy_for_reraise(error)
                 return None
         try:
-            found, error = super().get_credentials(), None
+            with credential_errors():
+                found, error = super().get_credentials(), None
         except Exception as caught:
             found, error = None, caught
         self._failed = (self.monotonic() + _RETRY_CREDENTIALS_SECONDS, error) if found is None else None
@@ -65,4 +68,6 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
             # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.
             config = (config or Config()).merge(Config(defaults_mode="standard"))
         with forks.no_fork_here:
-            return super().create_client(service_name, config=config, **arguments)
+            client = super().create_client(service_name, config=config, **arguments)
+        exchanges.watch(client)
+        return client

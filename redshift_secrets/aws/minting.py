@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from redshift_secrets.aws.errors import request_id
+from redshift_secrets.aws.errors import OddAnswerError, member, request_id
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import MintRequest
 
@@ -27,7 +28,7 @@ def _as_db_user(client: Client, request: MintRequest, _now: float) -> Minted:
         AutoCreate=request.auto_create,
         **groups,
     )
-    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp(), request_id(response)
+    return _minted(response, "DbUser", "DbPassword", "Expiration")
 
 
 def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minted:
@@ -35,7 +36,7 @@ def _as_iam_identity(client: Client, request: MintRequest, _now: float) -> Minte
     response = client("redshift").get_cluster_credentials_with_iam(
         ClusterIdentifier=request.identifier, DbName=request.database, DurationSeconds=request.duration
     )
-    return response["DbUser"], response["DbPassword"], response["Expiration"].timestamp(), request_id(response)
+    return _minted(response, "DbUser", "DbPassword", "Expiration")
 
 
 def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
@@ -43,7 +44,7 @@ def _for_workgroup(client: Client, request: MintRequest, _now: float) -> Minted:
     response = client("redshift-serverless").get_credentials(
         workgroupName=request.identifier, dbName=request.database, durationSeconds=request.duration
     )
-    return response["dbUser"], response["dbPassword"], response["expiration"].timestamp(), request_id(response)
+    return _minted(response, "dbUser", "dbPassword", "expiration")
 
 
 def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
@@ -52,10 +53,13 @@ def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
     An admin password does not expire but is rotated: it is read again after the validity of a credential.
     """
     response = client("secretsmanager").get_secret_value(SecretId=request.admin_secret_arn)
+    if "SecretBinary" not in response:
+        member(response, "SecretString", str)  # else it is no answer of Secrets Manager
     try:
         secret = json.loads(response["SecretString"])
-        return secret["username"], secret["password"], now + request.duration, request_id(response)
-    except (KeyError, TypeError, ValueError):
+        user, password = member(secret, "username", str), member(secret, "password", str)
+        return user, password, now + request.duration, request_id(response)
+    except (KeyError, TypeError, ValueError, OddAnswerError):
         raise AwsError(
             "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "the calling identity", "UnreadableSecret",
             "the admin secret is not a JSON object with username and password.", "Let Redshift manage the secret.",
@@ -77,6 +81,11 @@ def session_tags(request: MintRequest) -> tuple[tuple[str, str], ...]:
         "RedshiftDbRoles": ":".join(request.db_roles),
     }
     return tuple((key, value) for key, value in tags.items() if value)
+
+
+def _minted(response: Any, user: str, password: str, expiry: str) -> Minted:
+    expires_at = member(response, expiry, datetime).timestamp()
+    return member(response, user, str), member(response, password, str), expires_at, request_id(response)
 
 
 Way = Callable[[Client, MintRequest, float], Minted]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from redshift_secrets.aws.errors import credential_errors
+
 
 class RecordedCredentials:
     """Credentials of botocore that record which keys a call is signed with: they may be replaced at any moment, by those of
@@ -20,7 +22,8 @@ class RecordedCredentials:
 
     def get_frozen_credentials(self) -> Any:
         """Return the keys to sign a call with; botocore asks for them in the thread that makes the call."""
-        self._latest = self._thread.keys = self._credentials.get_frozen_credentials()
+        with credential_errors():
+            self._latest = self._thread.keys = self._credentials.get_frozen_credentials()
         return self._latest
 
     @property

@@ -22,7 +22,7 @@ from botocore.credentials import (
 from botocore.exceptions import NoCredentialsError
 from cachetools import LRUCache
 
-from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
@@ -173,7 +173,7 @@ class Sessions:
                     keys = self._current_keys()
                 with self._lock:
                     sts = self._create_client(self._session(None), "sts", region, self._config().merge(brief), keys)
-                arn = str(sts.get_caller_identity()["Arn"])
+                arn = str(member(sts.get_caller_identity(), "Arn", str))
         except AwsError:
             return None
         self._known_key = keys.access_key, arn

@@ -106,6 +106,11 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
         if reason is not None:
             ignored.append(one_line(reason))
             continue
+        problems += [
+            one_line(f"{why} (on {warehouse})")
+            for what, why in warehouse.unknown.items()
+            if what in ("identity", "tags")
+        ]
         conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
         problems += [one_line(f"{problem} (on {warehouse})") for problem in wrong]
         for conn_id in conn_ids:

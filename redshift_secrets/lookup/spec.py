@@ -52,7 +52,8 @@ class _Chosen(Struct, frozen=True):
 
 def ineligible(warehouse: Warehouse, settings: Settings) -> str | None:
     """Return why a warehouse may not claim any conn_id on this site, `None` where it may."""
-    if settings.allowed_accounts and warehouse.account not in settings.allowed_accounts:
+    # One whose account is not known is refused with that reason.
+    if settings.allowed_accounts and warehouse.account and warehouse.account not in settings.allowed_accounts:
         return f"{warehouse} is ignored: its account is not among allowed_accounts"
     for key, value in settings.required_tags.items():
         if warehouse.tags.get(key) != value:
@@ -65,7 +66,9 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
     tagged = tags.read(warehouse.tags, conn_id, settings.tag_prefix)
     chosen = {name: _choose(name, tagged, warehouse, settings) for name in tags.FIELDS}
     errors, warnings = list(tagged.errors), list(tagged.warnings)
-    if not tagged.errors:
+    if "identity" in warehouse.unknown:
+        errors.append(f"it cannot be told what to log in to: {warehouse.unknown['identity']}")
+    elif not tagged.errors:
         # With a value that cannot be read, any statement on how the values go together would be a guess.
         more_errors, more_warnings = _contradictions(chosen, warehouse, settings)
         errors += more_errors
@@ -235,6 +238,11 @@ def _contradictions(
             )
             if chosen[name].by_tag and name not in used
         ]
+    if "database" in warehouse.unknown and not chosen["database"].value:
+        errors.append(
+            f"its database is not known: {warehouse.unknown['database'].removesuffix('.')}. Or name the database, with the tag"
+            f" {settings.tag_prefix}database or the setting database"
+        )
     if auth.value == "secret":
         errors += _secret_problems(auth, warehouse, settings)
     if auth.value == "connector":
@@ -292,6 +300,8 @@ def _secret_problems(auth: _Chosen, warehouse: Warehouse, settings: Settings) ->
             f"{auth.source} = secret is refused: it logs in as the admin user, and the setting allow_admin_secret is not"
             " true. Use db-user or iam, or set allow_admin_secret"
         ]
+    if "admin_secret_arn" in warehouse.unknown:
+        return [f"{auth.source} = secret: its admin secret is not known: {warehouse.unknown['admin_secret_arn']}"]
     if warehouse.admin_secret_arn is None:
         return [f"{auth.source} = secret cannot work: AWS does not manage its admin password in Secrets Manager"]
     return []
@@ -301,10 +311,9 @@ def _vpc_endpoint_problems(endpoint: _Chosen, warehouse: Warehouse) -> list[str]
     name = str(endpoint.value).removeprefix("vpc:")
     if any(known.name == name for known in warehouse.vpc_endpoints):
         return []
-    if warehouse.vpc_endpoints_error is not None:
-        return [
-            f"{endpoint.source} = {endpoint.value}: its VPC endpoints could not be read: {warehouse.vpc_endpoints_error}"
-        ]
+    if "vpc_endpoints" in warehouse.unknown:
+        why = warehouse.unknown["vpc_endpoints"]
+        return [f"{endpoint.source} = {endpoint.value}: its VPC endpoints could not be read: {why}"]
     known = ", ".join(known.name for known in warehouse.vpc_endpoints) or "none"
     return [
         f"{endpoint.source} = {endpoint.value}: it has no Redshift-managed VPC endpoint of that name (it has: {known})"

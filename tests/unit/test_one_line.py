@@ -27,6 +27,7 @@ KINDS = {
     "CannotServeError": (HOSTILE,),
     "CatalogUnavailableError": ([HOSTILE, HOSTILE],),
     "DeadlineError": (HOSTILE, 10.0),
+    "ExhaustedError": (HOSTILE,),
     "PerDagCredentialsError": (HOSTILE,),
     "RefreshNotStartedError": (HOSTILE, HOSTILE),
     "UnexpectedError": (HOSTILE,),

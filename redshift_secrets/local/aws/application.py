@@ -11,8 +11,8 @@ from moto.core.request import Request
 from werkzeug.wrappers import Response
 
 from redshift_secrets.local.aws.errors import AwsError, InvalidResponseError, NotSimulatedError
-from redshift_secrets.local.aws.fault_effects import fault_error, hold
-from redshift_secrets.local.aws.faults import Calls, Faults
+from redshift_secrets.local.aws.fault_effects import fault_error, hold, nonsense
+from redshift_secrets.local.aws.faults import NONSENSE, Calls, Fault, Faults
 from redshift_secrets.local.aws.identity import Caller, Identities
 from redshift_secrets.local.aws.local_api import PREFIX, LocalApi
 from redshift_secrets.local.aws.models import service_model
@@ -73,9 +73,13 @@ class Application:
 
     def _call(self, aws_request: AwsRequest, client: Any) -> Response:
         caller = self._caller(aws_request)
-        self._apply_fault(aws_request, caller, client)
+        fault = self._apply_fault(aws_request, caller, client)
         if isinstance(caller, AwsError):
             raise caller
+        response = self._answer(aws_request, caller)
+        return nonsense(fault, response) if fault is not None and fault.kind in NONSENSE else response
+
+    def _answer(self, aws_request: AwsRequest, caller: Caller) -> Response:
         operation = self._operations.get(aws_request.name)
         if operation is None:
             return self._moto.respond(aws_request, caller.account)
@@ -89,18 +93,20 @@ class Application:
         except AwsError as error:
             return error
 
-    def _apply_fault(self, aws_request: AwsRequest, caller: Caller | AwsError, client: Any) -> None:
+    def _apply_fault(self, aws_request: AwsRequest, caller: Caller | AwsError, client: Any) -> Fault | None:
+        """Return the fault of this call, once it has been held or refused for it."""
         account = caller.account if isinstance(caller, Caller) else None
         taken = self._faults.take(aws_request.name, aws_request.region, account)
         if taken is None:
-            return
+            return None
         fault, released = taken
         if fault.kind in ("delay", "black_hole"):
             hold(fault, released, client)
             if self._stopping.is_set():
                 raise ConnectionAbortedError("the simulated AWS is stopping")
-        elif isinstance(caller, Caller):
+        elif isinstance(caller, Caller) and fault.kind not in NONSENSE:
             raise fault_error(fault, aws_request, caller, parse_parameters(aws_request))
+        return fault
 
     def _error_response(self, aws_request: AwsRequest, error: AwsError) -> Response:
         try:

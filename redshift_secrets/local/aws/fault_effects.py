@@ -8,6 +8,8 @@ import threading
 from datetime import datetime, timedelta
 from typing import Any
 
+from werkzeug.wrappers import Response
+
 from redshift_secrets.local.aws.errors import AwsError
 from redshift_secrets.local.aws.faults import Fault
 from redshift_secrets.local.aws.identity import EXPIRED_TOKEN, Caller
@@ -51,6 +53,22 @@ def fault_error(fault: Fault, aws_request: AwsRequest, caller: Caller, params: d
         f"because no identity-based policy allows the {action} action"
     )
     return AwsError("AccessDeniedException" if is_json else "AccessDenied", message)
+
+
+def nonsense(fault: Fault, response: Response) -> Response:
+    """Return what comes instead of a response, with status 200."""
+    if fault.kind == "html":
+        return Response(
+            "<!doctype html><html><body>Please log in to this network<br></body></html>", mimetype="text/html"
+        )
+    body, declared = response.get_data(), str(response.headers.get("Content-Type"))
+    if fault.kind == "truncated":
+        return Response(body[: len(body) // 2], content_type=declared)
+    if fault.kind == "other":
+        return Response(
+            "<Other><Thing>1</Thing></Other>" if "xml" in declared else '{"thing": 1}', content_type=declared
+        )
+    return Response("", content_type=declared)
 
 
 def _expired_signature_message(aws_request: AwsRequest) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from redshift_secrets.local.aws.errors import NotSimulatedError
 from redshift_secrets.local.aws.models import service_model
 
-KINDS = ("throttle", "access_denied", "server_error", "expired_token", "clock_skew", "delay", "black_hole")
+NONSENSE = ("html", "empty", "truncated", "other")
+"""What comes with status 200 instead of the answer: the page of a portal, nothing, half of it, the answer of another service."""
+KINDS = ("throttle", "access_denied", "server_error", "expired_token", "clock_skew", "delay", "black_hole", *NONSENSE)
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ class TestClusters:
         aws.deny("describe_endpoint_access")
         found = client.list(CLUSTERS, Memory())
         assert [each.identifier for each in found] == ["c1", "c2", "c3", "c4"]
-        assert "redshift:DescribeEndpointAccess on every VPC endpoint in eu-west-1" in str(found[0].vpc_endpoints_error)
+        assert "redshift:DescribeEndpointAccess on every VPC endpoint in eu-west-1" in found[0].unknown["vpc_endpoints"]
 
 
 class TestEndpointsOfTheCallersAccount:
@@ -270,7 +270,7 @@ class TestEndpointsOfTheCallersAccount:
     def test_are_found(self, own: FakeAws, listed: Callable[[str], Any], kind: str, host: str) -> None:
         own.answers["describe_endpoint_access"] = [{"EndpointAccessList": [FakeAws.endpoint("c1")]}]
         found = listed(kind)
-        assert ([each.host for each in found.vpc_endpoints], found.vpc_endpoints_error) == ([host], None)
+        assert ([each.host for each in found.vpc_endpoints], dict(found.unknown)) == ([host], {})
 
     def test_are_those_to_the_warehouses_account(self, own: FakeAws, listed: Callable[[str], Any]) -> None:
         foreign = FakeAws.endpoint("c1", "210987654321", "elsewhere")
@@ -285,7 +285,7 @@ class TestEndpointsOfTheCallersAccount:
         aws.answers["describe_endpoint_access"] = [{"EndpointAccessList": [FakeAws.endpoint("c1")]}]
         found = listed("cluster")
         assert [each.host for each in found.vpc_endpoints] == ["c1-private"]
-        assert "DescribeEndpointAccess" in str(found.vpc_endpoints_error)
+        assert "DescribeEndpointAccess" in found.unknown["vpc_endpoints"]
 
     def test_without_a_role_they_are_listed_once(self, aws: FakeAws, client: AwsClient) -> None:
         client.list(CLUSTERS, ask_aws)

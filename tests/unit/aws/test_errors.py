@@ -107,8 +107,8 @@ def test_an_error_of_session_tags_says_what_to_do(code: str, message: str, advic
         (exceptions.ProfileNotFound(profile="p"), "Misconfigured", "profile_name"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "VPC endpoint, proxy, security groups"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "Unreachable", "DNS"),
-        (ResponseParserError("<html>a-password</html>"), "UnreadableResponse", "proxy that alters responses"),
-        (KeyError("dbPassword"), "UnreadableResponse", "proxy that alters responses"),
+        (ResponseParserError("<html>a-password</html>"), "UnreadableResponse", "captive portal"),
+        (KeyError("dbPassword"), "UnreadableResponse", "captive portal"),
     ],
 )
 def test_errors_without_an_answer_of_aws(raised: Exception, code: str, advice: str) -> None:

@@ -320,7 +320,7 @@ def test_a_missing_vpc_endpoint_is_refused_with_the_existing_ones():
 
 
 def test_vpc_endpoints_that_could_not_be_read_are_refused_with_the_reason():
-    error = only_error(build({"endpoint": "vpc:bi"}, vpc_endpoints_error="AccessDenied"))
+    error = only_error(build({"endpoint": "vpc:bi"}, unknown={"vpc_endpoints": "AccessDenied"}))
     assert "its VPC endpoints could not be read: AccessDenied" in error
 
 

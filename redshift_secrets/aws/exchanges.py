@@ -1,0 +1,148 @@
+"""The request that each thread is waiting for, and what came back: where, what kind of answer, never its text in a message."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+from redshift_secrets.cache import forks
+from redshift_secrets.errors import one_line
+
+_PREFIXES = {"resourcegroupstaggingapi": "tag"}
+"""The prefix of the IAM action where it is not boto3's name of the service."""
+
+
+class Exchange:
+    """One request to AWS. `body` is what came, while the call is read; it may hold a password."""
+
+    def __init__(self, operation: str, endpoint: str, region: str, ca_bundle: str | None) -> None:
+        self.operation = operation
+        self.endpoint = endpoint
+        self.region = region
+        self.ca_bundle = ca_bundle
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.body: bytes = b""
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether anything came back."""
+        return self.status is not None
+
+    def describe_answer(self) -> str:
+        """Return what came, without any of it: status, declared type, length, and what it looks like."""
+        declared = [
+            one_line(f"{name}: {self.headers[name]}", 80)
+            for name in ("Content-Type", "Server")
+            if self.headers.get(name)
+        ]
+        size = f"{len(self.body)} bytes"
+        return f"{_kind(self.body)} (HTTP status {self.status}, {', '.join([*declared, size])})"
+
+
+def _kind(body: bytes) -> str:
+    start = body.lstrip()[:200].lower()
+    if not start:
+        return "an empty body"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if start.startswith((b"{", b"[")):
+        try:
+            json.loads(body)
+        except ValueError:
+            return "JSON that is cut off or broken"
+        return "other JSON"
+    if start.startswith(b"<"):
+        try:
+            ElementTree.fromstring(body)  # botocore has parsed it the same way
+        except ElementTree.ParseError:
+            return "XML that is cut off or broken"
+        return "other XML"
+    return "neither JSON nor XML"
+
+
+class Exchanges:
+    """What is asked of AWS in this process. Safe among threads; the child of a fork has asked nothing."""
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        forks.reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """Called in the child, where none of the threads exist."""
+        self._thread = threading.local()
+        self._unanswered: dict[int, Exchange] = {}
+
+    def watch(self, client: Any) -> None:
+        """Record every request of a client from now on."""
+        service, region = client.meta.service_model.service_name, str(client.meta.region_name)
+        session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+        ca_bundle = _ca_bundle(getattr(session, "_verify", None))
+
+        def before_send(request: Any, event_name: str, **_: Any) -> None:
+            operation = f"{_PREFIXES.get(service, service)}:{event_name.rpartition('.')[2]}"
+            self._begin(Exchange(operation, _origin(request.url), region, ca_bundle))
+
+        client.meta.events.register_first("before-send", before_send)
+        client.meta.events.register_first("before-parse", self._answer)
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._thread.last = self._unanswered[threading.get_ident()] = exchange
+
+    def _answer(self, response_dict: Mapping[str, Any], **_: Any) -> None:
+        self._unanswered.pop(threading.get_ident(), None)
+        exchange = self.last
+        if exchange is not None:
+            body = response_dict.get("body")
+            exchange.status, exchange.headers = response_dict["status_code"], response_dict["headers"]
+            exchange.body = body if isinstance(body, bytes) else b""
+
+    @property
+    def last(self) -> Exchange | None:
+        """The last request of this thread in the call that it makes, `None` where it has sent none."""
+        return getattr(self._thread, "last", None)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """While this lasts, `last` is about this call; then nothing of it is kept."""
+        before, self._thread.last = self.last, None
+        try:
+            yield
+        finally:
+            self._unanswered.pop(threading.get_ident(), None)
+            self._thread.last = before
+
+    def unanswered(self, service_prefixes: tuple[str, ...], region: str) -> list[Exchange]:
+        """Return the requests of these services in a region that have no answer yet; of STS, those of all regions."""
+        return [
+            each
+            for each in list(self._unanswered.values())
+            if each.operation.startswith("sts:")
+            or (each.region == region and each.operation.startswith(service_prefixes))
+        ]
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return one_line(f"{parts.scheme}://{parts.hostname}{port}", 300)
+
+
+def _ca_bundle(verify: Any) -> str | None:
+    """The path of the certificates that a server's is checked against, `None` where none is checked."""
+    if isinstance(verify, str):
+        return verify
+    if not verify:
+        return None
+    from botocore.httpsession import where
+
+    return str(where())
+
+
+exchanges = Exchanges()
+"""Of all clients of this process."""
