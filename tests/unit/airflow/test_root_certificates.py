@@ -76,7 +76,7 @@ class TestWhereAServerResolves:
         monkeypatch.setattr("redshift_secrets.airflow.refusals.serves_http", lambda: True)
         monkeypatch.setenv("SSL_CERT_FILE", "/of/the/server.pem")
 
-    @pytest.mark.parametrize("conn_id", ["analytics", new_question("analytics")])
+    @pytest.mark.parametrize("conn_id", ["analytics", new_question("analytics")], ids=["a lookup", "a question"])
     def test_it_says_nothing_of_its_own_host(self, conn_id: str) -> None:
         extra = json.loads(backend().get_connection(conn_id).extra)
         assert (extra["sslmode"], "sslrootcert" in extra) == ("verify-full", False)
