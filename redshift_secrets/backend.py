@@ -130,6 +130,14 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """Return what a fallback has: this backend manages no variables."""
         return self._fallbacks.get_variable(key, team_name) if self._fallbacks else None
 
+    async def aget_variable(self, key: str, team_name: str | None = None) -> str | None:
+        """Return as `get_variable`, for an event loop: fallbacks are asked off it, and without any there is no I/O."""
+        if self._fallbacks is None:
+            return None
+        from redshift_secrets.cache import event_loop  # most processes never come here
+
+        return await event_loop.look_up(functools.partial(self._fallbacks.get_variable, key, team_name))
+
     def get_config(self, key: str) -> str | None:
         """Return what a fallback has: this backend manages no configuration."""
         return self._fallbacks.get_config(key) if self._fallbacks else None

@@ -6,6 +6,7 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any
@@ -49,31 +50,57 @@ class ServerSideBackend(EnvironmentVariablesBackend):
         Raises `AirflowSecretsBackendAccessDenied` for what the server refuses; an Airflow without that exception gets an
         object that raises `CannotServeError` when it is used.
         """
+        found, question = self._in_environment(conn_id)
+        if question is None:
+            return found
+        return _read(supervisor.get_connection(question), question, conn_id)
+
+    async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+        """Return and raise as `get_connection`, for Airflow's triggers: no thread waits for the server."""
+        found, question = self._in_environment(conn_id)
+        if question is None:
+            return found
+        from redshift_secrets.cache import event_loop  # most processes never come here
+
+        answer = await supervisor.aget_connection(question)
+        # Masking may ask the supervisor once more, which is not for the event loop's thread.
+        return await event_loop.look_up(functools.partial(_read, answer, question, conn_id))
+
+    async def aget_variable(self, key: str, team_name: str | None = None) -> str | None:
+        """Return what the environment has, as `get_variable`, which needs no I/O."""
+        return self.get_variable(key)
+
+    def _in_environment(self, conn_id: str) -> tuple[Any, str | None]:
+        """Return the Connection of the environment, or the question that the server is to be asked; neither where Airflow is
+        to go on."""
         # A task does not know its team; the server does.
         found = super().get_connection(conn_id)
         if found is not None or len(conn_id) > values.LONGEST_CONN_ID:
-            return found
+            return found, None
         if self._pattern is not None and not self._pattern.match(conn_id):
-            return None
-        question = refusals.new_question(conn_id)
-        connection = supervisor.get_connection(question)
-        answer = refusals.read_answer(connection, question)
-        if answer is None:
-            return None
-        refusal, extra = answer
-        if refusal is not None:
-            return refusals.refuse(conn_id, refusal)
-        try:
-            _mask(connection)
-        except Exception as error:
-            return refusals.refuse(
-                conn_id,
-                f"connection {conn_id!r} cannot be served: masking its password failed with {known_error(error)}",
-            )
-        built = supervisor.to_connection(connection, conn_id, extra)
-        add_root_certificates(built, os.environ)
-        renewing_connection.attach(built, None)
-        return built
+            return None, None
+        return None, refusals.new_question(conn_id)
+
+
+def _read(connection: Any, question: str, conn_id: str) -> Any:
+    """Return the Connection that answers `question`; raise the refusal that it carries."""
+    answer = refusals.read_answer(connection, question)
+    if answer is None:
+        return None
+    refusal, extra = answer
+    if refusal is not None:
+        return refusals.refuse(conn_id, refusal)
+    try:
+        _mask(connection)
+    except Exception as error:
+        return refusals.refuse(
+            conn_id,
+            f"connection {conn_id!r} cannot be served: masking its password failed with {known_error(error)}",
+        )
+    built = supervisor.to_connection(connection, conn_id, extra)
+    add_root_certificates(built, os.environ)
+    renewing_connection.attach(built, None)
+    return built
 
 
 def _mask(connection: Any) -> None:

@@ -100,9 +100,11 @@ def serves_http() -> bool:
 def new_question(conn_id: str) -> str:
     """Return the conn_id under which a worker asks the server for `conn_id`, or for the reason of a refusal.
 
-    No two are the same, so that nobody can have put a connection under it into the metadata database or the environment.
+    No two are the same, so that nobody can have put a connection under it into the metadata database or the environment. It
+    is one segment of the URL, in which an Execution API before Airflow 3.4 finds no slash: escaped as in RFC 6901.
     """
-    return f"{EXPLAIN_PREFIX}{os.urandom(_NONCE_BYTES).hex()}.{conn_id}"
+    segment = conn_id.replace("~", "~0").replace("/", "~1")
+    return f"{EXPLAIN_PREFIX}{os.urandom(_NONCE_BYTES).hex()}.{segment}"
 
 
 def asked_conn_id(conn_id: str) -> str | None:
@@ -111,7 +113,7 @@ def asked_conn_id(conn_id: str) -> str | None:
         return None
     asked = conn_id.removeprefix(EXPLAIN_PREFIX)
     nonce, _, rest = asked.partition(".")
-    return rest if len(nonce) == 2 * _NONCE_BYTES else asked
+    return rest.replace("~1", "/").replace("~0", "~") if len(nonce) == 2 * _NONCE_BYTES else asked
 
 
 def mark(fields: ConnectionFields, question: str) -> ConnectionFields:

@@ -49,11 +49,15 @@ class Renewal:
 
 def attach(connection: Any, renewal: Renewal | None) -> None:
     """Let a Connection renew itself from now on, and have a `repr` without secrets, where it is of the class of tasks: an `attrs`
-    class. With `None` it never renews itself.
+    class. With `None` it never renews itself; before Airflow 3.2 it has slots, and cannot.
 
     That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
-    if hasattr(connection, "__attrs_attrs__"):
+    if not hasattr(connection, "__attrs_attrs__"):
+        return
+    if not hasattr(connection, "__dict__"):
+        connection.__class__ = _quiet_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
+    else:
         connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
         connection.__dict__["_renewal"] = renewal
 
@@ -118,9 +122,34 @@ def _renewing_class(base: type[Any]) -> type[Any]:
         __hash__ = None  # type: ignore[assignment]  # as that of `base`, which can be changed
 
         def __repr__(self) -> str:
-            shown = {name: value for name, value in self._held().items() if name not in ("password", "extra")}
-            return f"Connection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+            return _without_secrets(self._held())
 
+    return _named_as(base, Renewing)
+
+
+@functools.cache
+def _quiet_class(base: type[Any]) -> type[Any]:
+    class Quiet(base):  # type: ignore[misc]
+        __slots__ = ()
+
+        def _held(self) -> dict[str, Any]:
+            return {each.name: getattr(self, each.name) for each in base.__attrs_attrs__}
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return functools.partial(base, **self._held()), ()  # type: ignore[misc]
+
+        def __repr__(self) -> str:
+            return _without_secrets(self._held())
+
+    return _named_as(base, Quiet)
+
+
+def _without_secrets(fields: dict[str, Any]) -> str:
+    shown = {name: value for name, value in fields.items() if name not in ("password", "extra")}
+    return f"Connection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def _named_as(base: type[Any], made: type[Any]) -> type[Any]:
     # Airflow stores the class of a value (XCom): it is to load the one that exists everywhere.
-    Renewing.__module__, Renewing.__name__, Renewing.__qualname__ = base.__module__, base.__name__, base.__qualname__
-    return Renewing
+    made.__module__, made.__name__, made.__qualname__ = base.__module__, base.__name__, base.__qualname__
+    return made

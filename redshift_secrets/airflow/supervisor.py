@@ -107,13 +107,33 @@ def _send(channel: Any, message: list[Any]) -> str | None:
 def get_connection(conn_id: str) -> Any:
     """Return what the supervisor answers, `None` where there is no supervisor or nothing was found."""
     try:
-        from airflow.sdk.execution_time import task_runner
-        from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
-
-        comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-        answer = None if comms is None else comms.send(GetConnection(conn_id=conn_id))
+        channel, message = _to_ask(conn_id)
+        return None if channel is None else _found(channel.send(message))
     except Exception:
         return None  # Airflow asks the server again for the conn_id itself, and reports what is wrong with that
+
+
+async def aget_connection(conn_id: str) -> Any:
+    """Return as `get_connection`, without keeping the event loop waiting for the answer."""
+    try:
+        channel, message = _to_ask(conn_id)
+        if not hasattr(channel, "asend"):  # `airflow dags test` has the server in this process, and waits for nothing
+            return get_connection(conn_id)
+        return _found(await channel.asend(message))
+    except Exception:
+        return None
+
+
+def _to_ask(conn_id: str) -> tuple[Any, Any]:
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetConnection
+
+    return getattr(task_runner, "SUPERVISOR_COMMS", None), GetConnection(conn_id=conn_id)
+
+
+def _found(answer: Any) -> Any:
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
     return None if isinstance(answer, ErrorResponse) else answer
 
 

@@ -29,9 +29,9 @@ WAREHOUSES = {
             "identifier": "prod",
             "database": {"name": "dwh", "users": ["etl", "bi"]},
             "tags": {
-                "airflow:conn-id": "analytics reporting shared broken nobody for-libpq",
+                "airflow:conn-id": "analytics bi/reporting shared broken nobody for-libpq",
                 "airflow:db-user": "etl",
-                "airflow:db-user/reporting": "bi",
+                "airflow:db-user/bi/reporting": "bi",
                 "airflow:db-user/nobody": "never_created",
                 "airflow:duration/broken": "fast",
                 "airflow:conn-type/for-libpq": "postgres",
@@ -73,7 +73,7 @@ def test_list_as_json(run: Run) -> None:
         "problems": rows["analytics", "cluster prod"]["problems"],
     }
     assert "did you mean 'db-user'" in rows["analytics", "cluster prod"]["problems"]
-    assert rows["reporting", "cluster prod"]["user"] == "bi"
+    assert rows["bi/reporting", "cluster prod"]["user"] == "bi"
     assert "must be a whole number" in rows["broken", "cluster prod"]["problems"]
     assert "also claimed by cluster rival" in rows["shared", "cluster prod"]["problems"]
     assert "also claimed by cluster prod" in rows["shared", "cluster rival"]["problems"]
@@ -113,10 +113,10 @@ def test_list_fails_with_one_sentence_when_nothing_can_be_listed(run: Run, stand
 
 
 def test_show_names_the_source_of_every_field(run: Run) -> None:
-    done = run("show", "reporting", "-o", "json")
+    done = run("show", "bi/reporting", "-o", "json")
     assert done.returncode == 0
     fields = {row["field"]: (row["value"], row["source"]) for row in json.loads(done.stdout)}
-    assert fields["user"] == ("bi", "tag airflow:db-user/reporting")
+    assert fields["user"] == ("bi", "tag airflow:db-user/bi/reporting")
     assert fields["database"] == ("dwh", "default: the cluster's own database")
     assert fields["auth"][0] == "db-user"
     assert "did you mean 'db-user'" in done.stderr
@@ -137,7 +137,7 @@ def test_show_and_its_exit_codes(run: Run, conn_id: str, code: int, reason: str)
     assert reason in done.stderr
 
 
-@pytest.mark.parametrize(("conn_id", "user"), [("reporting", "bi"), ("for-libpq", "etl")])
+@pytest.mark.parametrize(("conn_id", "user"), [("bi/reporting", "bi"), ("for-libpq", "etl")])
 def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn, conn_id: str, user: str) -> None:
     done = run("test", conn_id)
     assert done.returncode == 0, done.stderr

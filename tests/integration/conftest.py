@@ -15,8 +15,9 @@ WAREHOUSES = {
             "identifier": "prod",
             "database": {"name": "dwh", "users": ["etl"]},
             "tags": {
-                "airflow:conn-id": "analytics by-iam by-dag",
+                "airflow:conn-id": "analytics by-iam by-dag data/analytics",
                 "airflow:db-user/analytics": "etl",
+                "airflow:db-user/data/analytics": "etl",
                 "airflow:auth/by-iam": "iam",
                 "airflow:auto-create/by-dag": "true",
             },

@@ -23,7 +23,8 @@ import pytest
 from redshift_secrets.local.config import DEFAULT_ACCOUNT, Database
 from redshift_secrets.local.postgres import PostgresServer
 from redshift_secrets.local.stand_in import StandIn
-from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
+from tests.support.airflow_runs import TaskKey
+from tests.support.airflow_site import AirflowSite, airflow_version
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "dags"
@@ -87,6 +88,7 @@ def check_every_kind_of_lookup(airflow: AirflowSite, stand_in: StandIn, role: st
     assert state == "success", airflow.last_lines()
     results = airflow.results("lookups", run_id)
     assert results[TaskKey("hook")] == "etl"
+    assert results[TaskKey("slash")] == "etl"
     assert results[TaskKey("by_iam")] == f"IAMR:{role}"
     assert results[TaskKey("template")] == "IAM:etl dwh redshift localhost"
     calls = stand_in.aws.calls.by_operation()

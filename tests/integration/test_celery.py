@@ -9,7 +9,8 @@ import pytest
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import MINT_WITH_IAM, airflow_site, aws_rights, from_airflow_3, run
 from tests.support.airflow_parts import backend_environment
-from tests.support.airflow_site import AirflowSite, TaskKey
+from tests.support.airflow_runs import TaskKey
+from tests.support.airflow_site import AirflowSite
 from tests.support.redis_servers import RedisServer, free_port
 
 pytestmark = pytest.mark.airflow

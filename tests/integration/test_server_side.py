@@ -17,7 +17,8 @@ from tests.integration.site import (
     run,
 )
 from tests.support.airflow_parts import backend_environment
-from tests.support.airflow_site import AirflowSite, TaskKey
+from tests.support.airflow_runs import TaskKey
+from tests.support.airflow_site import AirflowSite
 
 pytestmark = [pytest.mark.airflow, from_airflow_3]
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.airflow, from_airflow_3]
 @pytest.fixture(scope="module")
 def airflow(stand_in: StandIn) -> Iterator[AirflowSite]:
     # One configuration for all processes, as in docs/deploy.md.
-    settings = backend_environment(connections_lookup_pattern="^(analytics|by-iam)$", catalog_ttl_seconds=3600)
+    settings = backend_environment(connections_lookup_pattern="^((data/)?analytics|by-iam)$", catalog_ttl_seconds=3600)
     shared = {**settings, **WORKERS_ASK_THE_SERVER}
     with airflow_site(stand_in, **shared) as site:
         site.start("scheduler", "dag-processor")

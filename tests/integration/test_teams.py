@@ -16,7 +16,8 @@ from redshift_secrets.airflow.refusals import EXPLAIN_PREFIX
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import airflow_site, aws_rights, run
 from tests.support.airflow_parts import backend_environment
-from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
+from tests.support.airflow_runs import TaskKey
+from tests.support.airflow_site import AirflowSite, airflow_version
 from tests.support.redis_servers import RedisServer
 from tests.support.spellings import CONN_ID, SPELLINGS, TEAM
 

@@ -19,7 +19,8 @@ from tests.integration.site import (
     run,
 )
 from tests.support.airflow_parts import backend_environment
-from tests.support.airflow_site import AirflowSite, TaskKey, airflow_version
+from tests.support.airflow_runs import TaskKey
+from tests.support.airflow_site import AirflowSite, airflow_version
 
 pytestmark = pytest.mark.airflow
 

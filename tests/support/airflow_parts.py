@@ -1,6 +1,6 @@
 """The parts of Airflow that tests use, which each version keeps in another place.
 
-Only this module and `tests/support/airflow_site.py`, for the processes of Airflow, know the differences between versions.
+Only this module, and for processes and runs `tests/support/airflow_site.py` and `airflow_runs.py`, know the differences.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import psutil
 import sqlalchemy
 
+from tests.support.airflow_runs import USER, Runs, RunsInTables, RunsThroughApi, TaskKey
 from tests.support.host_store import HOST_STORE, with_host_store
 from tests.support.interrupts import deferred_signals
 
@@ -40,13 +41,6 @@ Changes = Mapping[str, "str | None"]
 
 class AirflowSiteError(Exception):
     """A command failed or something did not happen; the message says what, with the last lines of all logs."""
-
-
-class TaskKey(NamedTuple):
-    """One task of a run; `map_index` is -1 for a task that is not mapped."""
-
-    task_id: str
-    map_index: int = -1
 
 
 class _ProcessKind(NamedTuple):
@@ -104,6 +98,7 @@ class AirflowSite:
         self._patience = patience_seconds
         self._kinds = process_kinds(self.version)
         self._api_port = _free_port()
+        self._password_file = self.home / "passwords.json"
         url = database_url or f"sqlite:///{self.home}/airflow.db"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
@@ -116,7 +111,12 @@ class AirflowSite:
         }
         self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self._runs = 0
+        self._started_runs = 0
+        self._runs: Runs = RunsInTables(self.query, self.airflow)
+        if self.version >= (3, 0):
+            password = secrets.token_hex(16)
+            self._password_file.write_text(json.dumps({USER: password}), encoding="utf-8")
+            self._runs = RunsThroughApi(f"http://127.0.0.1:{self._api_port}", password)
 
     def _settings(self, dags: Path, database_url: str) -> dict[str, str]:
         api = f"http://127.0.0.1:{self._api_port}"
@@ -128,6 +128,7 @@ class AirflowSite:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._password_file),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._api_port),
@@ -135,6 +136,8 @@ class AirflowSite:
             "AIRFLOW__API__BASE_URL": api,
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            # Without one, the PyJWT of today signs no token for the API of Airflow 3.0.
+            "AIRFLOW__API_AUTH__JWT_ISSUER": api,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             # In seconds; a supervisor may notice only this much later that its task has ended.
@@ -277,39 +280,30 @@ class AirflowSite:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Wait until Airflow knows the DAG and start a run; return its run_id."""
-        known = "SELECT 1 FROM serialized_dag WHERE dag_id = :dag_id"
-        self.wait_for(f"Airflow to read the DAG {dag_id}", lambda: self.query(known, dag_id=dag_id))
-        self._runs += 1
-        run_id = f"run{self._runs}"
-        self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+        self._started_runs += 1
+        run_id = f"run{self._started_runs}"
+        self.wait_for(f"Airflow to read the DAG {dag_id}", lambda: self._runs.start(dag_id, run_id, conf or {}))
         return run_id
 
     def wait_for_run(self, dag_id: str, run_id: str, *, patience_seconds: float | None = None) -> str:
         """Wait until a run has ended and return its state, `success` or `failed`."""
-        ended = (
-            "SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id AND state IN ('success', 'failed')"
-        )
-        states: list[Any] = []
+        state = ""
 
         def has_ended() -> bool:
-            states[:] = self.query(ended, dag_id=dag_id, run_id=run_id)
-            return bool(states)
+            nonlocal state
+            state = self._runs.state(dag_id, run_id)
+            return state in ("success", "failed")
 
         self.wait_for(f"{dag_id} {run_id} to end", has_ended, patience_seconds=patience_seconds)
-        return str(states[0][0])
+        return state
 
     def states(self, dag_id: str, run_id: str) -> dict[TaskKey, str]:
         """Return the state of each task of a run."""
-        sql = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = :dag_id AND run_id = :run_id"
-        return {TaskKey(row[0], row[1]): row[2] for row in self.query(sql, dag_id=dag_id, run_id=run_id)}
+        return self._runs.states(dag_id, run_id)
 
     def results(self, dag_id: str, run_id: str) -> dict[TaskKey, Any]:
         """Return what each task of a run returned (its XCom `return_value`), oldest first."""
-        sql = (
-            "SELECT task_id, map_index, value FROM xcom WHERE dag_id = :dag_id AND run_id = :run_id"
-            " AND key = 'return_value' ORDER BY timestamp"
-        )
-        return {TaskKey(row[0], row[1]): _xcom(row[2]) for row in self.query(sql, dag_id=dag_id, run_id=run_id)}
+        return self._runs.results(dag_id, run_id)
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, attempt: int = 1) -> str:
         """Return the log of one attempt of a task as Airflow's UI shows it: messages, and errors with their text."""
@@ -348,15 +342,6 @@ def _session(leader: int) -> set[psutil.Process]:
                     yield process
 
     return set(members())
-
-
-def _xcom(value: Any) -> Any:
-    # Airflow 2 stores JSON as bytes; Airflow 3 stores JSON, with lists and dictionaries as JSON inside a string.
-    content = bytes(value).decode() if isinstance(value, (bytes, memoryview)) else value
-    for _ in range(2):
-        if isinstance(content, str) and content[:1] in ("{", "[", '"'):
-            content = json.loads(content)
-    return content
 
 
 def _readable(line: str) -> str:

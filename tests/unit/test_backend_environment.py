@@ -63,7 +63,7 @@ def test_texts_from_the_environment_have_the_type_that_they_look_like():
         duration_seconds="900",
         allow_admin_secret="true",
         db_user="airflow_etl",
-        extra='{"sslmode": "verify-full", "timeout": 5}',
+        extra='{"timeout": 5}',
         accounts=json.dumps([{"role_arn": ROLE}]),
         connections_lookup_pattern="^dw_",
     )
@@ -73,7 +73,7 @@ def test_texts_from_the_environment_have_the_type_that_they_look_like():
         "duration_seconds": 900,
         "allow_admin_secret": True,
         "db_user": "airflow_etl",
-        "extra": {"sslmode": "verify-full", "timeout": 5},
+        "extra": {"timeout": 5},
         "roles": [ROLE],
         "pattern": "^dw_",
     }

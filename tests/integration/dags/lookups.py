@@ -17,6 +17,7 @@ def current_user(conn_id: str) -> str:
 def lookups() -> None:
     SQLExecuteQueryOperator(task_id="operator", conn_id="analytics", sql="SELECT current_user")
     task(task_id="hook")(current_user)("analytics")
+    task(task_id="slash")(current_user)("data/analytics")
     task(task_id="by_iam")(current_user)("by-iam")
     # Rendered by Airflow before the task begins.
     fields = "{{ conn.analytics.login }} {{ conn.analytics.schema }} {{ conn.analytics.conn_type }} {{ conn.analytics.host }}"

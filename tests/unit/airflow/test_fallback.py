@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import subprocess
 import sys
 import textwrap
+import threading
+from unittest import mock
 
 import pytest
 
@@ -92,6 +95,29 @@ def test_variables_and_configuration_come_from_them_too(aws):
     backend = backend_of(aws, fallback=[entry(Site, name="first"), entry(Site, name="second")])
     assert [backend.get_variable(key) for key in ("second", "none")] == ["variable of second", None]
     assert [backend.get_config(key) for key in ("first", "none")] == ["configuration of first", None]
+    assert not aws.calls
+
+
+def test_an_event_loop_gets_variables_off_it_and_at_once_where_there_are_none(aws):
+    threads = []
+
+    class Recording(Site):
+        def get_variable(self, key, team_name=None):
+            threads.append(threading.current_thread())
+            return f"{team_name}: {super().get_variable(key)}" if team_name else super().get_variable(key)
+
+    with mock.patch(f"{__name__}.Site", Recording):
+        backend = backend_of(aws, fallback=[{"backend": f"{__name__}.Site", "backend_kwargs": {"name": "first"}}])
+        found = [asyncio.run(backend.aget_variable(key=key)) for key in ("first", "none")]
+        assert asyncio.run(backend.aget_variable("first", team_name="red")) == "red: variable of first"
+    assert found == ["variable of first", None]
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads
+
+    without = backend_of(aws).aget_variable(key="first")
+    with pytest.raises(StopIteration) as ended:
+        without.send(None)  # it needs no event loop
+    assert ended.value.value is None
     assert not aws.calls
 
 

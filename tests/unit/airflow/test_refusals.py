@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from redshift_secrets.airflow import refusals
+from redshift_secrets.airflow.supervisor import runs_event_loop
 from redshift_secrets.errors import CannotServeError, SettingsError
 from redshift_secrets.server_side import ServerSideBackend
 from tests.support.fakes import Clock, FakeAws, cluster
@@ -45,18 +46,47 @@ def older_airflow(monkeypatch):
 class TestInAProcessThatServesHttp:
     """The API server, where any other exception would be a 500, which tasks retry."""
 
-    def test_it_is_a_403_with_the_reason_and_still_final(self, aws):
-        app = FastAPI()
+    @pytest.fixture(params=["in a thread", "awaited"])
+    def server(self, aws, request):
+        """An API server that looks up in a thread, as Airflow's does, and one that awaits the lookup."""
+        app, backend = FastAPI(), backend_of(aws, CoreConnection)
 
-        @app.get("/connections/{conn_id}")
-        def get_connection(conn_id: str):
-            return backend_of(aws).get_connection(conn_id)
+        if request.param == "awaited":
 
-        answer = TestClient(app).get("/connections/analytics")
+            @app.get("/connections/{conn_id}")
+            async def get_connection(conn_id: str, team_name: str | None = None):
+                found = await backend.aget_connection(conn_id=conn_id, team_name=team_name)
+                return None if found is None else found.login
+        else:
+
+            @app.get("/connections/{conn_id}")
+            def get_connection(conn_id: str, team_name: str | None = None):
+                found = backend.get_connection(conn_id=conn_id, team_name=team_name)
+                return None if found is None else found.login
+
+        return TestClient(app)
+
+    def test_it_is_a_403_with_the_reason_and_still_final(self, server, aws):
+        answer = server.get("/connections/analytics")
         assert answer.status_code == 403
         assert "cluster prod (account 123456789012, eu-west-1) is paused" in answer.json()["detail"]
         with pytest.raises(AirflowSecretsBackendAccessDenied):
             backend_of(aws).get_connection("analytics")
+        with pytest.raises(AirflowSecretsBackendAccessDenied):
+            asyncio.run(backend_of(aws).aget_connection("analytics"))
+
+    def test_only_the_team_gets_the_connection_or_its_refusal(self, server, aws):
+        tags = {"airflow:conn-id": "analytics", "airflow:team": "bi"}
+        aws.warehouses[:] = [cluster(status="paused", tags=tags)]
+        teams = ("bi", "BI", "etl")
+        answers = [server.get("/connections/analytics", params={"team_name": team}) for team in teams]
+        assert [each.status_code for each in answers] == [403, 403, 200]
+        assert answers[-1].json() is None
+
+    def test_a_connection_is_served_to_its_team(self, server, aws):
+        aws.warehouses[:] = [cluster(tags={"airflow:conn-id": "analytics", "airflow:team": "bi"})]
+        for team, login in {"bi": "IAMR:airflow", "etl": None}.items():
+            assert server.get("/connections/analytics", params={"team_name": team}).json() == login
 
     def test_its_text_is_logged_because_a_403_loses_it(self, aws, caplog):
         with pytest.raises(AirflowSecretsBackendAccessDenied) as caught:
@@ -132,7 +162,14 @@ class Supervisor:
         self.backend = backend
         self.asked: list[str] = []
 
+    async def asend(self, message):
+        return self._answer(message)
+
     def send(self, message):
+        assert not runs_event_loop(), "the event loop waits for the answer"
+        return self._answer(message)
+
+    def _answer(self, message):
         self.asked.append(message.conn_id)
         found = self.backend.get_connection(message.conn_id, team_name="bi")
         if found is None:
@@ -152,10 +189,12 @@ class TestAWorkerThatAsksTheServer:
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
         return supervisor
 
-    @pytest.fixture
-    def worker(self):
+    @pytest.fixture(params=["a task", "a trigger"])
+    def worker(self, request):
         backend = ServerSideBackend()
         backend._set_connection_class(SdkConnection)
+        if request.param == "a trigger":
+            return SimpleNamespace(get_connection=lambda conn_id: asyncio.run(backend.aget_connection(conn_id)))
         return backend
 
     def test_it_raises_the_refusal_of_the_server_word_for_word(self, worker, supervisor, aws):
@@ -192,6 +231,23 @@ class TestAWorkerThatAsksTheServer:
         monkeypatch.setenv("AIRFLOW_CONN_MAIL", "smtp://mail.internal")
         assert worker.get_connection("mail").host == "mail.internal"
         assert [refusals.asked_conn_id(each) for each in supervisor.asked] == ["unknown"]
+
+    @pytest.mark.parametrize("conn_id", ["data/analytics", "data/", "/", "a~1b", "~0", "~", "a~01/b", "a//b", "../a"])
+    def test_a_conn_id_of_any_characters_arrives_as_one_segment_of_the_url(self, worker, supervisor, aws, conn_id):
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match="no warehouse claims it") as refused:
+            backend_of(aws, managed_conn_ids=".*").get_connection(conn_id)
+        supervisor.backend = backend_of(aws, CoreConnection, managed_conn_ids=".*")
+        with pytest.raises(AirflowSecretsBackendAccessDenied) as explained:
+            worker.get_connection(conn_id)
+        assert str(explained.value) == str(refused.value)
+        assert [refusals.asked_conn_id(each) for each in supervisor.asked] == [conn_id]
+        assert "/" not in supervisor.asked[0]
+
+    def test_variables_come_from_the_environment_alone(self, worker, supervisor, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_VAR_BUCKET", "s3://b")
+        backend = ServerSideBackend()
+        assert [asyncio.run(backend.aget_variable(key=key)) for key in ("bucket", "none")] == ["s3://b", None]
+        assert supervisor.asked == []
 
     def test_a_pattern_saves_the_call(self, supervisor):
         worker = ServerSideBackend(connections_lookup_pattern="^analytics$")

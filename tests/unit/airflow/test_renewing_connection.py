@@ -194,3 +194,23 @@ def test_a_connection_that_the_driver_mints_for_never_renews_itself_and_hides_it
     assert made.aws.calls["mint"] == 0
     assert "planted" not in repr(connection)
     assert connection.extra_dejson["sslpassword"] == "planted"
+
+
+@attrs.define
+class ConnectionWithSlots:
+    """As Airflow 3.0 and 3.1 have it."""
+
+    conn_id: str
+    login: str | None = None
+    password: str | None = None
+    extra: str | None = None
+
+
+def test_one_with_slots_does_not_renew_itself_and_shows_no_secrets():
+    connection = ConnectionWithSlots("analytics", "etl", "hunter2", '{"token": "hunter3"}')
+    renewal.attach(connection, None)
+    assert repr(connection) == "Connection(conn_id='analytics', login='etl')"
+    assert (connection.password, connection.login) == ("hunter2", "etl")
+    for again in (pickle.loads(pickle.dumps(connection)), copy.copy(connection)):
+        assert type(again) is ConnectionWithSlots
+        assert (again.conn_id, again.password, again.extra) == ("analytics", "hunter2", '{"token": "hunter3"}')
