@@ -83,7 +83,7 @@ _BY_CODE = {
     "InvalidRequestException": "The secret is being deleted or is not in a state to be read: see it in Secrets Manager, and restore"
     " it or let Redshift manage the admin password again.",
     "InvalidTagFault": "Check the setting tag_prefix: AWS does not take it as the beginning of a tag.",
-    "MalformedPolicyDocument": "Correct the session policy among the arguments of the role.",
+    "MalformedPolicyDocument": "Correct the session policy in assume_role_kwargs.",
     "OptInRequired": "Enable the service or the region for this account, or leave it out of regions.",
     "PackedPolicyTooLarge": "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
     "PaginationTokenExpiredException": "The listing took too long and begins again.",
@@ -127,6 +127,8 @@ def advice_on(code: str, operation: str, resource: str, identity: str, message: 
         return "AWS does not recognize the credentials of this process; check them, and that the region is enabled for the account."
     if code in _INTERNAL:
         return "AWS returned an internal error; the request will be retried after a backoff."
+    if code in _INVALID and operation == "sts:AssumeRole":
+        return "Check assume_role_kwargs; sessions of a role that another role assumes last 3600 seconds at most."
     if code in _INVALID and operation == "redshift:GetClusterCredentials":
         return _advice_on_user(resource)
     if code in _INVALID:

@@ -32,6 +32,8 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
     """
 
     monotonic = staticmethod(time.monotonic)
+    verify: bool | str | None = None
+    """`verify` of clients that are created without it, those of botocore's credential providers too."""
     _credentials: Any
     _failed: tuple[float, Exception | None] | None = None
 
@@ -63,6 +65,8 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
         # botocore keeps credentials that it has found, but searches again, IMDS included, for those that it has not.
         if not unsigned and not own_keys and self.get_credentials() is None:
             raise NoCredentialsError()
+        if arguments.get("verify") is None:
+            arguments["verify"] = self.verify
         mode = (config and config.defaults_mode) or self.get_config_variable("defaults_mode")
         if mode.lower() == "auto":
             # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.

@@ -204,12 +204,14 @@ class Sessions:
     def _new_session(self, role_arn: str | None, tags: SessionTags) -> ForkSafeSession:
         settings = self._settings
         if role_arn is not None:
-            return self._assumed_session(self._session(None), role_arn, self._external_ids.get(role_arn), tags)
+            external_id = self._external_ids.get(role_arn)
+            return self._assumed_session(self._session(None), role_arn, external_id, {}, tags)
         if self._default is None:
             self._default = self._default_session()
         if settings.role_arn is None:
             return self._default
-        return self._assumed_session(self._default, settings.role_arn, settings.external_id, tags)
+        arguments = reveal(settings.assume_role_kwargs)
+        return self._assumed_session(self._default, settings.role_arn, settings.external_id, arguments, tags)
 
     def _default_session(self) -> ForkSafeSession:
         settings = self._settings
@@ -221,14 +223,20 @@ class Sessions:
         return core
 
     def _assumed_session(
-        self, source: ForkSafeSession, role_arn: str, external_id: str | None, tags: SessionTags
+        self,
+        source: ForkSafeSession,
+        role_arn: str,
+        external_id: str | None,
+        more: Mapping[str, Any],
+        tags: SessionTags,
     ) -> ForkSafeSession:
         # The way botocore itself assumes the roles of a profile, with the role taken from the settings.
-        arguments: dict[str, Any] = {"RoleSessionName": self._session_name()}
+        arguments: dict[str, Any] = {**more, "RoleSessionName": self._session_name()}
         if external_id is not None:
             arguments["ExternalId"] = reveal(external_id)
         if tags:
-            arguments["Tags"] = [{"Key": key, "Value": value} for key, value in tags]
+            own = [{"Key": key, "Value": value} for key, value in tags]
+            arguments["Tags"] = [*arguments.get("Tags", ()), *own]
         with translate_errors("sts:AssumeRole", role_arn, self._settings.default_identity):
             source_credentials = source.get_credentials()
             if source_credentials is None:
@@ -255,6 +263,7 @@ class Sessions:
     def _bare_session(self) -> ForkSafeSession:
         """Return a session without credentials, for which all of the profile holds."""
         session = ForkSafeSession(profile=self._settings.profile_name)
+        session.verify = self._settings.verify
         # The global endpoint is in one partition alone, and in one region of it.
         session.set_config_variable("sts_regional_endpoints", "regional")
         return session

@@ -31,13 +31,6 @@ def _tag_prefix(raw: object) -> str:
     return prefix
 
 
-def _external_id(raw: object) -> str:
-    """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html; no message repeats it."""
-    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", raw.strip()):
-        raise ValueError("must be a text of 2 to 1224 letters, digits or any of _ + = , . @ : / -")
-    return raw.strip()
-
-
 def _endpoint_url(raw: object) -> str:
     """No message repeats it: it may hold a password."""
     url = raw.strip() if isinstance(raw, str) else ""
@@ -50,7 +43,7 @@ def _endpoint_url(raw: object) -> str:
     return url
 
 
-# Few sites set these two, so their modules are not loaded in every Airflow process.
+# Few sites set these, so their modules are not loaded in every Airflow process.
 def _redis_url(raw: object) -> RedisAddress:
     from redshift_secrets.settings import redis_url
 
@@ -61,6 +54,21 @@ def _config(raw: object) -> Mapping[str, Any]:
     from redshift_secrets.settings import botocore_config
 
     return botocore_config.parse(raw)
+
+
+def _assume_role_kwargs(raw: object) -> Mapping[str, Any]:
+    from redshift_secrets.settings import assume_role
+
+    return assume_role.parse(raw)
+
+
+def _verify(raw: object) -> bool | str:
+    """What boto3's `verify` takes: whether to check certificates, or the file of those to trust."""
+    if isinstance(raw, bool) or (isinstance(raw, str) and raw.strip().lower() in ("true", "false")):
+        return values.boolean(raw)
+    if isinstance(raw, str) and raw.strip().startswith("/"):
+        return values.text(raw)
+    raise ValueError(f"must be true, false or the absolute path of a file of certificates, not {raw!r}")
 
 
 def _required_tags(raw: object) -> dict[str, str]:
@@ -109,7 +117,7 @@ class Account(Private, frozen=True):
 
 _ACCOUNT_KEYS: Mapping[str, Callable[[object], Any]] = {
     "role_arn": values.role_arn,
-    "external_id": _external_id,
+    "external_id": values.external_id,
     "regions": values.listed(values.region),
 }
 
@@ -301,7 +309,7 @@ class Settings(Private, frozen=True):
     """All settings, with their defaults; docs/contract.md, "Settings". Named as in the Amazon provider's backends where
     those have the same setting."""
 
-    hidden = ("external_id", "config", "extra")
+    hidden = ("external_id", "assume_role_kwargs", "config", "extra")
 
     tag_prefix: str = "airflow:"
     regions: tuple[str, ...] = ()
@@ -311,7 +319,9 @@ class Settings(Private, frozen=True):
     region_name: str | None = None
     role_arn: str | None = None
     external_id: str | None = None
+    assume_role_kwargs: Mapping[str, Any] = {}
     endpoint_url: str | None = None
+    verify: bool | str | None = None
     config: Mapping[str, Any] | None = None
     connections_lookup_pattern: re.Pattern[str] | None = None
     managed_conn_ids: re.Pattern[str] | None = None
@@ -397,8 +407,10 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "profile_name": values.text,
     "region_name": values.region,
     "role_arn": values.role_arn,
-    "external_id": _external_id,
+    "external_id": values.external_id,
+    "assume_role_kwargs": _assume_role_kwargs,
     "endpoint_url": _endpoint_url,
+    "verify": _verify,
     "config": _config,
     "connections_lookup_pattern": values.pattern,
     "managed_conn_ids": values.pattern,
@@ -434,6 +446,10 @@ def _conflicts(settings: Settings, invalid: set[str]) -> list[str]:
     problems = []
     if settings.external_id is not None and settings.role_arn is None and "role_arn" not in invalid:
         problems.append("external_id needs a role_arn: it is sent when that role is assumed")
+    if settings.assume_role_kwargs and settings.role_arn is None and "role_arn" not in invalid:
+        problems.append("assume_role_kwargs needs a role_arn: they are sent when that role is assumed")
+    if settings.external_id is not None and "ExternalId" in settings.assume_role_kwargs:
+        problems.append("external_id and assume_role_kwargs.ExternalId are the same: set one of them")
     if settings.min_validity_seconds >= settings.duration_seconds and not invalid & {
         "min_validity_seconds",
         "duration_seconds",

@@ -80,6 +80,13 @@ def boolean(raw: object) -> bool:
     raise ValueError(f"must be true or false, not {raw!r}")
 
 
+def external_id(raw: object) -> str:
+    """https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html; no message repeats it."""
+    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", raw.strip()):
+        raise ValueError("must be a text of 2 to 1224 letters, digits or any of _ + = , . @ : / -")
+    return raw.strip()
+
+
 def whole_number(minimum: int, maximum: int, unit: str = "seconds") -> Callable[[object], int]:
     """A reader for whole numbers between `minimum` and `maximum`, both included."""
 

@@ -86,13 +86,19 @@ def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str
             "Allow sts:TagSession with these tags, beside sts:AssumeRole, in the role's trust policy and in the caller's policy.",
         ),
         (
+            "ValidationError",
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
+            "Check assume_role_kwargs; sessions of a role that another role assumes last 3600 seconds at most.",
+        ),
+        ("MalformedPolicyDocument", "x", "Correct the session policy in assume_role_kwargs."),
+        (
             "PackedPolicyTooLarge",
             "Packed size of session tags consumes 110% of allotted space.",
             "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
         ),
     ],
 )
-def test_an_error_of_session_tags_says_what_to_do(code: str, message: str, advice: str) -> None:
+def test_an_error_of_how_a_role_is_assumed_says_what_to_do(code: str, message: str, advice: str) -> None:
     error = translated(client_error(code, message, "AssumeRole"))
     assert (error.operation, error.code, error.advice) == ("sts:AssumeRole", code, advice)
 

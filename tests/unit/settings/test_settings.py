@@ -30,6 +30,8 @@ DEFAULTS = {
     "region_name": None,
     "role_arn": None,
     "external_id": None,
+    "assume_role_kwargs": {},
+    "verify": None,
     "endpoint_url": None,
     "config": None,
     "connections_lookup_pattern": None,
@@ -72,6 +74,8 @@ READ = {
     "region_name": ("eu-west-1", "eu-west-1"),
     "role_arn": (ROLE, ROLE),
     "external_id": ("x1", "x1"),
+    "assume_role_kwargs": ({"DurationSeconds": "1800", "ExternalId": None}, {"DurationSeconds": 1800}),
+    "verify": ("/etc/ssl/corporate.pem", "/etc/ssl/corporate.pem"),
     "endpoint_url": ("http://127.0.0.1:4566", "http://127.0.0.1:4566"),
     "config": ({"max_pool_connections": 20}, {"max_pool_connections": 20}),
     "connections_lookup_pattern": ("^redshift_", re.compile("^redshift_", re.IGNORECASE)),
@@ -105,7 +109,7 @@ READ = {
 }
 """For every setting a value as JSON gives it, and what it is read as."""
 
-NEEDS = {"external_id": {"role_arn": ROLE}}
+NEEDS = {"external_id": {"role_arn": ROLE}, "assume_role_kwargs": {"role_arn": ROLE}}
 
 IMPOSSIBLE = [
     ("tag_prefix", "aws:redshift:", "not begin with aws:, not 'aws:redshift:'"),
@@ -139,6 +143,10 @@ IMPOSSIBLE = [
     ("role_arn", "arn:aws:iam::123456789012:role/" + "x" * 65, "must be the ARN of an IAM role such as"),
     ("role_arn", "arn:aws:iam::12345678901\u0662:role/x", "must be the ARN of an IAM role such as"),
     ("external_id", 7, "must be a text of 2 to 1224 letters, digits or any of"),
+    ("assume_role_kwargs", 7, "must be a JSON object, not a int"),
+    ("verify", "corporate.pem", "must be true, false or the absolute path of a file of certificates"),
+    ("verify", 1, "must be true, false or the absolute path of a file of certificates"),
+    ("verify", "", "must be true, false or the absolute path of a file of certificates"),
     ("external_id", "x", "must be a text of 2 to 1224 letters, digits or any of"),
     ("external_id", "x 1", "must be a text of 2 to 1224 letters, digits or any of"),
     ("endpoint_url", "127.0.0.1:4566", "must be a URL that begins with http:// or https://"),
@@ -278,6 +286,11 @@ IMPOSSIBLE_INSIDE = [
 
 TOGETHER = [
     ({"external_id": "x1"}, "external_id needs a role_arn"),
+    ({"assume_role_kwargs": {"DurationSeconds": 900}}, "assume_role_kwargs needs a role_arn"),
+    (
+        {"external_id": "x1", "role_arn": ROLE, "assume_role_kwargs": {"ExternalId": "x1"}},
+        "external_id and assume_role_kwargs.ExternalId are the same: set one of them",
+    ),
     ({"external_id": "x1", "role_arn": None}, "external_id needs a role_arn"),
     ({"sslrootcert": "system", "sslmode": "verify-ca"}, "sslrootcert = system needs sslmode = verify-full"),
     (
