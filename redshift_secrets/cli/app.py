@@ -19,6 +19,8 @@ from redshift_secrets.cli.flush import flush
 from redshift_secrets.cli.list import list_command
 from redshift_secrets.cli.local import up
 from redshift_secrets.cli.show import show
+from redshift_secrets.cli.tag import tag
+from redshift_secrets.cli.untag import untag
 
 app = typer.Typer(
     name="redshift-secrets",
@@ -35,6 +37,8 @@ app.command("show")(show)
 app.command("test")(connect_command)
 app.command("exec")(exec_command)
 app.command("env")(env)
+app.command("tag")(tag)
+app.command("untag")(untag)
 app.command("cache")(cache)
 app.command("flush")(flush)
 app.command("audit")(audit)

@@ -105,6 +105,15 @@ class Snapshot(Struct, frozen=True):
     stale_at: float
 
 
+def scopes_to_list(settings: Settings, home: Sequence[str]) -> tuple[Scope, ...]:
+    """Return everything there is to list: each kind, in every region of every account, `home` being the caller's regions."""
+    places: list[tuple[str | None, str]] = [(None, region) for region in home]
+    for account in settings.accounts:
+        places += [(account.role_arn, region) for region in account.regions or home]
+    kinds = [kind for name, kind in _KINDS.items() if name in settings.warehouses]
+    return tuple(dict.fromkeys(Scope(kind, region, role) for role, region in places for kind in kinds))
+
+
 class Catalog:
     """Finds the specs of a conn_id. Whatever takes a `Lookup` raises `MustWait` where that has to wait."""
 
@@ -175,7 +184,7 @@ class Catalog:
     def cached(self) -> Snapshot | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
         region = None if self._home() else self._refresher.cached(self._region())
-        scopes = self._places(self._home() or ((region.value,) if region else ()))
+        scopes = scopes_to_list(self._settings, self._home() or ((region.value,) if region else ()))
         found = [(scope, self._refresher.cached(self._listing(scope, ALL_ROWS))) for scope in scopes]
         known = [(scope, entry) for scope, entry in found if entry is not None]
         return _snapshot([scope for scope, _ in known], [entry for _, entry in known]) if known else None
@@ -205,18 +214,11 @@ class Catalog:
 
     def _scopes(self, lookup: Lookup) -> tuple[Scope, ...]:
         """Everything there is to list: each kind, in every region of every account."""
-        return self._places(self._home() or (self._refresher.get_one(self._region(), lookup).value,))
+        return scopes_to_list(self._settings, self._home() or (self._refresher.get_one(self._region(), lookup).value,))
 
     def _home(self) -> tuple[str, ...]:
         settings = self._settings
         return settings.regions or ((settings.region_name,) if settings.region_name else ())
-
-    def _places(self, home: Sequence[str]) -> tuple[Scope, ...]:
-        places: list[tuple[str | None, str]] = [(None, region) for region in home]
-        for account in self._settings.accounts:
-            places += [(account.role_arn, region) for region in account.regions or home]
-        kinds = [kind for name, kind in _KINDS.items() if name in self._settings.warehouses]
-        return tuple(dict.fromkeys(Scope(kind, region, role) for role, region in places for kind in kinds))
 
     def _region(self) -> Item[str]:
         """The region of the caller, which a lookup on a warm host need not load boto3 to know."""

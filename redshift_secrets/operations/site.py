@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.audit import get_or_create_audit
@@ -14,6 +15,9 @@ from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.caller import caller_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient, audit_key, create_broker, create_tiers
 from redshift_secrets.settings import Settings
+
+if TYPE_CHECKING:
+    from redshift_secrets.aws.tagging import Tagging
 
 
 def site_broker(settings: Settings, tiers: Sequence[Tier] = ()) -> Broker:
@@ -37,3 +41,10 @@ def site_tiers(settings: Settings) -> tuple[Tier, ...]:
     for tier in tiers:
         tier.place("")
     return tiers
+
+
+def site_tagging(settings: Settings) -> Tagging:
+    """Return what reads and writes the tags of one warehouse, as this site calls AWS."""
+    from redshift_secrets.aws.tagging import Tagging  # loads boto3
+
+    return Tagging(settings)

@@ -1,0 +1,108 @@
+"""Reads and writes the tags of one warehouse, which need not have any yet."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from redshift_secrets.aws import described
+from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.errors import AwsError
+from redshift_secrets.model import Scope, Warehouse
+from redshift_secrets.settings import Settings
+
+_SERVICES = {"cluster": "redshift", "workgroup": "redshift-serverless"}
+_IDENTIFIER = re.compile("[a-z0-9-]{1,64}")
+
+
+class Tagging:
+    """AWS, called as the identities that the settings name. Every method may raise `AwsError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._sessions = Sessions(settings)
+
+    def default_region(self) -> str:
+        """Return the region of the settings, the environment or the profile."""
+        return self._sessions.default_region()
+
+    def find(self, name: str, scope: Scope) -> Warehouse | None:
+        """Return the warehouse of this identifier or ARN with its tags, `None` where the scope has none. Of a workgroup, the
+        database is not read."""
+        service = _SERVICES[scope.kind]
+        is_arn = name.startswith("arn:")
+        if is_arn and name.split(":")[2:4] != [service, scope.region]:
+            return None
+        identifier = name.rpartition(":")[2] if is_arn and scope.kind == "cluster" else name.lower()
+        if not is_arn and not _IDENTIFIER.fullmatch(identifier):
+            return None
+        try:
+            fields = (
+                self._cluster(identifier, scope)
+                if scope.kind == "cluster"
+                else self._workgroup(name if is_arn else identifier, scope)
+            )
+        except AwsError as error:
+            if error.is_gone:
+                return None
+            raise
+        if fields is None or (is_arn and fields["arn"] != name):
+            return None
+        return Warehouse(kind=scope.kind, region=scope.region, role_arn=scope.role_arn, **fields)
+
+    def write(self, warehouse: Warehouse, tags: Mapping[str, str], removed: Iterable[str]) -> None:
+        """Set these tags, then remove those. In this order, since a tag that is removed may be what restricts a connection."""
+        keys = list(removed)
+        if warehouse.kind == "cluster":
+            if tags:
+                pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+                self._call(warehouse, "redshift:CreateTags", "create_tags", ResourceName=warehouse.arn, Tags=pairs)
+            if keys:
+                self._call(warehouse, "redshift:DeleteTags", "delete_tags", ResourceName=warehouse.arn, TagKeys=keys)
+            return
+        if tags:
+            pairs = [{"key": key, "value": value} for key, value in tags.items()]
+            self._call(
+                warehouse, "redshift-serverless:TagResource", "tag_resource", resourceArn=warehouse.arn, tags=pairs
+            )
+        if keys:
+            action = "redshift-serverless:UntagResource"
+            self._call(warehouse, action, "untag_resource", resourceArn=warehouse.arn, tagKeys=keys)
+
+    def _call(self, warehouse: Warehouse, action: str, method: str, **arguments: Any) -> None:
+        with translate_errors(action, warehouse.arn, self._sessions.expected_identity(warehouse.role_arn)):
+            service = action.partition(":")[0]
+            client = self._sessions.client(service, region=warehouse.region, role_arn=warehouse.role_arn)
+            getattr(client, method)(**arguments)
+
+    def _cluster(self, name: str, scope: Scope) -> dict[str, Any] | None:
+        identity = self._sessions.expected_identity(scope.role_arn)
+        with translate_errors("redshift:DescribeClusters", f"cluster {name} in {scope.region}", identity):
+            client = self._sessions.client("redshift", region=scope.region, role_arn=scope.role_arn)
+            found = described.clusters(client.describe_clusters(ClusterIdentifier=name), scope.region, lambda: None)
+        return next((fields for fields in found if fields["identifier"] == name and not fields["unknown"]), None)
+
+    def _workgroup(self, name: str, scope: Scope) -> dict[str, Any] | None:
+        """By its ARN it is only found in the list of all."""
+        identity = self._sessions.expected_identity(scope.role_arn)
+        client = functools.partial(
+            self._sessions.client, "redshift-serverless", region=scope.region, role_arn=scope.role_arn
+        )
+        if name.startswith("arn:"):
+            with translate_errors("redshift-serverless:ListWorkgroups", f"workgroups in {scope.region}", identity):
+                pages = list(client().get_paginator("list_workgroups").paginate())
+        else:
+            with translate_errors("redshift-serverless:GetWorkgroup", f"workgroup {name} in {scope.region}", identity):
+                answer = client().get_workgroup(workgroupName=name)
+                pages = [{"workgroups": [member(answer, "workgroup", dict)]}]
+        found = [each for page in pages for each in described.workgroups(page, scope.region, lambda: None)]
+        wanted = (each for each in found if name in (each["arn"], each["identifier"]) and not each["unknown"])
+        fields = next(wanted, None)
+        if fields is None:
+            return None
+        with translate_errors("redshift-serverless:ListTagsForResource", fields["arn"], identity):
+            tags = described.tags_of_resource(client().list_tags_for_resource(resourceArn=fields["arn"]))
+        fields.pop("namespace")
+        return {**fields, "database": "dev", "tags": tags}

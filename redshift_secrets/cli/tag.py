@@ -1,0 +1,121 @@
+"""`redshift-secrets tag`."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redshift_secrets.cli.errors import FAILED, USAGE, fail, run
+from redshift_secrets.cli.site import site_settings
+from redshift_secrets.errors import one_line
+
+if TYPE_CHECKING:
+    from redshift_secrets.model import Warehouse
+    from redshift_secrets.operations.tag import TagChange
+    from redshift_secrets.settings import Settings
+
+Plan = Callable[["Settings", "Warehouse"], "TagChange"]
+
+
+class Form(str, enum.Enum):  # StrEnum is 3.11
+    """What a change can be printed as."""
+
+    aws = "aws"
+    terraform = "terraform"
+    cloudformation = "cloudformation"
+
+
+WarehouseArgument = Annotated[str, typer.Argument(help="Identifier or ARN of a cluster or a Serverless workgroup.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the difference, write nothing.")]
+PrintOption = Annotated[
+    Form | None, typer.Option("--print", help="Print it for another tool instead; writes nothing.", show_default=False)
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def tag(
+    warehouse: WarehouseArgument,
+    conn_id: Annotated[list[str] | None, typer.Option(help="A conn_id that it is to claim; can be repeated.")] = None,
+    database: Annotated[str | None, typer.Option(help="Database name.")] = None,
+    db_user: Annotated[str | None, typer.Option(help="Database user to log in as.")] = None,
+    db_groups: Annotated[str | None, typer.Option(help="Groups to join, separated by spaces.")] = None,
+    db_roles: Annotated[str | None, typer.Option(help="Database roles (Serverless), separated by spaces.")] = None,
+    auto_create: Annotated[str | None, typer.Option(help="true or false: create the user at login.")] = None,
+    auth: Annotated[str | None, typer.Option(help="db-user, iam, secret, connector or auto.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Seconds that a credential is valid.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="default, custom-domain or vpc:<name>.")] = None,
+    conn_type: Annotated[str | None, typer.Option(help="redshift or postgres.")] = None,
+    team: Annotated[str | None, typer.Option(help="The only Airflow team that may use it.")] = None,
+    extra: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the connection's extra; repeatable.")] = None,
+    dry_run: DryRunOption = False,
+    form: PrintOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Have a warehouse claim conn_ids, and set what its tags say of them.
+
+    Fields are for the given conn_ids alone where the warehouse claims others too; without a conn_id, for all that it claims.
+    """
+    from redshift_secrets.operations.tag import plan_tags
+
+    given = {
+        "database": database, "db-user": db_user, "db-groups": db_groups, "db-roles": db_roles, "auto-create": auto_create,
+        "auth": auth, "duration": duration, "endpoint": endpoint, "conn-type": conn_type, "team": team,
+    }  # fmt: skip
+    fields = {name: value for name, value in given.items() if value is not None}
+    for pair in extra or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            fail(f"--extra must be KEY=VALUE, not {pair!r}", USAGE)
+        fields[f"extra.{key}"] = value
+    conn_ids = " ".join(conn_id or ()).split()
+    if not conn_ids and not fields:
+        fail("tag needs --conn-id, or a field to set", USAGE)
+    change_tags(
+        warehouse, conn_ids, lambda settings, found: plan_tags(settings, found, conn_ids, fields), dry_run, form, yes
+    )
+
+
+def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form: Form | None, yes: bool) -> None:
+    """Show what a plan changes on a warehouse, ask, and write it."""
+    from redshift_secrets.operations import caches
+    from redshift_secrets.operations.site import site_broker, site_tagging
+    from redshift_secrets.operations.tag import as_code, find_warehouse, warnings_of_claims, write
+
+    settings = run(site_settings)
+    aws = site_tagging(settings)
+    change = run(lambda: plan(settings, find_warehouse(settings, aws, name)))
+    warehouse = change.warehouse
+    typer.echo(one_line(f"{warehouse}, {warehouse.arn}"), err=form is not None)
+    warnings = list(change.warnings)
+    if conn_ids and change.written:
+        warnings += warnings_of_claims(settings, site_broker(settings), warehouse, conn_ids)
+    for warning in warnings:
+        typer.echo(one_line(f"warning: {warning}"), err=True)
+    for error in change.errors:
+        typer.echo(one_line(f"error: {error}"), err=True)
+    if change.errors:
+        fail("nothing was written", FAILED)
+    if not change.written and not change.removed:
+        typer.echo("nothing to change", err=form is not None)
+        return
+    if form is not None:
+        typer.echo(as_code(change, form.value))
+        return
+    for line in change.difference():
+        typer.echo(one_line(line))
+    if dry_run:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            fail("nothing was written: there is no terminal to ask on; add --yes", USAGE)
+        typer.confirm("Write this?", abort=True)
+    run(lambda: write(aws, change))
+    typer.echo("written")
+    # Running processes and the next one list the warehouses again.
+    for line in run(lambda: caches.flush(settings, None)).lines:
+        typer.echo(line)
+    typer.echo(f"processes that this does not reach see it within {3 * settings.catalog_ttl_seconds:g} s")

@@ -1,0 +1,217 @@
+"""Changes which conn_ids a warehouse claims, and what its tags say of them: checks, shows the difference, writes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from redshift_secrets.errors import RedshiftSecretsError
+from redshift_secrets.lookup import tags
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.catalog import scopes_to_list
+from redshift_secrets.lookup.spec import build_spec, ineligible
+from redshift_secrets.model import Warehouse
+from redshift_secrets.settings import Settings, values
+
+if TYPE_CHECKING:
+    from redshift_secrets.aws.tagging import Tagging
+
+_MOST_TAGS = 50
+"""https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html; those of AWS itself do not count."""
+
+
+class TagError(RedshiftSecretsError):
+    """What was asked for cannot be done; nothing was written."""
+
+
+class TagChange(Struct, frozen=True):
+    """Tags to set and keys to remove on one warehouse, with what was there before. `errors` keep it from being written, `warnings`
+    are for whoever decides."""
+
+    warehouse: Warehouse
+    written: Mapping[str, str]
+    removed: tuple[str, ...]
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def after(self) -> dict[str, str]:
+        """All tags of the warehouse once this is written."""
+        return {key: value for key, value in {**self.warehouse.tags, **self.written}.items() if key not in self.removed}
+
+    def difference(self) -> list[str]:
+        """Return a line for each tag that changes, as in a diff."""
+        lines = []
+        for key in sorted({*self.written, *self.removed}):
+            if key in self.warehouse.tags:
+                lines.append(f"- {key} = {self.warehouse.tags[key]}")
+            if key in self.written:
+                lines.append(f"+ {key} = {self.written[key]}")
+        return lines
+
+
+def find_warehouse(settings: Settings, aws: Tagging, name: str) -> Warehouse:
+    """Return the one warehouse of this identifier or ARN, with or without tags; raises `TagError`, or `AwsError`."""
+    home = settings.regions or ((settings.region_name,) if settings.region_name else (aws.default_region(),))
+    found: dict[str, Warehouse] = {}
+    failures: list[str] = []
+    for scope in scopes_to_list(settings, home):
+        try:
+            warehouse = aws.find(name, scope)
+        except RedshiftSecretsError as error:
+            failures.append(str(error))
+            continue
+        if warehouse is not None:
+            found.setdefault(warehouse.arn, warehouse)
+    if len(found) == 1 and failures and not name.startswith("arn:"):
+        raise TagError(
+            f"{name!r} is the name of {next(iter(found))}, and whether of another warehouse too is not known; say which by its ARN:"
+            f" {'; '.join(failures)}"
+        )
+    if len(found) > 1:
+        raise TagError(f"{name!r} is the name of {len(found)} warehouses, say which by its ARN: {', '.join(found)}")
+    if not found:
+        why = (
+            f", as far as can be seen: {'; '.join(failures)}" if failures else " in the configured regions and accounts"
+        )
+        raise TagError(f"there is no warehouse {name!r}{why}")
+    return next(iter(found.values()))
+
+
+def plan_tags(
+    settings: Settings, warehouse: Warehouse, conn_ids: Sequence[str], fields: Mapping[str, str]
+) -> TagChange:
+    """Return the change with which a warehouse claims these conn_ids too, with these fields, by their names after the prefix.
+
+    Without conn_ids the fields are for all that it claims. With some, they are for these alone where it claims others, so that
+    those stay as they are. Raises `TagError` for what no tag can say.
+    """
+    prefix = settings.tag_prefix
+    marker = prefix + tags.MARKER
+    known, _ = tags.claimed(warehouse.tags, prefix)
+    claimed = tuple(dict.fromkeys([*warehouse.tags.get(marker, "").split(), *conn_ids]))
+    if not claimed:
+        raise TagError(f"{warehouse} claims no conn_id yet: add --conn-id")
+    wanted = {marker: " ".join(claimed)} if conn_ids else {}
+    for name, value in fields.items():
+        for key in _keys(prefix + name, conn_ids, set(known) <= set(conn_ids), warehouse.tags):
+            wanted[key] = value
+    written = {key: value for key, value in wanted.items() if warehouse.tags.get(key) != value}
+    return _checked(settings, TagChange(warehouse, written, ()), conn_ids or known)
+
+
+def plan_untag(settings: Settings, warehouse: Warehouse, conn_ids: Sequence[str]) -> TagChange:
+    """Return the change with which a warehouse claims these conn_ids no more, by default none; raises `TagError`."""
+    prefix = settings.tag_prefix
+    marker = prefix + tags.MARKER
+    claimed = warehouse.tags.get(marker, "").split()
+    ours = [key for key in warehouse.tags if key.startswith(prefix)]
+    known = {
+        *claimed,
+        *(key.partition("/")[2] for key in ours),
+    }  # an earlier attempt may have ended between its two calls
+    missing = [conn_id for conn_id in conn_ids if conn_id not in known]
+    if missing:
+        hint = values.nearest(missing[0], claimed)
+        raise TagError(f"{warehouse} does not claim {missing[0]!r}{hint}")
+    left = [conn_id for conn_id in claimed if conn_id not in conn_ids] if conn_ids else []
+    if not left:  # fields of no connection are of no use
+        return _checked(settings, TagChange(warehouse, {}, tuple(ours)), ())
+    gone = tuple(key for key in ours if key.partition("/")[2] in conn_ids)
+    written = {marker: " ".join(left)} if left != claimed else {}
+    return _checked(settings, TagChange(warehouse, written, gone), ())
+
+
+def warnings_of_claims(settings: Settings, broker: Broker, warehouse: Warehouse, conn_ids: Sequence[str]) -> list[str]:
+    """Return what keeps these conn_ids from being served although this warehouse claims them: the settings, or another claim."""
+    warnings = [
+        f"{conn_id!r} is outside managed_conn_ids or connections_lookup_pattern: this site ignores the claim"
+        for conn_id in conn_ids
+        if not settings.looks_up(conn_id)
+    ]
+    try:
+        snapshot = broker.snapshot()
+    except RedshiftSecretsError as error:
+        return [*warnings, f"whether another warehouse claims the same is not known: {error}"]
+    for conn_id in conn_ids:
+        others = [
+            str(spec.warehouse) for spec in snapshot.specs.get(conn_id, ()) if spec.warehouse.arn != warehouse.arn
+        ]
+        if others:
+            warnings.append(f"{conn_id!r} is also claimed by {', '.join(others)}")
+    warnings += [f"whether another warehouse claims the same is not known: {unseen}" for unseen in snapshot.unseen]
+    return warnings
+
+
+def _keys(key: str, conn_ids: Sequence[str], alone: bool, present: Mapping[str, str]) -> list[str]:
+    """The keys under which a field is written: one for all, or one for each conn_id, which beats that for all."""
+    own = {f"{key}/{conn_id}" for conn_id in conn_ids}
+    if alone or not conn_ids:
+        return [key, *sorted(own & present.keys())]
+    return sorted(own)
+
+
+def _checked(settings: Settings, change: TagChange, conn_ids: Sequence[str]) -> TagChange:
+    """Return the change with what is wrong with it, by the rules of lookups and those of AWS."""
+    before, after = change.warehouse, replace(change.warehouse, tags=change.after)
+    errors: list[str] = []
+    for key, value in change.written.items():
+        for check, text in ((values.tag_key, key), (values.tag_value, value)):
+            try:
+                check(text)
+            except ValueError as error:
+                errors.append(f"tag {key} {error}")
+    number = sum(not key.lower().startswith("aws:") for key in after.tags)
+    if number > _MOST_TAGS:
+        errors.append(f"{before} would have {number} tags, and AWS allows {_MOST_TAGS}")
+    claimed, problems = tags.claimed(after.tags, settings.tag_prefix)
+    claimed_before, problems_before = tags.claimed(before.tags, settings.tag_prefix)
+    errors += [problem for problem in problems if problem not in problems_before] if change.written else []
+    warnings = []
+    for conn_id in claimed:
+        spec = build_spec(after, conn_id, settings)
+        known = build_spec(before, conn_id, settings) if conn_id in claimed_before else None
+        errors += [each for each in spec.errors if conn_id in conn_ids or known is None or each not in known.errors]
+        warnings += [each for each in spec.warnings if known is None or each not in known.warnings]
+    reason = ineligible(after, settings)
+    if reason is not None and change.written:
+        warnings.append(reason)
+    return replace(change, errors=tuple(dict.fromkeys(errors)), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def as_code(change: TagChange, form: str) -> str:
+    """Return a change as `aws` commands, or the tags afterwards, but those of AWS itself, as `terraform` or `cloudformation` has them."""
+    after = sorted((key, value) for key, value in change.after.items() if not key.lower().startswith("aws:"))
+    if form == "terraform":
+        width = max((len(json.dumps(key)) for key, _ in after), default=0)
+        lines = [f"  {json.dumps(key).ljust(width)} = {json.dumps(value)}" for key, value in after]
+        return "\n".join([f"# {change.warehouse}", "tags = {", *lines, "}"])
+    if form == "cloudformation":
+        pairs = [f"  - Key: {json.dumps(key)}\n    Value: {json.dumps(value)}" for key, value in after]
+        return "\n".join([f"# {change.warehouse}", "Tags:" if pairs else "Tags: []", *pairs])
+    is_cluster = change.warehouse.kind == "cluster"
+    arn = shlex.quote(change.warehouse.arn)
+    place = f"{'--resource-name' if is_cluster else '--resource-arn'} {arn} --region {change.warehouse.region}"
+    service = "redshift" if is_cluster else "redshift-serverless"
+    commands = []
+    if change.written:
+        names = ("Key", "Value") if is_cluster else ("key", "value")
+        given = json.dumps([dict(zip(names, pair, strict=True)) for pair in sorted(change.written.items())])
+        verb = "create-tags" if is_cluster else "tag-resource"
+        commands.append(f"aws {service} {verb} {place} --tags {shlex.quote(given)}")
+    if change.removed:
+        verb = "delete-tags" if is_cluster else "untag-resource"
+        commands.append(f"aws {service} {verb} {place} --tag-keys {' '.join(map(shlex.quote, change.removed))}")
+    return "\n".join(commands)
+
+
+def write(aws: Tagging, change: TagChange) -> None:
+    """Write a change; raises `TagError` for one with errors, or `AwsError`."""
+    if change.errors:
+        raise TagError("; ".join(change.errors))
+    aws.write(change.warehouse, change.written, change.removed)

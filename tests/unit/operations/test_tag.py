@@ -1,0 +1,214 @@
+"""What `tag` and `untag` would write on a warehouse, what they refuse, and what they say first."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+import yaml
+
+from redshift_secrets.cli.app import app
+from redshift_secrets.lookup import tags
+from redshift_secrets.model import Scope
+from redshift_secrets.operations.tag import (
+    TagError,
+    as_code,
+    find_warehouse,
+    plan_tags,
+    plan_untag,
+    warnings_of_claims,
+    write,
+)
+from redshift_secrets.settings import Settings
+from tests.support.fakes import cluster, denied, workgroup
+
+SETTINGS = Settings.from_kwargs({"regions": ["eu-west-1"], "db_user": "etl"})
+TWO = cluster(tags={"airflow:conn-id": "analytics bi", "airflow:db-user": "etl", "owner": "data"})
+
+
+def plan(warehouse, *conn_ids, settings=SETTINGS, **fields):
+    return plan_tags(settings, warehouse, conn_ids, {name.replace("_", "-"): value for name, value in fields.items()})
+
+
+class FakeTagging:
+    def __init__(self, found=()):
+        self.found = dict(found)
+        self.writes = []
+
+    def default_region(self):
+        return "eu-west-1"
+
+    def find(self, name, scope):
+        answer = self.found.get(scope)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def write(self, *arguments):
+        self.writes.append(arguments)
+
+
+CLUSTERS, WORKGROUPS = Scope("cluster", "eu-west-1", None), Scope("workgroup", "eu-west-1", None)
+
+
+def test_the_options_of_the_command_are_the_fields_of_tags():
+    command = next(each for each in app.registered_commands if each.name == "tag")
+    names = {name.replace("_", "-") for name in command.callback.__annotations__}
+    assert {*tags.FIELDS, tags.MARKER, "extra"} <= names
+
+
+def test_a_first_conn_id_with_a_field():
+    change = plan(cluster(tags={"owner": "data"}), "analytics", db_user="bi")
+    assert change.written == {"airflow:conn-id": "analytics", "airflow:db-user": "bi"}
+    assert change.difference() == ["+ airflow:conn-id = analytics", "+ airflow:db-user = bi"]
+    assert (change.errors, change.warnings, change.removed) == ((), (), ())
+    assert change.after == {"owner": "data", **change.written}
+
+
+def test_a_further_conn_id_leaves_the_others_as_they_are():
+    change = plan(TWO, "finance", db_user="fin")
+    assert change.written == {"airflow:conn-id": "analytics bi finance", "airflow:db-user/finance": "fin"}
+    assert change.difference()[:2] == ["- airflow:conn-id = analytics bi", "+ airflow:conn-id = analytics bi finance"]
+
+
+def test_a_field_without_a_conn_id_is_for_all():
+    assert plan(TWO, duration="900").written == {"airflow:duration": "900"}
+    with pytest.raises(TagError, match="claims no conn_id yet: add --conn-id"):
+        plan(cluster(tags={}), duration="900")
+
+
+def test_a_field_for_all_does_not_lose_against_one_that_is_there_for_the_same_conn_id():
+    warehouse = cluster(tags={"airflow:conn-id": "analytics", "airflow:db-user/analytics": "old"})
+    change = plan(warehouse, "analytics", db_user="new")
+    assert change.written == {"airflow:db-user": "new", "airflow:db-user/analytics": "new"}
+
+
+def test_what_is_there_already_is_not_written():
+    assert plan(TWO, "bi").written == {}
+
+
+@pytest.mark.parametrize(
+    ("warehouse", "conn_ids", "fields", "reason"),
+    [
+        (cluster(tags={}), ["a"], {"duration": "fast"}, "must be a whole number"),
+        (cluster(tags={}), ["a"], {"extra.host": "evil"}, "must not contain 'host'"),
+        (cluster(tags={}), ["a"], {"extra.sslmode": "require"}, "weaker than the setting"),
+        (cluster(tags={}), ["a"], {"auth": "secret"}, "allow_admin_secret"),
+        (cluster(tags={}), ["a"], {"database": "a,b"}, "must be a tag value as AWS allows it"),
+        (cluster(tags={}), ["a/b*"], {}, "tag airflow:conn-id"),
+        (cluster(tags={}), [f"conn_{n:04}" for n in range(30)], {}, "at most 256"),
+        (cluster(tags={f"k{n}": "" for n in range(50)}), ["a"], {}, "would have 51 tags, and AWS allows 50"),
+        (workgroup(tags={}), ["a"], {"auth": "db-user"}, "cannot work"),
+    ],
+)
+def test_what_could_not_be_served_is_not_written(warehouse, conn_ids, fields, reason):
+    change = plan_tags(SETTINGS, warehouse, conn_ids, fields)
+    assert reason in " ".join(change.errors)
+    aws = FakeTagging()
+    with pytest.raises(TagError):
+        write(aws, change)
+    assert aws.writes == []
+
+
+def test_tags_of_aws_itself_do_not_count():
+    full = cluster(tags={"aws:cloudformation:stack-name": "x", **{f"k{n}": "" for n in range(49)}})
+    assert plan(full, "a").errors == ()
+
+
+def test_what_was_wrong_before_with_another_conn_id_keeps_nothing_from_being_written():
+    broken = cluster(tags={"airflow:conn-id": "old", "airflow:duration/old": "fast"})
+    assert plan(broken, "new").errors == ()
+    assert plan(broken, "old", team="x").errors != ()
+
+
+def test_a_warehouse_that_may_claim_nothing_here():
+    settings = Settings.from_kwargs({"regions": ["eu-west-1"], "required_tags": {"env": "prod"}})
+    assert "required_tags" in plan(cluster(tags={}), "a", settings=settings).warnings[0]
+
+
+def test_untag_one_removes_its_own_fields():
+    warehouse = cluster(tags={**TWO.tags, "airflow:team/bi": "bi", "airflow:team/analytics": "a"})
+    change = plan_untag(SETTINGS, warehouse, ["bi"])
+    assert change.written == {"airflow:conn-id": "analytics"}
+    assert change.removed == ("airflow:team/bi",)
+    assert change.errors == ()
+
+
+def test_untag_again_after_an_attempt_that_ended_between_its_two_calls():
+    warehouse = cluster(tags={"airflow:conn-id": "analytics", "airflow:team/bi": "bi"})
+    change = plan_untag(SETTINGS, warehouse, ["bi"])
+    assert (change.written, change.removed) == ({}, ("airflow:team/bi",))
+
+
+@pytest.mark.parametrize("conn_ids", [[], ["analytics", "bi"]])
+def test_untag_all_leaves_what_is_not_of_this_backend(conn_ids):
+    change = plan_untag(SETTINGS, TWO, conn_ids)
+    assert change.after == {"owner": "data"}
+    assert change.written == {}
+
+
+def test_untag_what_is_not_claimed():
+    with pytest.raises(TagError, match=r"does not claim 'analytic' \(did you mean 'analytics'\?\)"):
+        plan_untag(SETTINGS, TWO, ["analytic"])
+
+
+def test_another_claim_and_the_limits_of_the_site_are_said(site):
+    here = site(cluster("rival"), managed_conn_ids="^ana")
+    found = warnings_of_claims(here.settings, here.broker, cluster(), ["analytics", "smtp"])
+    assert "'smtp' is outside managed_conn_ids" in found[0]
+    assert found[1] == "'analytics' is also claimed by cluster rival (account 123456789012, eu-west-1)"
+    assert warnings_of_claims(here.settings, here.broker, cluster("rival"), ["analytics"]) == []
+
+
+def test_a_scope_that_cannot_be_listed_is_said(site):
+    here = site()
+    here.aws.failing = {CLUSTERS: denied()}
+    found = warnings_of_claims(here.settings, here.broker, cluster(), ["analytics"])
+    assert "whether another warehouse claims the same is not known: clusters in eu-west-1" in found[0]
+
+
+def test_a_name_of_two_warehouses_is_refused_with_their_arns():
+    one, other = cluster("prod"), workgroup("prod")
+    aws = FakeTagging({CLUSTERS: one, WORKGROUPS: other})
+    with pytest.raises(TagError) as caught:
+        find_warehouse(SETTINGS, aws, "prod")
+    assert one.arn in str(caught.value)
+    assert other.arn in str(caught.value)
+    del aws.found[WORKGROUPS]
+    assert find_warehouse(SETTINGS, aws, "prod") == one
+
+
+def test_a_name_of_no_warehouse_and_what_could_not_be_seen():
+    aws = FakeTagging()
+    with pytest.raises(TagError, match="there is no warehouse 'prod' in the configured"):
+        find_warehouse(SETTINGS, aws, "prod")
+    aws.found[CLUSTERS] = denied()
+    with pytest.raises(TagError, match="as far as can be seen: redshift:DescribeClusters"):
+        find_warehouse(SETTINGS, aws, "prod")
+
+
+def test_a_scope_that_may_have_the_name_too_is_not_passed_over():
+    aws = FakeTagging({CLUSTERS: cluster(), WORKGROUPS: denied("redshift-serverless:GetWorkgroup")})
+    assert find_warehouse(SETTINGS, aws, cluster().arn) == cluster()
+    with pytest.raises(TagError, match="say which by its ARN"):
+        find_warehouse(SETTINGS, aws, "prod")
+
+
+def test_as_code():
+    change = plan(TWO, "new", db_user="it's")
+    commands = shlex.split(as_code(change, "aws"))
+    assert commands[:7] == ["aws", "redshift", "create-tags", "--resource-name", TWO.arn, "--region", "eu-west-1"]
+    change = plan(TWO, "new", db_user="fin")
+    assert json.loads(shlex.split(as_code(change, "aws"))[-1])[0] == {
+        "Key": "airflow:conn-id",
+        "Value": "analytics bi new",
+    }
+    pairs = yaml.safe_load(as_code(change, "cloudformation"))["Tags"]
+    assert {pair["Key"]: pair["Value"] for pair in pairs} == change.after
+    assert '"airflow:db-user/new" = "fin"' in as_code(change, "terraform")
+    group = workgroup(tags={"airflow:conn-id": "a"})
+    assert shlex.split(as_code(plan_untag(SETTINGS, group, []), "aws"))[1:3] == [
+        "redshift-serverless",
+        "untag-resource",
+    ]
