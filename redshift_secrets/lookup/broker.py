@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -29,6 +30,7 @@ from redshift_secrets.errors import (
     known_error,
 )
 from redshift_secrets.lookup import connection_fields
+from redshift_secrets.lookup.caller import default_region
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
@@ -92,8 +94,10 @@ class Broker:
         metrics: Metrics,
         audit: Audit | None = None,
         airflow_cache_ttl_seconds: int = 0,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._settings = settings
+        self._environ = environ
         self._refresher = refresher
         self._metrics = metrics
         self._counts = not isinstance(metrics, NoMetrics)
@@ -380,7 +384,8 @@ class Broker:
             raise refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         ready = _with_db_user(task, ready)
         if ready.auth == "connector":
-            fields = connection_fields.for_connector(ready, address, self._settings.profile_name)
+            self._check_region_of_hooks(ready)
+            fields = connection_fields.for_connector(ready, address)
             return Answer(fields, known_until, ready.warehouse.arn)
         entry = self._credential(ready, lookup)
         fields = connection_fields.with_credential(ready, address, entry.value, entry.wait_at)
@@ -406,6 +411,17 @@ class Broker:
             advice = advice_on_state(spec.warehouse)
             raise refusal(spec, f"{spec.warehouse} is {state(spec)}. {advice}")
         return spec
+
+    def _check_region_of_hooks(self, spec: ConnectionSpec) -> None:
+        """Refuse what RedshiftSQLHook would ask another region for: it takes that of its own AWS connection, which by default is
+        that of boto3 here, and not the one in `extra`."""
+        here, there = default_region(self._environ), spec.warehouse.region
+        if here not in (None, there):
+            raise refusal(
+                spec,
+                f"{spec.sources['auth']} = connector cannot work: RedshiftSQLHook mints in the default region of this process,"
+                f" {here}, and {spec.warehouse} is in {there}. Use db-user or iam, or set AWS_DEFAULT_REGION",
+            )
 
     def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
         """Return a valid credential for a spec that mints; raises `CannotServeError`."""

@@ -73,6 +73,11 @@ def credential_source(environ: Mapping[str, str], profile_name: str | None, read
     return _Chain(environ, profile_name, CredentialFiles(environ, read)).source()
 
 
+def default_region(environ: Mapping[str, str], read: Read = read_file) -> str | None:
+    """Return the region that clients of boto3 have here unless they are told another one; `None` where there is none."""
+    return environ.get("AWS_DEFAULT_REGION") or _Chain(environ, None, CredentialFiles(environ, read)).region
+
+
 def fingerprint(content: object) -> str:
     """Return a digest of plain data, structs and patterns, which identifies keys in it without revealing them."""
     return hashlib.sha256(msgspec.json.encode(content, enc_hook=_plain, order="deterministic")).hexdigest()
@@ -154,6 +159,10 @@ class _Chain:
         self._profiles = dict(self._config)
         for name, section in self._credentials.items():
             self._profiles[name] = {**self._profiles.get(name, {}), **section}
+
+    @property
+    def region(self) -> str | None:
+        return self._profiles.get(self._name, {}).get("region")
 
     def source(self) -> Source:
         environ = self._environ

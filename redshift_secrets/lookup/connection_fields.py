@@ -33,7 +33,7 @@ def with_credential(
     )
 
 
-def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: str | None) -> ConnectionFields:
+def for_connector(spec: ConnectionSpec, address: tuple[str, int]) -> ConnectionFields:
     """Return the connection that Airflow users write by hand: no password, the driver mints for itself.
 
     https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/redshift.html
@@ -50,8 +50,6 @@ def for_connector(spec: ConnectionSpec, address: tuple[str, int], profile_name: 
             "serverless_work_group": warehouse.identifier,
             "serverless_acct_id": warehouse.account,
         }
-    if profile_name is not None:
-        iam["profile"] = profile_name
     return ConnectionFields(
         conn_id=spec.conn_id,
         conn_type=spec.conn_type,

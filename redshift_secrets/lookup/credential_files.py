@@ -17,7 +17,7 @@ Section = Mapping[str, str]
 
 _OPTIONS = (
     "role_arn", "source_profile", "credential_source", "web_identity_token_file", "sso_role_name", "sso_account_id",
-    "sso_session", "sso_start_url", "login_session",
+    "sso_session", "sso_start_url", "login_session", "region",
 )  # fmt: skip
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "credential_process")
 """Options of which only their presence is kept in memory."""

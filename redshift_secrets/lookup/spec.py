@@ -252,6 +252,11 @@ def _contradictions(
                 f"{auth.source} = connector cannot work: the driver mints as the AWS identity of the task, and this"
                 f" warehouse is reached through {role_arn}. Use db-user or iam"
             )
+        elif settings.profile_name is not None:
+            errors.append(
+                f"{auth.source} = connector cannot work: RedshiftSQLHook mints as the AWS identity of its own AWS connection,"
+                " not as that of the setting profile_name. Use db-user or iam, or set AWS_PROFILE instead"
+            )
         elif user.value is None and not serverless:
             errors.append(
                 f"{auth.source} = connector needs a database user: add the tag {settings.tag_prefix}db-user or the"

@@ -67,6 +67,15 @@ def test_each_dag_logs_in_as_its_own_user(conn_id: str, monkeypatch: pytest.Monk
         assert user_and_group(conn_id) == [f"etl_{dag_id}", "loaders"]
 
 
+def test_a_driver_that_the_hook_would_send_to_another_region_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_dag(monkeypatch, "sales")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    as_in_a_new_process()
+    with pytest.raises(Refusal, match="RedshiftSQLHook mints in the default region of this process, us-east-1"):
+        user_and_group("by-driver")
+    assert user_and_group("analytics") == ["etl_sales", "loaders"]
+
+
 def test_all_tasks_of_a_dag_share_a_credential(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     for task_id, dag_id in (("a", "sales"), ("b", "sales"), ("a", "stock"), ("b", "stock")):
         in_dag(monkeypatch, dag_id, task_id)

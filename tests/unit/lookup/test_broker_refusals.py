@@ -192,6 +192,33 @@ class TestServed:
         clock.pass_(11)
         here.refusal()
 
+    @pytest.mark.parametrize("kind", [cluster, workgroup])
+    @pytest.mark.parametrize(
+        ("region", "served"), [(None, True), ("eu-west-1", True), ("us-east-1", False)], ids=["none", "same", "other"]
+    )
+    @pytest.mark.parametrize("place", ["environment", "profile"])
+    def test_connector_is_refused_where_the_hook_would_ask_another_region(
+        self, site, monkeypatch, tmp_path, kind, region, served, place
+    ):
+        monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+        (tmp_path / "config").write_text(f"[profile etl]\nregion = {region}\n" if region else "")
+        if place == "profile":
+            monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+            monkeypatch.setenv("AWS_PROFILE", "etl")
+        elif region is not None:
+            monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+        tags = {"airflow:conn-id": "analytics", "airflow:auth": "connector"}
+        if kind is cluster:
+            tags["airflow:db-user"] = "etl"
+        here = site(kind(tags=tags))
+        if served:
+            assert here.ask().extra["iam"] is True
+        else:
+            with pytest.raises(CannotServeError) as refused:
+                here.ask()
+            assert "RedshiftSQLHook mints in the default region of this process, us-east-1, and" in str(refused.value)
+            assert "is in eu-west-1. Use db-user or iam, or set AWS_DEFAULT_REGION" in str(refused.value)
+
     def test_connector_costs_no_mint(self, site):
         here = site(tagged(auth="connector", db_user="etl"))
         assert here.ask().extra["cluster_identifier"] == "prod"

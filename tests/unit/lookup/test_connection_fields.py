@@ -108,8 +108,8 @@ def test_extra_is_not_in_the_repr_of_the_fields():
 # --- connector: the driver mints for itself
 
 
-def for_connector(kind: str, profile: str | None = None, **more: object) -> ConnectionFields:
-    return connection_fields.for_connector(make_spec(kind, "connector", **more), ADDRESS, profile)
+def for_connector(kind: str, **more: object) -> ConnectionFields:
+    return connection_fields.for_connector(make_spec(kind, "connector", **more), ADDRESS)
 
 
 def test_a_connector_connection_to_a_cluster_is_the_one_users_write_by_hand():
@@ -141,12 +141,6 @@ def test_a_connector_connection_to_serverless_has_the_workgroup_and_no_user():
     }
 
 
-@pytest.mark.parametrize("kind", ["cluster", "workgroup"])
-def test_a_connector_connection_has_the_setting_profile_name(kind: str):
-    assert for_connector(kind, "prod").extra["profile"] == "prod"
-    assert "profile" not in for_connector(kind).extra
-
-
 def test_a_connector_connection_has_groups_auto_create_and_extra():
     tags = {P + "db-groups": "loaders readers", P + "auto-create": "true", P + "extra.timeout": "7"}
     extra = for_connector("cluster", tags=tags).extra
@@ -155,7 +149,7 @@ def test_a_connector_connection_has_groups_auto_create_and_extra():
 
 @pytest.mark.parametrize("kind", ["cluster", "workgroup"])
 def test_a_connector_connection_has_a_description_and_extra_is_json(kind: str):
-    fields = for_connector(kind, "prod", tags={P + "extra.timeout": "5"})
+    fields = for_connector(kind, tags={P + "extra.timeout": "5"})
     assert (
         fields.description
         == f"{make_spec(kind, 'connector').warehouse}: the driver mints for itself (auth = connector)"
@@ -166,7 +160,7 @@ def test_a_connector_connection_has_a_description_and_extra_is_json(kind: str):
 def test_redshift_connector_accepts_every_key_of_a_connector_connection():
     accepted = set(inspect.signature(redshift_connector.connect).parameters)
     tags = {P + "db-groups": "loaders"}
-    for fields in (for_connector("cluster", "prod", tags=tags), for_connector("workgroup", "prod")):
+    for fields in (for_connector("cluster", tags=tags), for_connector("workgroup")):
         assert set(fields.extra) <= accepted
 
 
@@ -175,6 +169,6 @@ def test_host_and_port_are_those_of_the_requested_endpoint():
     address = ("dwh.example.com", 5440)
     for fields in (
         connection_fields.with_credential(spec, address, credential("etl")),
-        connection_fields.for_connector(spec, address, None),
+        connection_fields.for_connector(spec, address),
     ):
         assert (fields.host, fields.port) == address

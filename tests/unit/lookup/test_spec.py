@@ -255,6 +255,12 @@ def test_the_driver_cannot_assume_a_role(settings, changes):
     assert f"this warehouse is reached through {ROLE}. Use db-user or iam" in error
 
 
+@both_kinds
+def test_the_hook_does_not_mint_as_a_profile_of_the_settings(kind: str):
+    error = only_error(build({"auth": "connector"}, {"db_user": "etl", "profile_name": "prod"}, kind))
+    assert "RedshiftSQLHook mints as the AWS identity of its own AWS connection, not as that of the setting" in error
+
+
 def test_a_duration_does_not_matter_where_the_driver_mints():
     spec = build({"auth": "connector", "duration": "900"}, {"db_user": "etl", "min_validity_seconds": 900})
     assert spec.errors == ()
