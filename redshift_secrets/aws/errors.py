@@ -162,7 +162,7 @@ def _explained(
         if isinstance(caught, TokenFileError) and caught.variable is not None:
             advice = "Check that the pod has its service account and the volume with the token, and that this user may read it."
         return _Explained("NoCredentials", _reason(str(caught)), advice)
-    if isinstance(caught, (exceptions.SSOError, exceptions.LoginError, exceptions.TokenRetrievalError)):
+    if isinstance(caught, _LOG_IN_AGAIN):
         advice = "Log in again with aws sso login or aws login; for unattended use, give this process a role instead."
         return _Explained("NoCredentials", _reason(str(caught)), advice)
     if isinstance(caught, _NO_CREDENTIALS):
@@ -195,6 +195,11 @@ def _explained(
     return None
 
 
+_LOG_IN_AGAIN = tuple(
+    getattr(exceptions, name)
+    for name in ("SSOError", "TokenRetrievalError", "LoginError")
+    if hasattr(exceptions, name)  # an older botocore knows no `aws login`
+)
 _NO_CREDENTIALS = (
     exceptions.NoCredentialsError,
     exceptions.PartialCredentialsError,

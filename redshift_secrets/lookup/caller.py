@@ -104,6 +104,10 @@ class _Claims(Struct):
     source_identity: Any = field(default=None, name="https://aws.amazon.com/source_identity")
 
 
+_UNREADABLE = (ValueError, msgspec.MsgspecError, RecursionError)
+"""What decoding raises: msgspec's own errors are `ValueError` in its newer versions alone, and the last is for what is nested too deeply."""
+
+
 def _tokens(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
     """Return who each token is for that may be presented for credentials: the tokens themselves are replaced every hour."""
     paths = [environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"), environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")]
@@ -116,7 +120,7 @@ def _subject(token: bytes | None) -> object:
     try:
         _, payload, _ = (token or b"").split(b".")
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + b"=="), type=_Claims)
-    except (ValueError, RecursionError):  # the latter: nested too deeply
+    except _UNREADABLE:
         return digest(token)
 
 
@@ -134,7 +138,7 @@ def _logins(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
         content = files.content(os.path.join(folder, f"{hashlib.sha256(name.encode()).hexdigest()}.json"))
         try:
             login = msgspec.json.decode(content or b"", type=dict[str, Any])
-        except (ValueError, RecursionError):
+        except _UNREADABLE:
             found.append([name, digest(content)])
         else:
             found.append([name, {key: value for key, value in login.items() if key not in _LOGIN_ROTATES}])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
@@ -143,3 +146,12 @@ def test_a_denied_call_is_denied_whichever_code_a_service_has_for_it(code: str) 
     assert translated(client_error(code, "not authorized", "AssumeRole")).is_denied
     assert not translated(client_error("ThrottlingException")).is_denied
     assert not translated(exceptions.NoCredentialsError()).is_denied
+
+
+def test_an_older_botocore_that_knows_no_aws_login_has_its_errors_told_too() -> None:
+    script = (
+        "from botocore import exceptions; del exceptions.LoginError; from redshift_secrets.aws import errors;"
+        "print([each.__name__ for each in errors._LOG_IN_AGAIN])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.strip() == "['SSOError', 'TokenRetrievalError']", done.stderr
