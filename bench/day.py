@@ -163,6 +163,9 @@ class _CountingAws:
     def default_region(self) -> str:
         return _REGION
 
+    def unanswered(self, kind: str, region: str) -> Sequence[str]:
+        return ()
+
     def describe(self, warehouse: Warehouse) -> Warehouse:
         return warehouse
 

@@ -129,17 +129,21 @@ class AwsError(RedshiftSecretsError):
 
 
 class DeadlineError(RedshiftSecretsError):
-    """A refresh is still running when the lookup that waits for it has to end."""
+    """A refresh is still running when the lookup that waits for it has to end. `unanswered` says who has not answered to whom."""
 
-    def __init__(self, what: str, seconds: float) -> None:
-        super().__init__(what, seconds)
+    def __init__(self, what: str, seconds: float, unanswered: str = "") -> None:
+        super().__init__(what, seconds, unanswered)
         self.what = what
         self.seconds = seconds
+        self.unanswered = unanswered
 
     def _text(self) -> str:
+        late = f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}"
+        if not self.unanswered:
+            return f"{late}; the refresh continues in the background."
         return (
-            f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}; the refresh continues in"
-            " the background."
+            f"{late}: {self.unanswered}. Check the route to it (NAT, VPC endpoint, proxy, security groups); where that is right, AWS"
+            " throttles this account. The refresh continues in the background."
         )
 
 
@@ -249,6 +253,21 @@ def exhausted_error(error: BaseException) -> ExhaustedError | None:
         if isinstance(each, RuntimeError) and "can't start new thread" in str(each):
             return ExhaustedError("threads")
     return None
+
+
+def cause_of(error: Exception) -> tuple[str, ...]:
+    """Return what errors with the same cause have in common, so that it is told once."""
+    if not isinstance(error, AwsError):
+        return (
+            type(error).__name__,
+            str(getattr(error, "kind", "")),
+            str(getattr(error, "what", "")) * isinstance(error, ExhaustedError),
+        )
+    cause = ("AwsError", error.code)
+    if error.operation.startswith("sts:AssumeRole"):
+        return *cause, error.operation, error.resource
+    # What may not be done, or is no answer, is a matter of each operation; the network, the clock and the credentials are not.
+    return cause if error.host_only and error.code != "UnreadableResponse" else (*cause, error.operation)
 
 
 def copy_for_reraise(error: Exception) -> Exception:

@@ -7,6 +7,7 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from typing import Any
@@ -17,6 +18,8 @@ from redshift_secrets.airflow import configuration, masking, refusals, renewing_
 from redshift_secrets.airflow.connection import add_root_certificates
 from redshift_secrets.errors import SettingsError, known_error
 from redshift_secrets.settings import values
+
+log = logging.getLogger(__name__)
 
 _CLASS_PATHS = frozenset({"redshift_secrets.ServerSideBackend", "redshift_secrets.server_side.ServerSideBackend"})
 
@@ -100,6 +103,7 @@ def _read(connection: Any, question: str, conn_id: str) -> Any:
     built = supervisor.to_connection(connection, conn_id, extra)
     add_root_certificates(built, os.environ)
     renewing_connection.attach(built, None)
+    log.info("connection %r is served by the API server: %s", conn_id, refusals.description_of_answer(connection))
     return built
 
 

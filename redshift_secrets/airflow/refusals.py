@@ -26,6 +26,8 @@ EXPLAIN_PREFIX = "redshift-secrets.explain."
 _NONCE_BYTES = 16
 _ANSWERS = "redshift-secrets.answers"
 """The key of `extra` that names the question which a Connection answers."""
+_DESCRIBED = "redshift-secrets.described"
+"""The key of `extra` that says where a Connection comes from: the Execution API has no field for it."""
 _CONN_TYPE = "redshift-secrets-refusal"
 
 
@@ -118,7 +120,7 @@ def asked_conn_id(conn_id: str) -> str | None:
 
 def mark(fields: ConnectionFields, question: str) -> ConnectionFields:
     """Return the fields of the Connection that answers a question."""
-    return replace(fields, extra={**fields.extra, _ANSWERS: question})
+    return replace(fields, extra={**fields.extra, _ANSWERS: question, _DESCRIBED: fields.description})
 
 
 def to_connection(question: str, refusal: str | None, connection_class: Any) -> Any:
@@ -149,10 +151,17 @@ def read_answer(connection: Any, question: str) -> tuple[str | None, str | None]
         if connection.conn_id != question or extra.pop(_ANSWERS) != question:
             return None
         if connection.conn_type != _CONN_TYPE:
+            extra.pop(_DESCRIBED, None)
             return None, json.dumps(extra) if extra else None
         return (str(extra["refusal"]), None) if "refusal" in extra else None
     except Exception:  # whatever it is, it was not made here
         return None
+
+
+def description_of_answer(connection: Any) -> str:
+    """Return where a Connection comes from that answers a question, as the server says."""
+    described = json.loads(connection.extra).get(_DESCRIBED)
+    return one_line(str(described or f"user {connection.login}"))
 
 
 def _http_exceptions() -> Any:

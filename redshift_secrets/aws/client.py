@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redshift_secrets.aws import minting
 from redshift_secrets.aws.discovery import Discovery
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions, SessionTags
 from redshift_secrets.cache.workers import Workers
 from redshift_secrets.errors import AwsError, CallerChangedError
-from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
+from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,13 @@ log = logging.getLogger(__name__)
 TAGGING_PATIENCE_SECONDS = 0.5
 """It answers sooner, or it costs every lookup that has to wait for the workgroups."""
 _MAX_THREADS = 8
+
+
+_PREFIXES: Mapping[WarehouseKind, tuple[str, ...]] = {
+    "cluster": ("redshift:", "secretsmanager:"),
+    "workgroup": ("redshift-serverless:", "tag:", "secretsmanager:"),
+}
+"""Those of the calls that are made about each kind of warehouse."""
 
 
 class AwsClient:
@@ -62,6 +70,12 @@ class AwsClient:
         """Return one warehouse with its current state."""
         discovery = self._discovery(warehouse.region, warehouse.role_arn, ask_aws)
         return discovery.cluster(warehouse) if warehouse.kind == "cluster" else discovery.workgroup(warehouse)
+
+    def unanswered(self, kind: WarehouseKind, region: str) -> Sequence[str]:
+        """Return the endpoints that were asked about warehouses of a kind in a region and have not answered yet, each with what it
+        was asked. Asks nobody."""
+        found = exchanges.unanswered(_PREFIXES[kind], region)
+        return list(dict.fromkeys(f"{each.endpoint} ({each.operation})" for each in found))
 
     def mint(self, request: MintRequest, caller: str | None = None) -> Credential:
         """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`.

@@ -86,7 +86,7 @@ class Item(Struct, Generic[V], frozen=True):
     `fetch` returns a new entry (`None` for what is only put); what it is answered on the way may go through the `Recall`. `encode` makes rows of a value,
     `all_rows` are their names. `decode` makes a value of those of the rows named in `rows` that there are, `None` where
     they do not carry one; where that is a part of the value, what a store returns is not `kept` in memory. `here` returns
-    an entry with the ages that hold in this process.
+    an entry with the ages that hold in this process. `unanswered` returns who has not answered to whom, while it is fetched.
     """
 
     name: str
@@ -98,3 +98,4 @@ class Item(Struct, Generic[V], frozen=True):
     all_rows: Sequence[str]
     here: Callable[[Entry[V]], Entry[V]] | None = None
     kept: bool = True
+    unanswered: Callable[[], str] | None = None

@@ -93,6 +93,8 @@ class Refresher:
         self.clock = clock
         self.monotonic = monotonic
         self.rand = rand
+        self.report: Callable[[str, str, RedshiftSecretsError], None] = _log_warning
+        """Called with what failed behind the lookups, how, and why."""
         self._nearest = tiers[0] if tiers else None
         self._flushes = Flushes(tiers, clock, monotonic)
         self._tiers = Tiers(tiers, timeout_seconds, clock, monotonic, sleep, rand, self._flushes.note)
@@ -249,7 +251,7 @@ class Refresher:
                     return entry or RefreshNotStartedError(item.describe(), str(error))
                 lookup.waited[item.name] = run, until
                 return run, until
-        late = DeadlineError(item.describe(), until.seconds)
+        late = DeadlineError(item.describe(), until.seconds, item.unanswered() if item.unanswered is not None else "")
         if not self._tiers.is_being_answered(item):
             self._time_out(item, late)
         if entry is not None:
@@ -278,7 +280,7 @@ class Refresher:
         self._tiers.put_failure(item, failure)
 
     def _log_stale(self, item: Item[Any], entry: Entry[Any], error: RedshiftSecretsError) -> None:
-        log.warning("%s, stale for %.0f s, is still used: %s", item.describe(), self.clock() - entry.stale_at, error)
+        self.report(item.describe(), f", stale for {self.clock() - entry.stale_at:.0f} s, is still used", error)
 
     # --- the refresh, in a thread
 
@@ -326,7 +328,9 @@ class Refresher:
                     self._refresh_behind(item, since, Turn(self._workers.submit))
             turn.let_follow()
         if isinstance(result, Failure):
-            log.warning("%s could not be refreshed: %s", item.describe(), result.known_error)
+            # A lookup that waits for it tells its user.
+            if deadline is None or deadline.left() <= 0:
+                self.report(item.describe(), " could not be refreshed", result.known_error)
             return None
         return result
 
@@ -374,6 +378,10 @@ class Refresher:
         if set_back >= _CLOCK_STEP_SECONDS:
             value = value.shifted(-set_back)
         return value if self.clock() < value.expires_at else None
+
+
+def _log_warning(what: str, how: str, error: RedshiftSecretsError) -> None:
+    log.warning("%s%s: %s", what, how, error)
 
 
 def _share(kept: tuple[Any, ...]) -> int:

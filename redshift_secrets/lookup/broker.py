@@ -23,18 +23,20 @@ from redshift_secrets.errors import (
     AwsError,
     CannotServeError,
     CatalogUnavailableError,
-    DeadlineError,
     PerDagCredentialsError,
+    RedshiftSecretsError,
     TooManyWaitingError,
+    cause_of,
     join_messages,
     known_error,
+    one_line,
 )
 from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.caller import default_region
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, caller_name, missing, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, causes, missing, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
@@ -50,6 +52,7 @@ _MAX_ANSWERS_BYTES = 32 * 2**20
 _ANSWER_BYTES = 1_000
 """What an answer takes beside its texts."""
 _MAX_REPORTED = 1_000
+_WHERE = {"process": "memory", "host": "the host store", "fleet": "the fleet store", "aws": "AWS"}
 _Key = tuple[str, str | None, TaskContext | None]
 
 
@@ -107,6 +110,7 @@ class Broker:
         self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds, audit)
         self.errors = ErrorLog(log, refresher.monotonic)
         """Why lookups failed, for whoever has to log it."""
+        refresher.report = self._report_refresh
         self._answers: dict[_Key, Answer] = {}
         self._answers_size = 0
         self._answers_changed = threading.Lock()
@@ -121,6 +125,7 @@ class Broker:
         self._waiting_changed = threading.Lock()
         self._waiting = 0
         self._reported: set[tuple[str, str]] = set()
+        self._served: dict[str, tuple[str | None, float]] = {}
 
     def connection(
         self,
@@ -155,6 +160,8 @@ class Broker:
         """Return the last answer if it still holds, without any I/O but a look for flushes and the line of an audit."""
         answer = self.peek(conn_id, team_name, task)
         if answer is not None:
+            if answer.fields is not None and conn_id not in self._served:
+                self._log_served(answer, answer.fields, "process")  # its parent has looked it up, and has another log
             self._record(answer, "process", team_name)
         return answer
 
@@ -191,6 +198,8 @@ class Broker:
                 size = _size(conn_id, team_name, task, answer.fields)
                 answer = replace(answer, valid_until_monotonic=until, size=size)
                 self._remember((conn_id, team_name, task), answer)
+            if answer.fields is not None:
+                self._log_served(answer, answer.fields, lookup.tier)
             self._record(answer, lookup.tier, team_name)
             return answer.fields
 
@@ -212,7 +221,7 @@ class Broker:
                 _wait(must)
                 continue
             if snapshot.stale_at == float("-inf"):
-                raise CatalogUnavailableError([str(each) for each in snapshot.unseen])
+                raise CatalogUnavailableError(causes([(each.scope, each.error) for each in snapshot.unseen]))
             return snapshot
 
     def cached(self) -> tuple[Snapshot | None, list[CachedConnection]]:
@@ -261,6 +270,26 @@ class Broker:
         if self._audit is not None and answer.fields is not None:
             with suppress(Exception):
                 self._audit.served(answer.fields, answer.warehouse_arn, answer.credential, tier, team_name)
+
+    def _log_served(self, answer: Answer, fields: ConnectionFields, tier: str) -> None:
+        """Log once for each credential of a connection what is handed out; changes no answer."""
+        expires_at = answer.credential.expires_at if answer.credential is not None else float("inf")
+        if self._served.get(fields.conn_id) == (fields.login, expires_at):
+            return
+        if len(self._served) >= _MAX_REPORTED:
+            self._served.clear()
+        self._served[fields.conn_id] = fields.login, expires_at
+        left = "the driver mints for itself"
+        if answer.credential is not None:
+            left = f"valid for {(expires_at - self._clock()) / 60:.0f} min"
+        log.info(
+            "connection %r is served: %s, user %s, from %s, %s",
+            fields.conn_id,
+            one_line(fields.description.partition(": ")[0]),
+            one_line(fields.login or "(IAM identity)"),
+            _WHERE[tier],
+            left,
+        )
 
     def _remember(self, key: _Key, answer: Answer) -> None:
         """Keep an answer, instead of the oldest ones where there is no room. To read one takes no lock."""
@@ -319,7 +348,7 @@ class Broker:
             if managed:
                 raise missing(conn_id, claims.scopes, self._settings)
             return Answer(None, claims.stale_at)
-        reasons = [str(each) for each in claims.unseen]
+        reasons = causes([(each.scope, each.error) for each in claims.unseen])
         unseen = join_messages(reasons)
         if managed:
             why = f"was not found in what can be listed, but it may be in what cannot: {unseen}"
@@ -337,14 +366,14 @@ class Broker:
             raise refusal(
                 spec,
                 f"{spec.warehouse} claims it, and whether another warehouse does is not known:"
-                f" {join_messages([str(each) for each in silent])} Where nothing is to be found there, leave it out of regions"
+                f" {join_messages(causes([(each.scope, each.error) for each in silent]))} Where nothing is to be found there, leave it out of regions"
                 " or warehouses",
             )
-        for each in unseen:
+        for reason in causes([(each.scope, each.error) for each in unseen]):
             self._report(
                 logging.WARNING,
                 spec.conn_id,
-                f"whether another warehouse than {spec.warehouse} claims it is not known: {each}",
+                f"whether another warehouse than {spec.warehouse} claims it is not known: {reason}",
             )
 
     def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
@@ -366,6 +395,9 @@ class Broker:
             f"it is claimed by {names}; on_conflict = oldest gives it to {first.warehouse}",
         )
         return first
+
+    def _report_refresh(self, what: str, how: str, error: RedshiftSecretsError) -> None:
+        self.errors.warning(f"{what}{how}: {error}", what, f"{how.partition(' for ')[0]} {cause_of(error)}")
 
     def _report(self, level: int, conn_id: str, what: str) -> None:
         """Log something of a connection that is looked up, once in this process."""
@@ -429,10 +461,6 @@ class Broker:
             return self._credentials.get(MintRequest.of(spec), spec.conn_id, lookup)
         except MustWait:
             raise
-        except DeadlineError as error:
-            caller = spec.warehouse.role_arn or caller_name(self._settings)
-            advice = "Try again; if this lasts, AWS throttles this account or cannot be reached from here"
-            raise refusal(spec, f"{error} Requested as {caller}. {advice}", error) from None
         except Exception as error:
             if isinstance(error, AwsError) and error.is_gone:
                 self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind

@@ -31,6 +31,7 @@ from redshift_secrets.lookup.listing import (
     rows_of,
 )
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
+from redshift_secrets.lookup.reasons import unanswered
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings import Settings
@@ -61,6 +62,9 @@ class WarehouseLister(Protocol):
 
     def describe(self, warehouse: Warehouse) -> Warehouse:
         """Return one warehouse as it is at this moment."""
+
+    def unanswered(self, kind: WarehouseKind, region: str) -> Sequence[str]:
+        """Return the endpoints that were asked about warehouses of a kind in a region and have not answered yet."""
 
 
 class Unseen(Struct, frozen=True):
@@ -207,6 +211,7 @@ class Catalog:
             _from_row(Warehouse),
             _ROW,
             _ROW,
+            unanswered=functools.partial(self._unanswered, Scope(listed.kind, listed.region, listed.role_arn)),
         )
         found = self._refresher.get_one(item, lookup).value
         # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
@@ -244,7 +249,11 @@ class Catalog:
             rows,
             ALL_ROWS,
             kept=False,
+            unanswered=functools.partial(self._unanswered, scope),
         )
+
+    def _unanswered(self, scope: Scope) -> str:
+        return unanswered(self._aws.unanswered(scope.kind, scope.region), scope, self._settings)
 
     def _list(self, scope: Scope, recall: Recall) -> Entry[Listing]:
         listed_at = recall.began_at

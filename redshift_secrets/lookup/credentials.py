@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +18,8 @@ from redshift_secrets.cache.refresh import Lookup, Refresher
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.errors import AwsError, one_line
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
-from redshift_secrets.model import Credential, MintRequest, reveal
+from redshift_secrets.lookup.reasons import unanswered
+from redshift_secrets.model import Credential, MintRequest, Scope, WarehouseKind, reveal
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class Minter(Protocol):
 
     def mint(self, request: MintRequest) -> Credential:
         """Return a new credential."""
+
+    def unanswered(self, kind: WarehouseKind, region: str) -> Sequence[str]:
+        """Return the endpoints that were asked about warehouses of a kind in a region and have not answered yet."""
 
 
 class Credentials:
@@ -95,7 +99,12 @@ class Credentials:
             (_ROW,),
             (_ROW,),
             self._here,
+            unanswered=functools.partial(self._unanswered, request),
         )
+
+    def _unanswered(self, request: MintRequest) -> str:
+        scope = Scope(request.kind, request.region, request.role_arn)
+        return unanswered(self._aws.unanswered(request.kind, request.region), scope, self._settings)
 
     def _mint(self, request: MintRequest, conn_id: str, _recall: Recall) -> Entry[Credential]:
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import CannotServeError, one_line
+from redshift_secrets.errors import CannotServeError, RedshiftSecretsError, cause_of, one_line
 from redshift_secrets.lookup.tags import MARKER
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.settings import Settings
@@ -16,6 +16,7 @@ from redshift_secrets.settings import Settings
 _REPORT_SECONDS = 60.0
 _MAX_LINES = 100
 _MAX_NAMES = 10
+_MAX_SCOPES = 4
 
 
 def refusal(spec: ConnectionSpec, reason: str, cause: Exception | None = None) -> CannotServeError:
@@ -32,6 +33,32 @@ def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> Cannot
         f" {settings.tag_prefix}{MARKER} of {', '.join(map(str, scopes))}, listed as {caller_name(settings)}. Tag its"
         " warehouse, or exclude the conn_id from managed_conn_ids; `redshift-secrets list` shows tags that have no effect"
     )
+
+
+def unanswered(endpoints: Sequence[str], scope: Scope, settings: Settings) -> str:
+    """Return who does not answer to whom, while a lookup waits for what is asked about a scope: `endpoints` are those that this
+    process has asked, none where another process asks or nothing was sent yet."""
+    who = " and ".join(endpoints) if endpoints else f"AWS in {scope.region}"
+    return f"{who} did not answer in {scope.region}, called as {scope.role_arn or caller_name(settings)}"
+
+
+def causes(failed: Sequence[tuple[Scope, RedshiftSecretsError]]) -> list[str]:
+    """Return why scopes could not be listed: each cause once, with what it holds for."""
+    by_cause: dict[tuple[str, ...], list[tuple[Scope, RedshiftSecretsError]]] = {}
+    for scope, error in failed:
+        by_cause.setdefault(cause_of(error), []).append((scope, error))
+    return [_cause(same) for same in by_cause.values()]
+
+
+def _cause(same: Sequence[tuple[Scope, RedshiftSecretsError]]) -> str:
+    scope, error = same[0]
+    if len(same) == 1:
+        return f"{scope}: {error}"
+    roles = {each.role_arn for each, _ in same}
+    accounts = f" in {len(roles)} accounts" if len(roles) > 1 else ""
+    named = ", ".join(str(each) for each, _ in same[:_MAX_SCOPES])
+    others = f" and {len(same) - _MAX_SCOPES} more" if len(same) > _MAX_SCOPES else ""
+    return f"{len(same)} listings{accounts} ({named}{others}) for one reason: {error}"
 
 
 def caller_name(settings: Settings) -> str:
@@ -55,22 +82,23 @@ def advice_on_state(warehouse: Warehouse) -> str:
 
 
 class _Repeats:
-    """How often a line was repeated since (a time on the monotonic clock), and for which conn_ids, in order."""
+    """How often a line was repeated since (a time on the monotonic clock), and for what, in order."""
 
-    def __init__(self, line: str, since: float) -> None:
+    def __init__(self, level: int, line: str, since: float) -> None:
+        self.level = level
         self.line = line
         self.since = since
         self.count = 0
-        self.conn_ids: dict[str, None] = {}
+        self.names: dict[str, None] = {}
 
-    def add(self, conn_id: str) -> None:
+    def add(self, name: str) -> None:
         self.count += 1
-        if len(self.conn_ids) <= _MAX_NAMES:
-            self.conn_ids[one_line(repr(conn_id), 100)] = None
+        if len(self.names) <= _MAX_NAMES:
+            self.names[name] = None
 
     def report(self, now: float) -> str:
-        names = list(self.conn_ids)[:_MAX_NAMES]
-        others = " and others" if len(self.conn_ids) > _MAX_NAMES else ""
+        names = list(self.names)[:_MAX_NAMES]
+        others = " and others" if len(self.names) > _MAX_NAMES else ""
         return f"{self.count} more in {now - self.since:.0f} s, for {', '.join(names)}{others}: {self.line}"
 
 
@@ -94,31 +122,38 @@ class ErrorLog:
 
     def error(self, line: str, conn_id: str) -> None:
         """Log why the lookup of `conn_id` failed. Lines that differ in the conn_id alone have the same reason."""
-        now, line = self._monotonic(), one_line(line)
-        reason = line.replace(one_line(repr(conn_id)), "")
+        line = one_line(line)
+        self._log(logging.ERROR, line, one_line(repr(conn_id), 100), line.replace(one_line(repr(conn_id)), ""))
+
+    def warning(self, line: str, name: str, reason: str) -> None:
+        """Log what went wrong with something else than a lookup: `name` is what it is called, `reason` what others share."""
+        self._log(logging.WARNING, one_line(line), one_line(name, 200), reason)
+
+    def _log(self, level: int, line: str, name: str, reason: str) -> None:
+        now = self._monotonic()
         with self._lock:
             lines = self._due(now)
             if reason in self._repeats:
-                self._repeats[reason].add(conn_id)
+                self._repeats[reason].add(name)
             else:
-                lines.append(line)
+                lines.append((level, line))
                 if len(self._repeats) >= _MAX_LINES:
                     lines += self._end(next(iter(self._repeats)), now)
-                self._repeats[reason] = _Repeats(line, now)
-        for each in lines:
-            self._logger.error("%s", each)
+                self._repeats[reason] = _Repeats(level, line, now)
+        for severity, each in lines:
+            self._logger.log(severity, "%s", each)
 
-    def _due(self, now: float) -> list[str]:
-        lines: list[str] = []
+    def _due(self, now: float) -> list[tuple[int, str]]:
+        lines: list[tuple[int, str]] = []
         for reason, repeats in list(self._repeats.items()):
             if now - repeats.since < _REPORT_SECONDS:
                 break
             report = self._end(reason, now)
             if report:
                 lines += report
-                self._repeats[reason] = _Repeats(repeats.line, now)
+                self._repeats[reason] = _Repeats(repeats.level, repeats.line, now)
         return lines
 
-    def _end(self, reason: str, now: float) -> list[str]:
+    def _end(self, reason: str, now: float) -> list[tuple[int, str]]:
         repeats = self._repeats.pop(reason)
-        return [repeats.report(now)] if repeats.count else []
+        return [(repeats.level, repeats.report(now))] if repeats.count else []

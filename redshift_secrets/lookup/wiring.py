@@ -28,7 +28,7 @@ from redshift_secrets.lookup.caller import (
     without_logins,
 )
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
-from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
+from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ class LazyAwsClient:
         described = client.describe(warehouse)
         self._check_caller(client)
         return described
+
+    def unanswered(self, kind: WarehouseKind, region: str) -> Sequence[str]:
+        """See `aws.client.AwsClient`; never creates one."""
+        return self._created.unanswered(kind, region) if self._created is not None else ()
 
     def mint(self, request: MintRequest) -> Credential:
         """See `aws.client.AwsClient`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import boto3
 import pytest
 
@@ -73,11 +76,27 @@ def test_a_lookup_ends_where_aws_does_not_answer_and_the_next_one_does_not_ask(
     monkeypatch.setattr(entry, "_FIRST_PAUSE_SECONDS", entry._LONGEST_PAUSE_SECONDS)  # on a busy machine, too
     stand_in.aws.faults.add(operation=operation, kind="black_hole")  # until the test ends
     broker = make_broker(aws_timeout_seconds=2, managed_conn_ids=".*")
-    refusal(broker, "analytics")
+    message = refusal(broker, "analytics")
+    assert stand_in.aws.url in message, "the endpoint that does not answer"
+    assert "eu-west-1" in message
+    assert re.search("called as (arn|the default)|as the default AWS identity of this process", message)
+    assert "Check the route to it" in message
     all_refreshes_done()
     asked = stand_in.aws.calls.total()
     refusal(broker, "analytics")
     assert stand_in.aws.calls.total() == asked
+
+
+def test_without_a_network_one_error_is_logged_before_the_lookup_ends(
+    make_broker: MakeBroker, stand_in: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in.aws.faults.add(operation="*", kind="black_hole")
+    broker = make_broker(aws_timeout_seconds=2, accounts=[])
+    assert broker.connection("analytics") is None
+    (line,) = (record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+    for told in (stand_in.aws.url, "eu-west-1", "the default AWS identity of this process", "Check the route to it"):
+        assert told in line
+    assert line.count("Check the route to it") == 1
 
 
 def test_a_region_that_does_not_answer_any_more_leaves_the_others_working_and_keeps_its_known_connections(

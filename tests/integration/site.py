@@ -12,6 +12,7 @@ A process without `backend_environment` does not have this backend, and one with
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -95,3 +96,14 @@ def check_every_kind_of_lookup(airflow: AirflowSite, stand_in: StandIn, role: st
     assert (calls[MINT], calls[MINT_WITH_IAM]) == (1, 1)
     assert (calls[LIST], calls["resourcegroupstaggingapi:GetResources"]) == (1, 1)
     return [airflow.log("lookups", run_id, task.task_id) for task in results]
+
+
+def check_lines_of_served_connections(logs: list[str]) -> None:
+    """Each task says once of each of its connections where it leads, as whom, and for how long."""
+    line = re.compile(
+        r"connection ('[^']+') is served.*: (?:cluster|Serverless workgroup) \S+ \(account \d+, \S+\).*user \S+"
+    )
+    for log in logs:
+        served = line.findall(log)
+        assert served, log
+        assert len(served) == len(set(served)), log

@@ -15,6 +15,7 @@ from tests.integration.site import (
     airflow_site,
     aws_rights,
     check_every_kind_of_lookup,
+    check_lines_of_served_connections,
     forget,
     run,
 )
@@ -39,6 +40,7 @@ def airflow(stand_in: StandIn) -> Iterator[AirflowSite]:
 
 def test_every_kind_of_lookup(airflow: AirflowSite, stand_in: StandIn) -> None:
     logs = check_every_kind_of_lookup(airflow, stand_in, role="worker")
+    check_lines_of_served_connections(logs)
     assert sum("minted a credential for IAM:etl" in log for log in logs) == 1
 
 

@@ -91,6 +91,9 @@ class FakeAws:
             assert self.hold.wait(30)
         return number
 
+    def unanswered(self, kind: str, region: str) -> Sequence[str]:
+        return ()
+
     def default_region(self) -> str:
         return "eu-west-1"
 

@@ -86,7 +86,7 @@ def test_a_refusal_for_another_reason_reports_what_is_due(errors, clock, lines):
 
 def test_memory_is_bounded_and_a_count_that_is_dropped_is_reported(clock):
     counts = []
-    errors = ErrorLog(SimpleNamespace(error=lambda _format, line: counts.append(line[:6])), clock)
+    errors = ErrorLog(SimpleNamespace(log=lambda _level, _format, line: counts.append(line[:6])), clock)
     fail(errors, "dwh")
     fail(errors, "dwh")
     tracemalloc.start()
@@ -123,7 +123,7 @@ def test_the_child_of_a_fork_says_it_in_its_own_log(errors, clock):
     def child():
         found = []
         errors._logger = logging.getLogger("redshift_secrets.test.child")
-        errors._logger.error = lambda _format, line: found.append(line)
+        errors._logger.log = lambda _level, _format, line: found.append(line)
         fail(errors, "dwh")
         return found
 
