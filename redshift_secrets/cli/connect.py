@@ -30,9 +30,10 @@ def connect_command(
     from redshift_secrets.operations.site import site_broker
 
     task = TaskContext(dag_id, team)
-    attempt = run(lambda: connect(site_broker(site_settings()), conn_id, task, _print))
+    broker = run(lambda: site_broker(site_settings()))
+    attempt = run(lambda: connect(broker, conn_id, task, _print))
     if attempt is None:
-        unknown_conn_id(conn_id)
+        unknown_conn_id(broker, conn_id)
     if attempt.failure is not None:
         typer.echo(one_line(f"failed: {attempt.failure}"))
         raise typer.Exit(FAILED)

@@ -66,9 +66,10 @@ def login_environment(
 
     settings = run(site_settings)
     task = TaskContext(dag_id, team)
-    found = run(lambda: client_environment(site_broker(settings), conn_id, task, environ, settings.sslrootcert))
+    broker = run(lambda: site_broker(settings))
+    found = run(lambda: client_environment(broker, conn_id, task, environ, settings.sslrootcert))
     if found is None:
-        unknown_conn_id(conn_id)
+        unknown_conn_id(broker, conn_id)
     return found
 
 

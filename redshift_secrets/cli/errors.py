@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from redshift_secrets.lookup.broker import Broker
 
 T = TypeVar("T")
 
@@ -36,6 +39,11 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def unknown_conn_id(conn_id: str) -> NoReturn:
-    """End because no tag claims the conn_id."""
+def unknown_conn_id(broker: Broker, conn_id: str) -> NoReturn:
+    """End because no tag claims the conn_id, as far as can be seen."""
+    from redshift_secrets.operations.inspect import not_listed
+
+    unseen = run(lambda: not_listed(broker))
+    if unseen:
+        fail(f"no tag that can be seen claims the conn_id {conn_id!r}, but {'; '.join(unseen)}", PARTIAL)
     fail(f"no tag claims the conn_id {conn_id!r} here; `redshift-secrets list` shows what exists.", UNKNOWN_CONN_ID)

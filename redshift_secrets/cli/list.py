@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from redshift_secrets.cli.errors import PARTIAL, run
+from redshift_secrets.cli.errors import FAILED, PARTIAL, run
 from redshift_secrets.cli.output import Output, OutputOption, print_rows
 
 COLUMNS = ("conn_id", "warehouse", "account", "region", "database", "user", "auth", "state", "problems")
 
 
 def list_command(output: OutputOption = Output.table) -> None:
-    """List every conn_id that a tag claims, with what is wrong with it."""
+    """List every conn_id that a tag claims, with what is wrong with it. Ends with 1 where anything is."""
     from redshift_secrets.cli.site import site_settings
     from redshift_secrets.operations.inspect import list_connections
     from redshift_secrets.operations.site import site_broker
@@ -20,4 +20,6 @@ def list_command(output: OutputOption = Output.table) -> None:
     print_rows(found.rows, COLUMNS, output)
     for note in found.notes:
         typer.echo(note, err=True)
-    raise typer.Exit(PARTIAL if found.incomplete else 0)
+    if found.incomplete:
+        raise typer.Exit(PARTIAL)
+    raise typer.Exit(FAILED if any(row["problems"] for row in found.rows) else 0)

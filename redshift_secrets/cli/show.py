@@ -20,9 +20,10 @@ def show(
     from redshift_secrets.operations.inspect import show_connection
     from redshift_secrets.operations.site import site_broker
 
-    claims = run(lambda: show_connection(site_broker(site_settings()), conn_id))
+    broker = run(lambda: site_broker(site_settings()))
+    claims = run(lambda: show_connection(broker, conn_id))
     if not claims:
-        unknown_conn_id(conn_id)
+        unknown_conn_id(broker, conn_id)
     for claim in claims:
         print_rows(claim.rows, COLUMNS, output)
         for problem in claim.problems:

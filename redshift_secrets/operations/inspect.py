@@ -31,9 +31,13 @@ def list_connections(broker: Broker) -> ListedConnections:
     for conn_id in sorted(snapshot.specs):
         specs = snapshot.specs[conn_id]
         rows += [_listed(spec, specs) for spec in specs]
-    notes = [*snapshot.problems, *snapshot.ignored]
-    notes += [f"{unseen.scope} could not be listed: {unseen.error}" for unseen in snapshot.unseen]
+    notes = [*snapshot.problems, *snapshot.ignored, *not_listed(broker)]
     return ListedConnections(tuple(rows), tuple(notes), incomplete=bool(snapshot.unseen))
+
+
+def not_listed(broker: Broker) -> tuple[str, ...]:
+    """Return what could not be listed and why, each as a sentence. Raises `RedshiftSecretsError`."""
+    return tuple(f"{unseen.scope} could not be listed: {unseen.error}" for unseen in broker.snapshot().unseen)
 
 
 def show_connection(broker: Broker, conn_id: str) -> list[ShownConnection]:
@@ -56,6 +60,8 @@ def _listed(spec: ConnectionSpec, claims: tuple[ConnectionSpec, ...]) -> dict[st
     rivals = [str(other.warehouse) for other in claims if other is not spec and _share_a_team(other, spec)]
     if rivals:
         problems.append(f"also claimed by {', '.join(rivals)}")
+    if not warehouse.can_serve:
+        problems.append(f"does not accept logins now: {warehouse.status}")
     return {
         "conn_id": spec.conn_id,
         "warehouse": f"{warehouse.kind} {warehouse.identifier}",

@@ -59,7 +59,7 @@ def run(environment: dict[str, str]) -> Run:
 
 def test_list_as_json(run: Run) -> None:
     done = run("list", "-o", "json")
-    assert done.returncode == 0
+    assert done.returncode == 1  # there are problems
     rows = {(row["conn_id"], row["warehouse"]): row for row in json.loads(done.stdout)}
     assert rows["analytics", "cluster prod"] == {
         "conn_id": "analytics",
@@ -78,6 +78,8 @@ def test_list_as_json(run: Run) -> None:
     assert "also claimed by cluster rival" in rows["shared", "cluster prod"]["problems"]
     assert "also claimed by cluster prod" in rows["shared", "cluster rival"]["problems"]
     assert rows["sleeping", "cluster asleep"]["state"] == "paused"
+    assert rows["sleeping", "cluster asleep"]["problems"] == "does not accept logins now: paused"
+    assert rows["adhoc", "workgroup adhoc"]["problems"] == ""
     assert rows["adhoc", "workgroup adhoc"]["user"] == "(IAM identity)"
 
 
@@ -89,7 +91,7 @@ def test_what_airflow_logs_is_not_among_the_json(run: Run, environment: dict[str
 def test_list_as_table_yaml_and_plain(run: Run) -> None:
     table, plain = run("list"), run("list", "--output", "plain")
     for done in (table, plain):
-        assert done.returncode == 0
+        assert done.returncode == 1
         header = done.stdout.splitlines()[0].split()
         assert header == "conn_id warehouse account region database user auth state problems".split()
     rows = yaml.safe_load(run("list", "-o", "yaml").stdout)
@@ -103,6 +105,10 @@ def test_list_is_incomplete_where_something_cannot_be_listed(run: Run, stand_in:
     assert done.returncode == 4
     assert "Serverless workgroups in eu-west-1 could not be listed" in done.stderr
     assert any(row["conn_id"] == "analytics" for row in json.loads(done.stdout))
+    for command in (("show", "adhoc"), ("test", "adhoc"), ("exec", "adhoc", "--", "true")):
+        done = run(*command)
+        assert done.returncode == 4, command
+        assert "no tag that can be seen claims the conn_id 'adhoc', but Serverless workgroups in" in done.stderr
 
 
 def test_list_fails_with_one_sentence_when_nothing_can_be_listed(run: Run, stand_in: StandIn) -> None:
@@ -185,7 +191,6 @@ def test_the_backend_of_the_workers_is_found_too(run: Run, environment: dict[str
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND"] = environment.pop("AIRFLOW__SECRETS__BACKEND")
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS"] = environment.pop("AIRFLOW__SECRETS__BACKEND_KWARGS")
     done = run("list", "-o", "json")
-    assert done.returncode == 0
     assert any(row["conn_id"] == "analytics" for row in json.loads(done.stdout))
 
 
@@ -212,6 +217,7 @@ def test_local_up_prints_what_to_export_and_stops_cleanly(tmp_path: Path, number
         home = {"AIRFLOW_HOME": str(tmp_path / "airflow")}
         done = commands.run("list", "-o", "json", environment={**os.environ, **exported, **home})
         assert [row["conn_id"] for row in json.loads(done.stdout)] == ["mine"]
+        assert done.returncode == 0
         process.send_signal(number)
         assert process.wait(300) == 0
     finally:
