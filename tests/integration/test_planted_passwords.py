@@ -141,7 +141,9 @@ def places(
             "logs of tasks": files(tasks),
             "other logs": files(airflow.home, without=(tasks, airflow.host_store, copy)),
             "the metadata database": rows(airflow, everything_in(airflow)),
-            "rendered fields": rows(airflow, ["rendered_task_instance_fields"]),
+            "rendered fields": rows(
+                airflow, [name for name in everything_in(airflow) if name.startswith(("rendered_", "rtif_"))]
+            ),
             "XCom": rows(airflow, [name for name in everything_in(airflow) if name.startswith("xcom")]),
             "the host store": files(airflow.host_store),
             "Redis": b"\n".join(admin.dump(key) for key in admin.keys("*")),
