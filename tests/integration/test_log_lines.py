@@ -14,8 +14,8 @@ from tests.support.airflow_parts import backend_environment
 
 pytestmark = pytest.mark.airflow
 
-README = {"regions": ["eu-west-1"], "db_user": "airflow_etl"}
-"""Its own configuration, without `managed_conn_ids`."""
+README = {"regions": ["eu-west-1"], "db_user": "airflow_etl", "aws_timeout_seconds": 10}
+"""Its own configuration without `managed_conn_ids`, with the default for the time that other tests have more of."""
 
 
 @pytest.mark.parametrize("managed", [None, "^dw-"], ids=["without managed_conn_ids", "with managed_conn_ids"])
@@ -30,11 +30,11 @@ def test_without_a_network_a_task_says_once_who_does_not_answer(managed: str | N
         run_id, state = run(airflow, "one")
         assert state == "failed"
         ((task_id, _), *_) = airflow.states("one", run_id)
-        log = airflow.log("one", run_id, task_id)
-    told = [line for line in log.splitlines() if stand_in.aws.url in line]
+        log, url = airflow.log("one", run_id, task_id), stand_in.aws.url
+    told = [line for line in log.splitlines() if url in line]
     assert told, log
     said = next(line for line in told if "no warehouse could be listed" in line or "what cannot be listed" in line)
-    for part in (stand_in.aws.url, "eu-west-1", "the default AWS identity of this process", "Check the route to it"):
+    for part in (url, "eu-west-1", "the default AWS identity of this process", "Check the route to it"):
         assert part in said
     assert ("isn't defined" in log) == (managed is None)
     assert len(re.findall("cannot be listed|no warehouse could be listed", log)) <= 3, "as a line, and as an exception"
