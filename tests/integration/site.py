@@ -82,6 +82,22 @@ def run(airflow: AirflowSite, dag_id: str, **conf: Any) -> tuple[str, str]:
     return run_id, airflow.wait_for_run(dag_id, run_id)
 
 
+RENDERED_FIELDS = ("rendered_", "rtif_")
+"""The begin of the tables with rendered templates, the second one since Airflow 3.4."""
+
+
+def rows_of_tables(airflow: AirflowSite, *prefixes: str) -> bytes:
+    """Return all that is in the tables whose names begin so, with what is stored as bytes in clear."""
+    tables = airflow.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    return b"\n".join(
+        bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode()
+        for (table,) in tables
+        if table.startswith(prefixes)
+        for row in airflow.query(f'SELECT * FROM "{table}"')
+        for value in row
+    )
+
+
 def check_every_kind_of_lookup(airflow: AirflowSite, stand_in: StandIn, role: str) -> list[str]:
     """Run the DAG `lookups`, whose connections a process with the AWS rights of `role` resolves; return the tasks' logs."""
     stand_in.aws.calls.clear()

@@ -13,7 +13,14 @@ import pytest
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.integration.printing import NEVER_REGISTERED, marked, readable
-from tests.integration.site import WORKERS_ASK_THE_SERVER, airflow_site, aws_rights, from_airflow_3
+from tests.integration.site import (
+    RENDERED_FIELDS,
+    WORKERS_ASK_THE_SERVER,
+    airflow_site,
+    aws_rights,
+    from_airflow_3,
+    rows_of_tables,
+)
 from tests.support.airflow_parts import backend_environment
 from tests.support.airflow_site import AirflowSite, airflow_version
 from tests.support.tables import Table
@@ -127,8 +134,7 @@ def test_an_exception_of_a_task_shows_nothing_of_its_password(
 def test_rendered_templates_have_nothing_of_a_password(
     airflow: AirflowSite, run_id: str, stand_in: StandIn, side: str, row: Any
 ) -> None:
-    rows = airflow.query("SELECT rendered_fields FROM rendered_task_instance_fields WHERE task_id = 'rendered'")
-    printed = marked(str(rows))
+    printed = marked(rows_of_tables(airflow, *RENDERED_FIELDS).decode())
     assert printed["rendered raw"] == "***"
     assert len(printed) == 4
     leaks = readable_forms(printed, "rendered", stand_in)

@@ -19,9 +19,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from redshift_secrets.local.stand_in import StandIn
-from tests.integration.site import airflow_site, aws_rights
+from tests.integration.site import RENDERED_FIELDS, airflow_site, aws_rights, rows_of_tables
 from tests.support.airflow_parts import backend_environment
-from tests.support.airflow_site import AirflowSite, airflow_version
+from tests.support.airflow_site import airflow_version
 from tests.support.redis_servers import RedisServer
 
 DAGS = Path(__file__).parent / "dags_with_planted"
@@ -140,11 +140,9 @@ def places(
         yield {
             "logs of tasks": files(tasks),
             "other logs": files(airflow.home, without=(tasks, airflow.host_store, copy)),
-            "the metadata database": rows(airflow, everything_in(airflow)),
-            "rendered fields": rows(
-                airflow, [name for name in everything_in(airflow) if name.startswith(("rendered_", "rtif_"))]
-            ),
-            "XCom": rows(airflow, [name for name in everything_in(airflow) if name.startswith("xcom")]),
+            "the metadata database": rows_of_tables(airflow, ""),
+            "rendered fields": rows_of_tables(airflow, *RENDERED_FIELDS),
+            "XCom": rows_of_tables(airflow, "xcom"),
             "the host store": files(airflow.host_store),
             "Redis": b"\n".join(admin.dump(key) for key in admin.keys("*")),
             "the audit file": audit.read_bytes(),
@@ -158,30 +156,13 @@ def files(folder: Path, without: tuple[Path, ...] = ()) -> bytes:
     return b"\n".join(each.read_bytes() for each in found)
 
 
-def everything_in(airflow: AirflowSite) -> list[str]:
-    return [
-        name
-        for (name,) in airflow.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-    ]
-
-
-def rows(airflow: AirflowSite, tables: list[str]) -> bytes:
-    # As text, with what is stored as bytes in clear.
-    return b"\n".join(
-        bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode()
-        for table in tables
-        for row in airflow.query(f'SELECT * FROM "{table}"')
-        for value in row
-    )
-
-
 @pytest.mark.parametrize("place", sorted(PLACES))
 def test_what_was_planted_is_found(places: dict[str, bytes], place: str) -> None:
     assert set(places) == PLACES
     assert found_in(places[place], PLANTED)
 
 
-@pytest.mark.parametrize("library", ["botocore", "urllib3", "redshift_secrets"])
+@pytest.mark.parametrize("library", ["botocore", "connectionpool", "redshift_secrets"])
 def test_libraries_wrote_their_debug_messages(places: dict[str, bytes], library: str) -> None:
     assert library.encode() in places["logs of tasks"]
 
