@@ -33,10 +33,10 @@ from redshift_secrets.errors import (
 )
 from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.caller import default_region
-from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Unseen, WarehouseLister
+from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, causes, missing, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, causes, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
@@ -317,7 +317,11 @@ class Broker:
     def _answer(self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup) -> Answer:
         claims = self._claims(conn_id, lookup)
         if not claims.specs:
-            return self._not_found(conn_id, claims)
+            if not claims.unseen and not self._settings.manages(conn_id):
+                return Answer(None, claims.stale_at)
+            from redshift_secrets.lookup.deciding import nobody_claims  # most ids that Airflow asks for end above
+
+            return Answer(None, nobody_claims(conn_id, claims, self._settings, self._report))
         lookup.claimed = claims.specs[0]
         # A team's connection answers only to that team; to others it is neither missing nor refused.
         team = team_name.lower() if team_name is not None else None
@@ -325,9 +329,12 @@ class Broker:
         if not specs:
             lookup.claimed = None
             return Answer(None, 0 if claims.unseen else claims.stale_at)
-        if claims.unseen:
-            self._check_unseen(specs[0], claims.unseen)
-        spec = specs[0] if len(specs) == 1 else self._only(specs)
+        if claims.unseen or len(specs) > 1:
+            from redshift_secrets.lookup.deciding import who_has_it  # of most conn_ids there is no doubt
+
+            spec = who_has_it(specs, claims.unseen, self._settings, self._report)
+        else:
+            spec = specs[0]
         for warning in spec.warnings:
             # The task's log has what is odd about the tags.
             self._report(logging.WARNING, conn_id, warning)
@@ -340,61 +347,6 @@ class Broker:
         if claims.specs or claims.unseen or not self._settings.manages(conn_id):
             return claims
         return self._catalog.find_missing(conn_id, claims, lookup)
-
-    def _not_found(self, conn_id: str, claims: Claims) -> Answer:
-        """Answer for a conn_id that no warehouse claims, as far as is known."""
-        managed = self._settings.manages(conn_id)
-        if not claims.unseen:
-            if managed:
-                raise missing(conn_id, claims.scopes, self._settings)
-            return Answer(None, claims.stale_at)
-        reasons = causes([(each.scope, each.error) for each in claims.unseen])
-        unseen = join_messages(reasons)
-        if managed:
-            why = f"was not found in what can be listed, but it may be in what cannot: {unseen}"
-            if claims.listed_at == float("-inf"):
-                why = f"cannot be looked up: {CatalogUnavailableError(reasons)}"
-            raise CannotServeError(f"connection {conn_id!r} matches managed_conn_ids and {why}")
-        # What else is asked for may well be defined elsewhere.
-        self._report(logging.ERROR, "", f"a conn_id that is not found may be in what cannot be listed: {unseen}")
-        return Answer(None, 0)
-
-    def _check_unseen(self, spec: ConnectionSpec, unseen: Sequence[Unseen]) -> None:
-        """Refuse to decide which warehouse has a conn_id while a scope is not known that may have it, too."""
-        silent = [each for each in unseen if not each.is_denied]
-        if silent:
-            raise refusal(
-                spec,
-                f"{spec.warehouse} claims it, and whether another warehouse does is not known:"
-                f" {join_messages(causes([(each.scope, each.error) for each in silent]))} Where nothing is to be found there, leave it out of regions"
-                " or warehouses",
-            )
-        for reason in causes([(each.scope, each.error) for each in unseen]):
-            self._report(
-                logging.WARNING,
-                spec.conn_id,
-                f"whether another warehouse than {spec.warehouse} claims it is not known: {reason}",
-            )
-
-    def _only(self, specs: Sequence[ConnectionSpec]) -> ConnectionSpec:
-        # A warehouse that is being deleted claims nothing beside another one.
-        specs = [spec for spec in specs if not spec.warehouse.is_being_deleted] or specs
-        if len(specs) == 1:
-            return specs[0]
-        first, second = specs[0], specs[1]
-        names = " and ".join(str(spec.warehouse) for spec in specs)
-        decided = self._settings.on_conflict == "oldest" and first.warehouse.created_at < second.warehouse.created_at
-        if not decided:
-            advice = "or set on_conflict = oldest so that the warehouse created first keeps it"
-            if self._settings.on_conflict == "oldest":
-                advice = "on_conflict = oldest cannot decide between warehouses that were created at the same moment"
-            raise refusal(first, f"it is claimed by {names}. Remove the tag from all but one, {advice}")
-        self._report(
-            logging.ERROR,
-            first.conn_id,
-            f"it is claimed by {names}; on_conflict = oldest gives it to {first.warehouse}",
-        )
-        return first
 
     def _report_refresh(self, what: str, how: str, error: RedshiftSecretsError) -> None:
         self.errors.warning(f"{what}{how}: {error}", what, f"{how.partition(' for ')[0]} {cause_of(error)}")

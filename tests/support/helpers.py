@@ -86,10 +86,11 @@ def package_threads() -> list[threading.Thread]:
 
 
 def all_refreshes_done() -> None:
-    """Return when no refresh is running any more."""
-    for thread in package_threads():
-        thread.join(BOUND)
-        assert not thread.is_alive(), f"{thread.name} hangs"
+    """Return when no refresh is running any more, nor any that one of them has started."""
+    while threads := package_threads():
+        for thread in threads:
+            thread.join(BOUND)
+            assert not thread.is_alive(), f"{thread.name} hangs"
 
 
 def forget_memory() -> None:
