@@ -11,6 +11,7 @@ from redshift_secrets.local.stand_in import StandIn
 from tests.integration.site import airflow_site, aws_rights, run
 from tests.integration.ways_to_fail import WAREHOUSES
 from tests.support.airflow_parts import backend_environment
+from tests.support.airflow_site import airflow_version
 
 pytestmark = pytest.mark.airflow
 
@@ -37,4 +38,6 @@ def test_without_a_network_a_task_says_once_who_does_not_answer(managed: str | N
     for part in (url, "eu-west-1", "the default AWS identity of this process", "Check the route to it"):
         assert part in said
     assert ("isn't defined" in log) == (managed is None)
-    assert len(re.findall("cannot be listed|no warehouse could be listed", log)) <= 3, "as a line, and as an exception"
+    # As a line, and as an exception, which Airflow 2 prints once more.
+    most = 3 if airflow_version() >= (3, 0) else 4
+    assert len(re.findall("cannot be listed|no warehouse could be listed", log)) <= most
