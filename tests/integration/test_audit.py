@@ -104,7 +104,7 @@ class TestWorkersThatResolve:
 def test_where_the_server_resolves_its_lines_have_no_task(stand_in: StandIn, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     settings = backend_environment(
-        connections_lookup_pattern="^(analytics|by-iam)$", catalog_ttl_seconds=3600, audit=str(path)
+        connections_lookup_pattern="^(analytics|by-iam|data/analytics)$", catalog_ttl_seconds=3600, audit=str(path)
     )
     with airflow_site(stand_in, **settings, **WORKERS_ASK_THE_SERVER) as site:
         site.start("scheduler", "dag-processor")
@@ -113,6 +113,6 @@ def test_where_the_server_resolves_its_lines_have_no_task(stand_in: StandIn, tmp
         _, state = run(site, "lookups")
         assert state == "success", site.last_lines()
     served = events(path, stand_in, event="served")
-    assert {event["conn_id"] for event in served} == {"analytics", "by-iam"}
+    assert {event["conn_id"] for event in served} == {"analytics", "by-iam", "data/analytics"}
     assert {event["process"] for event in served} == {"api-server"}
     assert [event for event in served if "task_id" in event] == []

@@ -77,6 +77,7 @@ NEWEST_ONLY: Mapping[str, str] = {
     "tests/e2e/test_event_loop.py": "expects the refusal of the lookup itself; before Airflow 3.2.2 the first use raises it",
     "tests/e2e/test_flush.py": "uses only the backend",
     "tests/e2e/test_slow_listings.py": "uses only the backend",
+    "tests/e2e/test_tag.py": "uses only AWS; other commands run with each version",
     "tests/e2e/test_two_regions.py": "uses only the backend",
     "tests/e2e/test_application_name.py": "runs the Execution API of Airflow 3.3 in memory",
     "tests/unit/airflow/test_questions.py": "imitates a server; with a real one, see tests/integration/test_teams.py",
