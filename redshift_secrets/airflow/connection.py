@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec.json
+
 from redshift_secrets.airflow.task_context import application_name
 from redshift_secrets.model import ConnectionFields, reveal
 
@@ -48,8 +50,7 @@ def with_root_certificates(
     Only for the process that connects: another host may keep its certificates elsewhere. redshift_connector finds them itself
     and takes no such key.
     """
-    checks = str(extra.get("sslmode")).startswith("verify-")
-    if conn_type != "postgres" or not checks or "sslrootcert" in extra:
+    if conn_type != "postgres" or not str(extra.get("sslmode")).startswith("verify-") or "sslrootcert" in extra:
         return {**extra}
     return {**extra, "sslrootcert": root_certificates(environ)}
 
@@ -80,7 +81,7 @@ def build(
         schema=fields.schema,
         login=fields.login,
         password=None if fields.password is None else reveal(fields.password),
-        extra=json.dumps(extra) if extra else None,
+        extra=msgspec.json.encode(extra, enc_hook=reveal).decode() if extra else None,  # every lookup comes here
     )
 
 

@@ -162,7 +162,8 @@ class Broker:
         if answer is not None:
             if answer.fields is not None and conn_id not in self._served:
                 self._log_served(answer, answer.fields, "process")  # its parent has looked it up, and has another log
-            self._record(answer, "process", team_name)
+            if self._counts or self._audit is not None:
+                self._record(answer, "process", team_name)
         return answer
 
     def peek(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
