@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from redshift_secrets.settings.settings import Fallback
+from redshift_secrets.settings.records import Fallback
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from redshift_secrets.lookup import tags
 from redshift_secrets.model import Auth, ConnectionSpec, Warehouse
 from redshift_secrets.settings import values
 from redshift_secrets.settings.db_user import is_template
-from redshift_secrets.settings.settings import Host, Settings
+from redshift_secrets.settings.records import Host
+from redshift_secrets.settings.settings import Settings
 
 _SETTINGS = {
     "database": "database",

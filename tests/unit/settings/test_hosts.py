@@ -9,7 +9,7 @@ import pytest
 
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.settings import Settings
-from redshift_secrets.settings.settings import Host
+from redshift_secrets.settings.records import Host
 
 ARN = "arn:aws-us-gov:redshift:us-gov-west-1:123456789012:cluster:prod"
 WORKGROUP = "arn:aws:redshift-serverless:eu-west-1:123456789012:workgroup/3f2b1c9e-0001-4d5e-8f00-0123456789ab"

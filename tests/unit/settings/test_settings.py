@@ -14,7 +14,7 @@ from rich.pretty import pretty_repr
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.model import HiddenMapping, HiddenText, reveal
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Account, Cache, Fallback, Settings, redis_url
-from redshift_secrets.settings.settings import Host
+from redshift_secrets.settings.records import Host
 
 ROLE = "arn:aws:iam::123456789012:role/airflow"
 OTHER_ROLE = "arn:aws:iam::210987654321:role/airflow"
