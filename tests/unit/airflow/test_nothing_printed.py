@@ -3,19 +3,23 @@ the Connection that a task gets."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
+import pkgutil
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 from msgspec import msgpack
 
+import redshift_secrets
 from redshift_secrets.airflow import masking
 from redshift_secrets.lookup import caller, connection_fields
 from redshift_secrets.lookup.listing import build_listing, listing_from_rows, listing_to_rows
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import Credential, HiddenMapping, HiddenText, MintRequest, Private, reveal
+from redshift_secrets.operations.environment import ClientEnvironment
 from redshift_secrets.settings import Settings
 from tests.support.airflow_parts import from_airflow_3_2
 from tests.support.helpers import cluster
@@ -59,7 +63,12 @@ RECORDS = [
     SPEC,
     SPEC.warehouse,
 ]
-RECORDS += [MintRequest.of(SPEC), CREDENTIAL, FIELDS]
+RECORDS += [
+    MintRequest.of(SPEC),
+    CREDENTIAL,
+    FIELDS,
+    ClientEnvironment({"PGPASSWORD": "planted/pass+word="}, ("PGOPTIONS",), "a harmless sentence"),
+]
 
 records = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
@@ -113,6 +122,10 @@ def test_a_field_that_is_taken_out_of_a_record_is_not_shown_either():
 
 
 def test_every_record_that_hides_a_field_is_tested_here():
+    for module in pkgutil.walk_packages(redshift_secrets.__path__, "redshift_secrets."):
+        if not module.name.startswith("redshift_secrets.local"):  # needs packages of its own
+            importlib.import_module(module.name)
+
     def hiding(kind):
         yield from ([kind] if kind.hidden else [])
         for each in kind.__subclasses__():
