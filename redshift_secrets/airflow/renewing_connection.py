@@ -9,10 +9,12 @@ deep copy) is a plain Connection with the credential of that moment.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from redshift_secrets.airflow import masking, supervisor
 from redshift_secrets.model import ConnectionFields, reveal
 
 LOGIN_PASSWORD_PAIR_SECONDS = 60
@@ -131,6 +133,16 @@ def _renewing_class(base: type[Any]) -> type[Any]:
 def _quiet_class(base: type[Any]) -> type[Any]:
     class Quiet(base):  # type: ignore[misc]
         __slots__ = ()
+
+        @property
+        def extra_dejson(self) -> dict[str, Any]:
+            if not supervisor.runs_event_loop():
+                return super().extra_dejson  # type: ignore[no-any-return]
+            # Airflow's own has the supervisor mask what is named like a secret, and fails where it would wait for itself.
+            extra: dict[str, Any] = json.loads(self.extra) if self.extra else {}
+            for masker in masking.maskers():
+                masker.add_mask(extra)
+            return extra
 
         def _held(self) -> dict[str, Any]:
             return {each.name: getattr(self, each.name) for each in base.__attrs_attrs__}
