@@ -66,6 +66,11 @@ class AwsClient:
         discovery = self._discovery(scope.region, scope.role_arn, recall)
         return discovery.clusters() if scope.kind == "cluster" else discovery.workgroups()
 
+    def list_all(self, scope: Scope) -> tuple[Warehouse, ...]:
+        """Return every warehouse of a scope, tagged or not, with its VPC endpoints."""
+        discovery = self._discovery(scope.region, scope.role_arn, ask_aws)
+        return discovery.all_clusters() if scope.kind == "cluster" else discovery.all_workgroups()
+
     def describe(self, warehouse: Warehouse) -> Warehouse:
         """Return one warehouse with its current state."""
         discovery = self._discovery(warehouse.region, warehouse.role_arn, ask_aws)

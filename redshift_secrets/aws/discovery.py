@@ -84,6 +84,13 @@ class Discovery:
         found = [self._warehouse("cluster", fields) for page in pages for fields in page]
         return self._with_vpc_endpoints(found, Discovery._cluster_endpoints)
 
+    def all_clusters(self) -> tuple[Warehouse, ...]:
+        """Return every cluster, tagged or not, with its VPC endpoints."""
+        read = functools.partial(described.clusters, region=self._region, caller_account=self._account)
+        pages = self._pages("redshift:DescribeClusters", "cluster", read)
+        found = [self._warehouse("cluster", fields) for page in pages for fields in page]
+        return self._with_vpc_endpoints(found, Discovery._cluster_endpoints, needed=True)
+
     def cluster(self, known: Warehouse) -> Warehouse:
         """Return the cluster with its current state; the error's code is `ClusterNotFound` when it was deleted."""
         action = "redshift:DescribeClusters"
@@ -119,13 +126,27 @@ class Discovery:
         tags = tagging.result() if tagging.done else None
         unread: dict[str, str] = {}
         if tags is None:
-            tags, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+            every, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+            tags = {arn: own for arn, own in every.items() if self._has_tag_under_prefix(own)}
         found = self._with_databases(
             [{**each, "tags": tags[each["arn"]]} for each in workgroups if each["arn"] in tags]
         )
         found += self._incomplete(workgroups, tags, unread)
         warehouses = [self._warehouse("workgroup", fields) for fields in found]
         return self._with_vpc_endpoints(warehouses, Discovery._workgroup_endpoints)
+
+    def all_workgroups(self) -> tuple[Warehouse, ...]:
+        """Return every Serverless workgroup, tagged or not, with its VPC endpoints."""
+        workgroups = self._list_workgroups()
+        tags = self._tags_from_tagging_api(marked_only=False) if workgroups else {}
+        unread: dict[str, str] = {}
+        if tags is None:
+            tags, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+        known = [each for each in workgroups if each["arn"] is not None and each["arn"] not in unread]
+        found = self._with_databases([{**each, "tags": tags.get(each["arn"], {})} for each in known])
+        found += self._incomplete(workgroups, {}, unread)
+        warehouses = [self._warehouse("workgroup", fields) for fields in found]
+        return self._with_vpc_endpoints(warehouses, Discovery._workgroup_endpoints, needed=True)
 
     def workgroup(self, known: Warehouse) -> Warehouse:
         """Return the workgroup with its current state and the tags it was listed with."""
@@ -190,7 +211,7 @@ class Discovery:
             if arn not in arns and (None in arns or not arn.startswith("arn:"))
         ]
 
-    def _tags_from_tagging_api(self) -> dict[str, dict[str, str]] | None:
+    def _tags_from_tagging_api(self, marked_only: bool = True) -> dict[str, dict[str, str]] | None:
         """Return tags by workgroup ARN, `None` where the API is denied or cannot be reached.
 
         https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html
@@ -201,7 +222,7 @@ class Discovery:
             described.tag_mappings,
             optional=True,
             ResourceTypeFilters=["redshift-serverless:workgroup"],
-            TagFilters=[{"Key": self._marker}],
+            **({"TagFilters": [{"Key": self._marker}]} if marked_only else {}),
         )
         if None in pages:
             return None
@@ -231,16 +252,19 @@ class Discovery:
         errors = {arn: error for arn, (_, text) in answers.items() if text and (error := error_from_json(text))}
         if errors and len(errors) == len(answers):
             raise next(iter(errors.values()))
-        tags = {arn: own for arn, (own, _) in answers.items() if self._has_tag_under_prefix(own)}
-        return tags, {arn: str(error) for arn, error in errors.items()}
+        return {arn: own for arn, (own, _) in answers.items()}, {arn: str(error) for arn, error in errors.items()}
 
     def _with_vpc_endpoints(
-        self, found: list[Warehouse], list_endpoints: Callable[[Discovery, str], list[list[Any]]]
+        self,
+        found: list[Warehouse],
+        list_endpoints: Callable[[Discovery, str], list[list[Any]]],
+        *,
+        needed: bool = False,
     ) -> tuple[Warehouse, ...]:
-        """Add the VPC endpoints, listed only when a tag selects one: those in the warehouses' account, and those that the
+        """Add the VPC endpoints, listed only when they are needed, or a tag selects one: those in the warehouses' account, and those that the
         caller's account has to them. A failed listing affects those connections alone."""
         field = f"{self._prefix}endpoint"
-        if not any(
+        if not needed and not any(
             key.split("/")[0] == field and value.strip().startswith("vpc:")
             for each in found
             if self._marker in each.tags
