@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-import ssl
-import struct
 import time
 from collections.abc import Callable
-from importlib import resources
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,9 +16,7 @@ from redshift_secrets.airflow.connection import with_root_certificates
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
-
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-"""https://www.postgresql.org/docs/current/protocol-message-formats.html"""
+from redshift_secrets.operations.tls import start_tls
 
 _CONNECT_SECONDS = 10
 
@@ -55,7 +50,7 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     try:
         raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))
         with raw:
-            steps.time("TLS", lambda: _start_tls(raw, fields))
+            steps.time("TLS", lambda: start_tls(raw, fields.host, fields.conn_type, fields.extra))
         connection = steps.time("login (opens a second connection)", lambda: _log_in(fields))
         try:
             user, database = steps.time("query", lambda: _current_user_and_database(connection))
@@ -81,22 +76,6 @@ class _Steps:
             return result
         finally:
             self._on_step(Step(name, time.perf_counter() - start, found))
-
-
-def _start_tls(raw: socket.socket, fields: ConnectionFields) -> None:
-    """Do the handshake as the driver does: with the system's CAs and the bundle that redshift_connector carries, or with the
-    root certificates that libpq is given."""
-    raw.sendall(_SSL_REQUEST)
-    if raw.recv(1) != b"S":
-        raise ConnectionError(f"{fields.host}:{fields.port} does not offer TLS, so it is not Redshift")
-    roots = _extra(fields).get("sslrootcert", "system")
-    context = ssl.create_default_context(cafile=None if roots == "system" else roots)
-    if fields.conn_type != "postgres":
-        context.load_verify_locations(str(resources.files("redshift_connector") / "files" / "redshift-ca-bundle.crt"))
-    context.check_hostname = fields.extra["sslmode"] == "verify-full"
-    if not str(fields.extra["sslmode"]).startswith("verify-"):
-        context.verify_mode = ssl.CERT_NONE
-    context.wrap_socket(raw, server_hostname=fields.host).close()
 
 
 def _log_in(fields: ConnectionFields) -> Any:
