@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from redshift_secrets.aws.errors import OddAnswerError, member, request_id
+from redshift_secrets.aws.permissions import MINT, to_mint
 from redshift_secrets.errors import AwsError
-from redshift_secrets.model import MintRequest
+from redshift_secrets.model import MintRequest, WarehouseKind
 
 Client = Callable[[str], Any]
 
@@ -90,26 +91,18 @@ def _minted(response: Any, user: str, password: str, expiry: str) -> Minted:
 
 Way = Callable[[Client, MintRequest, float], Minted]
 
-WAYS: Mapping[tuple[str, str], tuple[str, Way]] = {
-    ("db-user", "cluster"): ("redshift:GetClusterCredentials", _as_db_user),
-    ("iam", "cluster"): ("redshift:GetClusterCredentialsWithIAM", _as_iam_identity),
-    ("iam", "workgroup"): ("redshift-serverless:GetCredentials", _for_workgroup),
-    ("secret", "cluster"): ("secretsmanager:GetSecretValue", _admin_secret),
-    ("secret", "workgroup"): ("secretsmanager:GetSecretValue", _admin_secret),
+_WAYS: Mapping[str, Way] = {
+    "redshift:GetClusterCredentials": _as_db_user,
+    "redshift:GetClusterCredentialsWithIAM": _as_iam_identity,
+    "redshift-serverless:GetCredentials": _for_workgroup,
+    "secretsmanager:GetSecretValue": _admin_secret,
+}
+WAYS: Mapping[tuple[str, WarehouseKind], tuple[str, Way]] = {
+    way: (action, _WAYS[action]) for way, action in MINT.items()
 }
 """The IAM action and the function, by way of authenticating and kind of warehouse."""
 
 
 def resource_arn(request: MintRequest, action: str) -> str:
-    """Return the ARN that an IAM policy must name to allow `action`.
-
-    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonredshift.html
-    """
-    if action == "secretsmanager:GetSecretValue":
-        return str(request.admin_secret_arn)
-    if action == "redshift:GetClusterCredentials":
-        base = request.arn.rpartition(":cluster:")[0]
-        return f"{base}:dbuser:{request.identifier}/{request.db_user} and {base}:dbname:{request.identifier}/{request.database}"
-    if action == "redshift:GetClusterCredentialsWithIAM":
-        return f"{request.arn.rpartition(':cluster:')[0]}:dbname:{request.identifier}/{request.database}"
-    return request.arn
+    """Return the ARN that an IAM policy must name to allow `action`, or several with `and` between them."""
+    return " and ".join(each.resource for each in to_mint(request) if each.action == action)
