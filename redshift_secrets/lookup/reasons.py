@@ -38,7 +38,7 @@ def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> Cannot
 def unanswered(endpoints: Sequence[str], scope: Scope, settings: Settings) -> str:
     """Return who does not answer to whom, while a lookup waits for what is asked about a scope: `endpoints` are those that this
     process has asked, none where another process asks or nothing was sent yet."""
-    who = " and ".join(endpoints) if endpoints else f"AWS in {scope.region}"
+    who = " and ".join(endpoints) if endpoints else "AWS"
     return f"{who} did not answer in {scope.region}, called as {scope.role_arn or caller_name(settings)}"
 
 

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _brokers: dict[tuple[str, str], Broker] = {}
 _NOT_SHARED = "nothing is cached for other processes of this host: %s"
+_PATIENCE_OF_REFRESHES = 4
 _MAX_BROKERS = 3
 """More are not kept: a process whose environment names one caller after another does not fill its memory."""
 
@@ -264,7 +265,8 @@ def create_tiers(
             cache.redis_url,
             Seal(keys),
             clock=clock,
-            patience_seconds=redis_patience_seconds,
+            # Behind a host store only refreshes come here, and what they do without Redis, asking AWS, takes longer than that.
+            patience_seconds=redis_patience_seconds * (_PATIENCE_OF_REFRESHES if tiers else 1),
             lease_seconds=redis_lease_seconds,
         )
         tiers.append(_tier(fleet, identity, configuration))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,3 +129,24 @@ class TestFleet:
         assert asked == ["sts"]
         assert places == {fleet_of_a_new_process("other-host").place("catalog")}
         assert asked == ["sts"] * 2
+
+    @pytest.mark.parametrize(("host", "seconds"), [(True, 1.0), (False, 0.25)])
+    def test_redis_is_given_up_later_where_only_refreshes_wait_for_it(
+        self, tmp_path, clock, monkeypatch, host, seconds
+    ):
+        """One that gives it up asks AWS, beside those of all other hosts, and that takes longer."""
+        created = []
+        monkeypatch.setattr(
+            "redshift_secrets.cache.redis.store.RedisStore",
+            lambda *_args, patience_seconds, **_options: created.append(patience_seconds),
+        )
+        cache = {"path": str(tmp_path / "host"), "host": host, "redis_url": "redis://nowhere", "key": KEY}
+        wiring.create_tiers(
+            Settings.from_kwargs({"cache": cache}),
+            "caller",
+            SimpleNamespace(knows_identity=None),
+            airflow_keys=None,
+            clock=clock,
+            environ={},
+        )
+        assert created == [seconds]
