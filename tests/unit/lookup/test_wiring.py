@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from types import SimpleNamespace
 
 import pytest
 
@@ -141,12 +140,7 @@ class TestFleet:
             lambda *_args, patience_seconds, **_options: created.append(patience_seconds),
         )
         cache = {"path": str(tmp_path / "host"), "host": host, "redis_url": "redis://nowhere", "key": KEY}
-        wiring.create_tiers(
-            Settings.from_kwargs({"cache": cache}),
-            "caller",
-            SimpleNamespace(knows_identity=None),
-            airflow_keys=None,
-            clock=clock,
-            environ={},
-        )
+        settings = Settings.from_kwargs({"cache": cache})
+        aws = wiring.LazyAwsClient(settings, "caller")
+        wiring.create_tiers(settings, "caller", aws, airflow_keys=None, clock=clock, environ={})
         assert created == [seconds]
