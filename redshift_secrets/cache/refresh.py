@@ -161,6 +161,17 @@ class Refresher:
             entry = self._read([item], self._nearest).get(item.name)
         return entry
 
+    def locate(self, items: Sequence[Item[V]]) -> dict[str, tuple[str, Entry[V]]]:
+        """Return by name the nearest tier that has an item and what it has, however old, without asking AWS."""
+        with self._lock:
+            memory = {item.name: self._entry(item.name) for item in items}
+        found = {name: ("process", entry) for name, entry in memory.items() if entry is not None}
+        for tier in self._tiers:
+            others = [item for item in items if item.name not in found]
+            if others and tier.ready:
+                found |= {name: (tier.store.name, entry) for name, entry in self._tiers.read(others, tier).items()}
+        return found
+
     def newest(self, item: Item[V]) -> Entry[V] | None:
         """Return the newest entry that this process or any store has, however old, without asking AWS or who the caller is."""
         with self._lock:

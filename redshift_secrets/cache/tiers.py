@@ -38,7 +38,7 @@ _STALLED_AFTER = 0.75
 asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
 _AGES = struct.Struct(">dddd")
 """In front of each row: the ages of its entry."""
-_FORMAT = 1
+_FORMAT = 2
 """Of the rows. Another number has other places, so that two versions of this package neither misread nor overwrite each
 other's entries."""
 _FAILURE = "failure"

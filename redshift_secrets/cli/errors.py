@@ -41,9 +41,9 @@ def fail(message: str, code: int) -> NoReturn:
 
 def unknown_conn_id(broker: Broker, conn_id: str) -> NoReturn:
     """End because no tag claims the conn_id, as far as can be seen."""
-    from redshift_secrets.operations.inspect import not_listed
+    from redshift_secrets.operations.inspect import view_site
 
-    unseen = run(lambda: not_listed(broker))
+    unseen = run(lambda: view_site(broker, conn_id)).unseen
     if unseen:
         fail(f"no tag that can be seen claims the conn_id {conn_id!r}, but {'; '.join(unseen)}", PARTIAL)
     fail(f"no tag claims the conn_id {conn_id!r} here; `redshift-secrets list` shows what exists.", UNKNOWN_CONN_ID)

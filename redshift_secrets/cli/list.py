@@ -13,13 +13,21 @@ COLUMNS = ("conn_id", "warehouse", "account", "region", "database", "user", "aut
 def list_command(output: OutputOption = Output.table) -> None:
     """List every conn_id that a tag claims, with what is wrong with it. Ends with 1 where anything is."""
     from redshift_secrets.cli.site import site_settings
-    from redshift_secrets.operations.inspect import list_connections
+    from redshift_secrets.operations.inspect import view_site
     from redshift_secrets.operations.site import site_broker
 
-    found = run(lambda: list_connections(site_broker(site_settings())))
-    print_rows(found.rows, COLUMNS, output)
-    for note in found.notes:
+    found = run(lambda: view_site(site_broker(site_settings())))
+    rows = [
+        {
+            **{name: str(getattr(row, name)) for name in COLUMNS},
+            "warehouse": f"{row.kind} {row.warehouse}",
+            "problems": "; ".join(row.problems),
+        }
+        for row in found.rows
+    ]
+    print_rows(rows, COLUMNS, output)
+    for note in (*found.tag_problems, *found.ignored, *found.unseen):
         typer.echo(note, err=True)
-    if found.incomplete:
+    if found.unseen:
         raise typer.Exit(PARTIAL)
-    raise typer.Exit(FAILED if any(row["problems"] for row in found.rows) else 0)
+    raise typer.Exit(FAILED if found.has_problems else 0)

@@ -17,15 +17,19 @@ def show(
 ) -> None:
     """Show where each field of a connection comes from: which tag, which setting, which default."""
     from redshift_secrets.cli.site import site_settings
-    from redshift_secrets.operations.inspect import show_connection
+    from redshift_secrets.operations.inspect import view_site
     from redshift_secrets.operations.site import site_broker
 
     broker = run(lambda: site_broker(site_settings()))
-    claims = run(lambda: show_connection(broker, conn_id))
+    claims = run(lambda: view_site(broker, conn_id)).rows
     if not claims:
         unknown_conn_id(broker, conn_id)
     for claim in claims:
-        print_rows(claim.rows, COLUMNS, output)
+        print_rows(
+            [{"field": each.name, "value": str(each.value), "source": each.source} for each in claim.fields],
+            COLUMNS,
+            output,
+        )
         for problem in claim.problems:
             typer.echo(problem, err=True)
     if len(claims) > 1:

@@ -74,10 +74,11 @@ class Answer(Struct, frozen=True):
 
 
 class CachedConnection(Struct, frozen=True):
-    """A connection of the catalog with its credential, if a tier has one."""
+    """A connection of the catalog with its credential, if a tier has one: without the password. `tier` is the nearest that has it."""
 
     spec: ConnectionSpec
     credential: Entry[Credential] | None
+    tier: str = ""
 
 
 class Broker:
@@ -134,9 +135,10 @@ class Broker:
         task: TaskContext | None = None,
         *,
         max_waiting: Callable[[], int | None] = lambda: None,
+        lookup: Lookup | None = None,
     ) -> ConnectionFields | None:
         """Return the connection, or `None` for what is not managed. `task` is only used where the setting `db_user` names
-        a database user for each DAG.
+        a database user for each DAG. Who passes the `lookup` learns from it which tier has answered.
 
         Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`. While
         as many lookups wait for AWS as `max_waiting` returns, a further one does not: it gets what is stale, or is refused.
@@ -146,7 +148,7 @@ class Broker:
         answer = self.remembered(conn_id, team_name, task)
         if answer is not None:
             return answer.fields
-        lookup = self.lookup()
+        lookup = lookup or self.lookup()
         if self._waiting and (most := max_waiting()) is not None and self._waiting >= most:
             lookup.hurry = TooManyWaitingError(most)  # before it begins what it could not wait for
         with _failing_closed(lookup):
@@ -212,9 +214,9 @@ class Broker:
         """Return seconds since the epoch, on the clock that decides what is still valid."""
         return self._clock()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, lookup: Lookup | None = None) -> Snapshot:
         """Return everything that is known, for commands that list; raises `CatalogUnavailableError` when nothing is."""
-        lookup = self.lookup()
+        lookup = lookup or self.lookup()
         while True:
             try:
                 snapshot = self._catalog.snapshot(lookup)
@@ -230,8 +232,26 @@ class Broker:
         snapshot = self._catalog.cached()
         if snapshot is None:
             return None, []
-        specs = [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
-        return snapshot, [CachedConnection(spec, self._credentials.cached(MintRequest.of(spec))) for spec in specs]
+        return snapshot, self.cached_credentials(
+            [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
+        )
+
+    def cached_credentials(self, specs: Sequence[ConnectionSpec]) -> list[CachedConnection]:
+        """Return each spec with the credential that memory or a shared tier has for it, without asking AWS."""
+        found = self._credentials.locate([MintRequest.of(spec) for spec in specs])
+        return [
+            CachedConnection(spec, at[1], at[0]) if at is not None else CachedConnection(spec, None)
+            for spec, at in zip(specs, found, strict=True)
+        ]
+
+    def serves(self, spec: ConnectionSpec, claims: Sequence[ConnectionSpec]) -> bool:
+        """Whether of all claims of a conn_id by one team this is the one that lookups go by."""
+        from redshift_secrets.lookup.deciding import who_has_it
+
+        try:
+            return who_has_it(claims, (), self._settings, lambda _level, _conn_id, _text: None) is spec
+        except CannotServeError:
+            return False
 
     def flush(self, tiers: Sequence[Tier], conn_id: str) -> bool:
         """Remove the credentials of one conn_id from the tiers; `False` where the nearest one does not know it.

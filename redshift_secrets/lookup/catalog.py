@@ -97,15 +97,20 @@ class Claims(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """Everything that is known: specs by conn_id, scopes of which nothing is, and what was left out of listings and why.
+    """Everything that is known: specs by conn_id, scopes of which something is and of which nothing is, and what was left out
+    of listings and why, as `Listing` has it.
 
-    `stale_at` is until when all of it is fresh, in seconds since the epoch.
+    When the oldest and the newest listing were made, and until when all are fresh, is in seconds since the epoch.
     """
 
     specs: Specs
+    seen: tuple[Scope, ...]
     unseen: tuple[Unseen, ...]
     ignored: tuple[str, ...]
     problems: tuple[str, ...]
+    unread: tuple[str, ...]
+    listed_at: float
+    newest_at: float
     stale_at: float
 
 
@@ -313,9 +318,13 @@ def _snapshot(scopes: Sequence[Scope], entries: Sequence[Entry[Listing] | Except
     conn_ids = dict.fromkeys(conn_id for listing in listings for conn_id in listing.specs)
     return Snapshot(
         {conn_id: _merge([listing.specs.get(conn_id, ()) for listing in listings]) for conn_id in conn_ids},
+        tuple(scope for scope, entry in zip(scopes, entries, strict=True) if isinstance(entry, Entry)),
         unseen,
         tuple(reason for listing in listings for reason in listing.ignored),
         tuple(problem for listing in listings for problem in listing.problems),
+        tuple(why for listing in listings for why in listing.unread),
+        min((entry.made_at for entry in seen), default=float("-inf")),
+        max((entry.made_at for entry in seen), default=float("-inf")),
         min((entry.stale_at for entry in seen), default=float("-inf")),
     )
 

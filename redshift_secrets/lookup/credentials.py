@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import MsgspecError, msgpack
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
@@ -76,17 +76,19 @@ class Credentials:
         `DeadlineError` when it is late, and `MustWait` where the lookup has to wait."""
         return self._refresher.get_one(self._item(request, conn_id), lookup)
 
-    def cached(self, request: MintRequest) -> Entry[Credential] | None:
-        """Return what the nearest shared tier has, without asking AWS."""
-        return self._refresher.cached(self._item(request))
+    def locate(self, requests: Sequence[MintRequest]) -> list[tuple[str, Entry[Credential]] | None]:
+        """Return for each request the nearest tier that has its credential, and that without its password, without asking AWS."""
+        found = self._refresher.locate([replace(self._item(each), decode=_without_password) for each in requests])
+        return [
+            (at[0], replace(at[1], value=replace(at[1].value, password=""))) if at is not None else None
+            for at in map(found.get, map(name_of, requests))
+        ]
 
     def _item(self, request: MintRequest, conn_id: str = "") -> Item[Credential]:
         def decode(rows: Rows) -> Credential | None:
-            try:
-                credential = Credential(**msgpack.decode(rows[_ROW]))
-            except (KeyError, MsgspecError, TypeError):
-                return None
-            self._mask_password(credential, request)  # new to this process, whichever one minted it
+            credential = _from_rows(rows)
+            if credential is not None:
+                self._mask_password(credential, request)  # new to this process, whichever one minted it
             return credential
 
         fetch = functools.partial(self._mint, request, conn_id)
@@ -158,6 +160,18 @@ class Credentials:
 def name_of(request: MintRequest) -> str:
     """Return the name under which the credential of a request is cached."""
     return f"credential {json.dumps(astuple(request))}"
+
+
+def _from_rows(rows: Rows) -> Credential | None:
+    try:
+        return Credential(**msgpack.decode(rows[_ROW]))
+    except (KeyError, MsgspecError, TypeError):
+        return None
+
+
+def _without_password(rows: Rows) -> Credential | None:
+    credential = _from_rows(rows)
+    return replace(credential, password="") if credential is not None else None
 
 
 def _to_rows(credential: Credential) -> Rows:

@@ -35,13 +35,14 @@ Specs = Mapping[str, tuple[ConnectionSpec, ...]]
 class Listing(Struct, frozen=True):
     """The specs of one scope by conn_id, all of them or those of some conn_ids.
 
-    `ignored` says which warehouses may claim nothing on this site; a listing that comes from a shared tier does not say.
-    `problems` are tags that cannot be read or have no effect.
+    `ignored` says which warehouses may claim nothing on this site, `problems` are tags that cannot be read or have no effect,
+    `unread` says of which warehouses it is not known what they claim.
     """
 
     specs: Specs
     ignored: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class ClaimChange(Struct, frozen=True):
@@ -101,16 +102,16 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
     specs: dict[str, list[ConnectionSpec]] = {}
     ignored: list[str] = []
     problems: list[str] = []
+    unread: list[str] = []
     for warehouse in warehouses:
         reason = ineligible(warehouse, settings)
         if reason is not None:
             ignored.append(one_line(reason))
             continue
-        problems += [
-            one_line(f"{why} (on {warehouse})")
-            for what, why in warehouse.unknown.items()
-            if what in ("identity", "tags")
-        ]
+        for what, why in warehouse.unknown.items():
+            if what in ("identity", "tags"):
+                problems.append(one_line(f"{why} (on {warehouse})"))
+                unread += problems[-1:] if what == "tags" else ()
         conn_ids, wrong = tags.claimed(warehouse.tags, settings.tag_prefix)
         problems += [one_line(f"{problem} (on {warehouse})") for problem in wrong]
         for conn_id in conn_ids:
@@ -120,7 +121,8 @@ def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listin
                 )
                 continue
             specs.setdefault(conn_id, []).append(build_spec(warehouse, conn_id, settings))
-    return Listing({conn_id: tuple(found) for conn_id, found in specs.items()}, tuple(ignored), tuple(problems))
+    found = {conn_id: tuple(claims) for conn_id, claims in specs.items()}
+    return Listing(found, tuple(ignored), tuple(problems), tuple(unread))
 
 
 def _why_not(conn_id: str, settings: Settings) -> str:
@@ -132,7 +134,7 @@ def _why_not(conn_id: str, settings: Settings) -> str:
 
 def listing_to_rows(listing: Listing) -> Rows:
     """Return a listing as rows."""
-    problems = {_PROBLEMS: msgpack.encode(listing.problems)}
+    problems = {_PROBLEMS: msgpack.encode((listing.ignored, listing.problems, listing.unread))}
     if len(listing.specs) <= _ONE_ROW:
         return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal), **problems}
     buckets: dict[str, dict[str, tuple[ConnectionSpec, ...]]] = {str(number): {} for number in range(_BUCKETS)}
@@ -153,9 +155,9 @@ def listing_from_rows(rows: Rows) -> Listing | None:
         claims = {name: row for name, row in rows.items() if name != _PROBLEMS}
         for row in claims.values():
             specs |= {conn_id: tuple(map(_spec, found)) for conn_id, found in msgpack.decode(row).items()}
-        problems = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ()
-        return Listing(specs, problems=tuple(map(str, problems))) if claims else None
-    except (AttributeError, KeyError, MsgspecError, TypeError):
+        ignored, problems, unread = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ((), (), ())
+        return Listing(specs, tuple(ignored), tuple(problems), tuple(unread)) if claims else None
+    except (AttributeError, KeyError, MsgspecError, TypeError, ValueError):
         return None
 
 

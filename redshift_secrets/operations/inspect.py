@@ -1,48 +1,115 @@
-"""What tags claim on this site, where each field of a connection comes from, and what is wrong."""
+"""What tags claim on this site, where each field of a connection comes from, and what is wrong: as plain data, without secrets.
+
+`ConnectionView` is the row that commands and pages show.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
-from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.model import ConnectionSpec
+from redshift_secrets.lookup.broker import Broker, CachedConnection
+from redshift_secrets.lookup.catalog import Snapshot
+from redshift_secrets.lookup.tags import EXTRA_KEYS
+from redshift_secrets.model import ConnectionSpec, Scope, WarehouseKind
+
+HIDDEN = "***"
+"""Instead of a value of the setting `extra` that may be a secret."""
+
+Value = str | int | float | bool | tuple[str, ...] | None
 
 
-class ListedConnections(Struct, frozen=True):
-    """One row for each claim of a conn_id, remarks, and whether some region or account could not be listed."""
+class FieldView(Struct, frozen=True):
+    """A field of a connection, and which tag, setting or default its value comes from."""
 
-    rows: tuple[dict[str, str], ...]
-    notes: tuple[str, ...]
-    incomplete: bool
+    name: str
+    value: Value
+    source: str
 
 
-class ShownConnection(Struct, frozen=True):
-    """One claim of a conn_id, field by field. `fails` says whether its problems keep it from being served."""
+class CredentialView(Struct, frozen=True):
+    """A credential that some process has minted, without its password. Times are in seconds since the epoch: from `refresh_at`
+    on, about half of its validity, a lookup has another one minted. `tier` is the nearest one that has it: `process`, `host` or `fleet`."""
 
-    rows: tuple[dict[str, str], ...]
-    problems: tuple[str, ...]
+    user: str
+    minted_by: str
+    minted_at: float
+    refresh_at: float
+    expires_at: float
+    tier: str
+
+
+class ConnectionView(Struct, frozen=True):
+    """The claim of a conn_id by one warehouse. `available` says whether that accepts logins, `fails` whether the connection
+    cannot be served; `credential` is `None` where no tier has one, or it was not asked for."""
+
+    conn_id: str
+    warehouse: str
+    kind: WarehouseKind
+    arn: str
+    account: str
+    region: str
+    database: str
+    user: str
+    auth: str
+    team: str | None
+    state: str
+    available: bool
     fails: bool
+    problems: tuple[str, ...]
+    fields: tuple[FieldView, ...]
+    credential: CredentialView | None = None
 
 
-def list_connections(broker: Broker) -> ListedConnections:
-    """Return one row for each claim; a conn_id that is claimed twice has two. Raises `RedshiftSecretsError`."""
-    snapshot = broker.snapshot()
-    rows = []
-    for conn_id in sorted(snapshot.specs):
-        specs = snapshot.specs[conn_id]
-        rows += [_listed(spec, specs) for spec in specs]
-    notes = [*snapshot.problems, *snapshot.ignored, *not_listed(broker)]
-    return ListedConnections(tuple(rows), tuple(notes), incomplete=bool(snapshot.unseen))
+class SiteView(Struct, frozen=True):
+    """Every claim, ordered by conn_id, and what is known beside.
+
+    `tag_problems` are those of tags that claim nothing, `ignored` are warehouses that may claim nothing on this site. Of what is
+    in `unseen` it is not known what it claims; each says why, as a sentence. `scopes` were looked at; `tier` has answered
+    (`process`, `host`, `fleet` or `aws`), with listings made at `listed_at` (seconds since the epoch) or later.
+    """
+
+    rows: tuple[ConnectionView, ...]
+    tag_problems: tuple[str, ...]
+    ignored: tuple[str, ...]
+    unseen: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    tier: str
+    listed_at: float
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything is wrong with a conn_id or a tag."""
+        return bool(self.tag_problems) or any(row.problems for row in self.rows)
 
 
-def not_listed(broker: Broker) -> tuple[str, ...]:
-    """Return what could not be listed and why, each as a sentence. Raises `RedshiftSecretsError`."""
-    return tuple(f"{unseen.scope} could not be listed: {unseen.error}" for unseen in broker.snapshot().unseen)
+def view_site(broker: Broker, conn_id: str | None = None, credentials: bool = False) -> SiteView:
+    """Return every claim, or those of one conn_id; with `credentials`, also what the tiers have for each. Never mints.
+
+    Raises `RedshiftSecretsError` where nothing can be listed.
+    """
+    lookup, began_at = broker.lookup(), broker.now()
+    snapshot = broker.snapshot(lookup)
+    conn_ids = sorted(snapshot.specs) if conn_id is None else [conn_id]
+    claims = [(spec, snapshot.specs[each]) for each in conn_ids for spec in snapshot.specs.get(each, ())]
+    cached = broker.cached_credentials([spec for spec, _ in claims]) if credentials else []
+    found = {id(each.spec): each for each in cached}
+    return SiteView(
+        tuple(_view(broker, spec, rivals, found.get(id(spec))) for spec, rivals in claims),
+        snapshot.problems,
+        snapshot.ignored,
+        _unseen(snapshot),
+        (*snapshot.seen, *(each.scope for each in snapshot.unseen)),
+        answering_tier(lookup.tier, snapshot.newest_at, began_at),
+        snapshot.listed_at,
+    )
 
 
-def show_connection(broker: Broker, conn_id: str) -> list[ShownConnection]:
-    """Return one entry for each warehouse that claims `conn_id`. Costs no mint. Raises `RedshiftSecretsError`."""
-    return [_shown(spec) for spec in broker.snapshot().specs.get(conn_id, ())]
+def answering_tier(tier: str, made_at: float, began_at: float) -> str:
+    """Return which tier has answered a lookup that began at a time and went as far as `tier`, with what was made at another
+    time: where it waited for a refresh, that may have found in the fleet store what is older than the lookup."""
+    return "fleet" if tier == "aws" and made_at < began_at else tier
 
 
 def login_user(spec: ConnectionSpec) -> str:
@@ -54,57 +121,90 @@ def login_user(spec: ConnectionSpec) -> str:
     return spec.db_user
 
 
-def _listed(spec: ConnectionSpec, claims: tuple[ConnectionSpec, ...]) -> dict[str, str]:
+def _unseen(snapshot: Snapshot) -> tuple[str, ...]:
+    return (*(f"{each.scope} could not be listed: {each.error}" for each in snapshot.unseen), *snapshot.unread)
+
+
+def _view(
+    broker: Broker, spec: ConnectionSpec, claims: Sequence[ConnectionSpec], cached: CachedConnection | None
+) -> ConnectionView:
     warehouse = spec.warehouse
     problems = [*spec.errors, *spec.warnings]
-    rivals = [str(other.warehouse) for other in claims if other is not spec and _share_a_team(other, spec)]
-    if rivals:
-        problems.append(f"also claimed by {', '.join(rivals)}")
+    claims = [each for each in claims if _share_a_team(each, spec)]
+    if len(claims) > 1:
+        problems.append(f"also claimed by {', '.join(str(each.warehouse) for each in claims if each is not spec)}")
     if not warehouse.can_serve:
-        problems.append(f"does not accept logins now: {warehouse.status}")
-    return {
-        "conn_id": spec.conn_id,
-        "warehouse": f"{warehouse.kind} {warehouse.identifier}",
-        "account": warehouse.account,
-        "region": warehouse.region,
-        "database": spec.database,
-        "user": login_user(spec),
-        "auth": spec.auth,
-        "state": warehouse.status if warehouse.host else f"{warehouse.status}, no endpoint",
-        "problems": "; ".join(problems),
-    }
+        problems.append(f"does not accept logins now: {_state(spec)}")
+    return ConnectionView(
+        conn_id=spec.conn_id,
+        warehouse=warehouse.identifier,
+        kind=warehouse.kind,
+        arn=warehouse.arn,
+        account=warehouse.account,
+        region=warehouse.region,
+        database=spec.database,
+        user=login_user(spec),
+        auth=spec.auth,
+        team=spec.team,
+        state=_state(spec),
+        available=warehouse.can_serve,
+        fails=bool(spec.errors) or not warehouse.can_serve or not broker.serves(spec, claims),
+        problems=tuple(problems),
+        fields=field_views(spec),
+        credential=_credential(cached),
+    )
+
+
+def _state(spec: ConnectionSpec) -> str:
+    """Clusters have states in lower case and workgroups in upper case."""
+    state = spec.warehouse.status.lower()
+    return state if spec.warehouse.host else f"{state}, no endpoint"
 
 
 def _share_a_team(one: ConnectionSpec, other: ConnectionSpec) -> bool:
     return one.team is None or other.team is None or one.team == other.team
 
 
-def _shown(spec: ConnectionSpec) -> ShownConnection:
+def _credential(cached: CachedConnection | None) -> CredentialView | None:
+    if cached is None or cached.credential is None:
+        return None
+    value = cached.credential.value
+    return CredentialView(
+        value.user, value.minted_by, value.minted_at, cached.credential.stale_at, value.expires_at, cached.tier
+    )
+
+
+def field_views(spec: ConnectionSpec) -> tuple[FieldView, ...]:
+    """Return the fields of a connection with where each comes from."""
     warehouse, sources = spec.warehouse, spec.sources
-    host, port = spec.address or ("", "")
+    host, port = spec.address or (None, None)
     caller = f"through {warehouse.role_arn}" if warehouse.role_arn else "with this process's AWS credentials"
-    fields: list[tuple[str, object, str]] = [
+    fields: list[tuple[str, Value, str]] = [
         ("conn_id", spec.conn_id, f"tag on {warehouse.arn}"),
-        ("warehouse", warehouse, f"found {caller}"),
-        ("state", warehouse.status, "AWS"),
+        ("warehouse", str(warehouse), f"found {caller}"),
+        ("state", _state(spec), "AWS"),
         ("conn_type", spec.conn_type, sources["conn_type"]),
         ("host", host, _endpoint_source(spec)),
         ("port", port, "AWS"),
         ("database", spec.database, sources["database"]),
         ("auth", spec.auth, sources["auth"]),
         ("user", login_user(spec), _login_source(spec, "db_user")),
-        ("db_groups", " ".join(spec.db_groups), _login_source(spec, "db_groups")),
-        ("db_roles", " ".join(spec.db_roles), _login_source(spec, "db_roles")),
+        ("db_groups", spec.db_groups, _login_source(spec, "db_groups")),
+        ("db_roles", spec.db_roles, _login_source(spec, "db_roles")),
         ("auto_create", spec.auto_create, _login_source(spec, "auto_create")),
-        ("duration", f"{spec.duration} s", sources["duration"]),
-        ("team", spec.team or "", sources["team"] if spec.team else "default: every team"),
-        *((f"extra.{key}", value, sources[f"extra.{key}"]) for key, value in spec.extra.items()),
+        ("duration", spec.duration, sources["duration"]),
+        ("team", spec.team, sources["team"] if spec.team else "default: every team"),
+        *((f"extra.{key}", _extra(spec, key), sources[f"extra.{key}"]) for key in spec.extra),
     ]
-    rows = tuple({"field": name, "value": str(value), "source": source} for name, value, source in fields)
-    problems = [*spec.errors, *spec.warnings]
-    if not warehouse.can_serve:
-        problems.append(f"{warehouse} does not accept logins now: {warehouse.status}")
-    return ShownConnection(rows, tuple(problems), fails=bool(spec.errors) or not warehouse.can_serve)
+    return tuple(FieldView(*field) for field in fields)
+
+
+def _extra(spec: ConnectionSpec, key: str) -> Value:
+    """What a tag may set is harmless, and so is how the server is checked; in the setting `extra` may be any option of a driver."""
+    value = spec.extra[key]
+    if key not in (*EXTRA_KEYS.get(spec.conn_type, ()), "sslrootcert"):
+        return HIDDEN
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
 def _login_source(spec: ConnectionSpec, name: str) -> str:

@@ -38,8 +38,11 @@ def test_it_returns_the_catalog_with_its_age_and_the_credential_of_each_connecti
     aws.calls.clear()
     snapshot, connections = new_process().broker.cached()
     assert (snapshot.stale_at, set(snapshot.specs)) == (EPOCH + 300, {"a", "b", "bi"})
-    found = [(each.spec.conn_id, each.credential and each.credential.value.password) for each in connections]
-    assert found == [("a", "password-1"), ("b", "password-1"), ("bi", None)]
+    found = [
+        (each.spec.conn_id, each.tier, each.credential and each.credential.value.minted_at) for each in connections
+    ]
+    assert found == [("a", "host", EPOCH), ("b", "host", EPOCH), ("bi", "", None)]
+    assert [each.credential.value.password for each in connections[:2]] == ["", ""]
     assert aws.calls == {}
 
 

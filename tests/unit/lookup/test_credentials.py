@@ -277,12 +277,13 @@ class TestSecrecy:
         assert [masked_in_a_new_process() for _ in range(2)] == [{("password-1", masked_until)}] * 2
         assert aws.calls["mint"] == 1
 
-    def test_a_password_is_masked_when_a_command_reads_it_from_a_store(self, aws, clock):
+    def test_a_command_that_looks_into_a_store_gets_no_password_so_that_none_has_to_be_masked(self, aws, clock):
         tiers, masked = [tier(MemoryStore(clock))], []
         password(make_credentials(aws, tiers=tiers))
         credentials = make_credentials(aws, tiers=tiers, mask=lambda *arguments: masked.append(arguments))
-        assert credentials.cached(REQUEST).value.password == "password-1"
-        assert masked == [("password-1", EPOCH + 3600)]
+        ((where, entry),) = credentials.locate([REQUEST])
+        assert (where, entry.value.password, entry.value.expires_at) == ("host", "", EPOCH + 3600)
+        assert masked == []
 
     def test_a_password_that_cannot_be_masked_is_not_returned(self, aws):
         def broken(_password, _expires_at):

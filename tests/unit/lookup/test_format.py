@@ -7,7 +7,7 @@ import pytest
 from redshift_secrets.cache import tiers
 from redshift_secrets.model import ConnectionSpec, Credential, VpcEndpoint, Warehouse
 
-FORMAT = 1
+FORMAT = 2
 FIELDS = {
     ConnectionSpec: "conn_id warehouse auth endpoint database db_user db_groups auto_create duration conn_type team extra own_address db_roles session_role_arn per_dag sources errors warnings",
     Warehouse: "kind identifier arn account region status created_at tags database host port custom_domain vpc_endpoints admin_secret_arn role_arn unknown",

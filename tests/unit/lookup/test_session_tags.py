@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.model import MintRequest
-from redshift_secrets.operations.inspect import _shown
+from redshift_secrets.operations.inspect import field_views
 from tests.unit.lookup.test_spec import ROLE, P, build, only_error
 
 
@@ -101,8 +101,8 @@ def test_groups_that_do_not_fit_into_a_session_tag_are_refused_and_elsewhere_are
             {"db_user": "etl", "role_arn": ROLE},
             {
                 "user": ("etl", f"setting db_user, as a session tag of {ROLE}"),
-                "db_roles": ("a b", f"tag {P}db-roles, as a session tag of {ROLE}"),
-                "db_groups": ("", "not used with auth iam"),
+                "db_roles": (("a", "b"), f"tag {P}db-roles, as a session tag of {ROLE}"),
+                "db_groups": ((), "not used with auth iam"),
             },
         ),
         (
@@ -114,16 +114,19 @@ def test_groups_that_do_not_fit_into_a_session_tag_are_refused_and_elsewhere_are
                     "(IAM identity)",
                     "auth iam; setting db_user is not used: no role is configured for account 123456789012 (role_arn)",
                 ),
-                "db_groups": ("", "not used with auth iam"),
-                "auto_create": ("False", "not used with auth iam"),
+                "db_groups": ((), "not used with auth iam"),
+                "auto_create": (False, "not used with auth iam"),
             },
         ),
-        ("workgroup", {}, {}, {"user": ("(IAM identity)", "auth iam"), "db_roles": ("", "not used with auth iam")}),
+        ("workgroup", {}, {}, {"user": ("(IAM identity)", "auth iam"), "db_roles": ((), "not used with auth iam")}),
         (
             "workgroup",
             {"db-roles": "a"},
             {"role_arn": ROLE},
-            {"user": ("(IAM identity)", "auth iam"), "db_roles": ("a", f"tag {P}db-roles, as a session tag of {ROLE}")},
+            {
+                "user": ("(IAM identity)", "auth iam"),
+                "db_roles": (("a",), f"tag {P}db-roles, as a session tag of {ROLE}"),
+            },
         ),
         (
             "cluster",
@@ -134,7 +137,7 @@ def test_groups_that_do_not_fit_into_a_session_tag_are_refused_and_elsewhere_are
                     "(IAM identity)",
                     "auth iam; setting db_user is not used: no role is configured for account 123456789012 (role_arn)",
                 ),
-                "db_roles": ("", "not used with auth iam"),
+                "db_roles": ((), "not used with auth iam"),
             },
         ),
         (
@@ -143,14 +146,14 @@ def test_groups_that_do_not_fit_into_a_session_tag_are_refused_and_elsewhere_are
             {"role_arn": ROLE},
             {
                 "user": ("etl", f"tag {P}db-user"),
-                "db_groups": ("x", f"tag {P}db-groups"),
-                "db_roles": ("", "not used with auth db-user"),
+                "db_groups": (("x",), f"tag {P}db-groups"),
+                "db_roles": ((), "not used with auth db-user"),
             },
         ),
     ],
 )
 def test_show_says_what_the_login_goes_by(kind, tags, settings, expected):
-    rows = {row["field"]: (row["value"], row["source"]) for row in _shown(build(tags, settings, kind)).rows}
+    rows = {each.name: (each.value, each.source) for each in field_views(build(tags, settings, kind))}
     assert {name: rows[name] for name in expected} == expected
 
 
