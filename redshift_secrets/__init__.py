@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
-from redshift_secrets.errors import RedshiftSecretsError
+TYPE_CHECKING = False
+"""As type checkers take it; `typing` would be a third of the time of `redshift-secrets --help`."""
 
 if TYPE_CHECKING:
     from redshift_secrets.airflow.renewing_hook import renewing
     from redshift_secrets.backend import RedshiftSecretsBackend
+    from redshift_secrets.errors import RedshiftSecretsError
     from redshift_secrets.server_side import ServerSideBackend
 
     __version__: str
@@ -26,6 +27,8 @@ def __getattr__(name: str) -> object:
         # import Airflow, it would still be half loaded when Airflow comes back for the class.
         importlib.import_module("airflow.configuration")
         return getattr(importlib.import_module(_BACKENDS[name]), name)
+    if name == "RedshiftSecretsError":
+        return importlib.import_module("redshift_secrets.errors").RedshiftSecretsError
     if name == "renewing":
         return importlib.import_module("redshift_secrets.airflow.renewing_hook").renewing
     if name == "__version__":

@@ -20,4 +20,5 @@ def get_provider_info() -> dict[str, object]:
             "redshift_secrets.RedshiftSecretsBackend",
             "redshift_secrets.ServerSideBackend",
         ],
+        "cli": ["redshift_secrets.cli.app.airflow_commands"],
     }

@@ -6,49 +6,53 @@ file of the audit that cannot be read to its end. `exec` ends as its command doe
 
 from __future__ import annotations
 
+import os
 import sys
 
-import typer
+from redshift_secrets.cli.commands import COMMANDS, overview
 
-from redshift_secrets.cli.audit import audit
-from redshift_secrets.cli.cache import cache
-from redshift_secrets.cli.connect import connect_command
-from redshift_secrets.cli.env import env
-from redshift_secrets.cli.exec import exec_command
-from redshift_secrets.cli.flush import flush
-from redshift_secrets.cli.list import list_command
-from redshift_secrets.cli.local import up
-from redshift_secrets.cli.show import show
-from redshift_secrets.cli.tag import tag
-from redshift_secrets.cli.untag import untag
+TYPE_CHECKING = False  # nothing is imported here that `--help` can do without
 
-app = typer.Typer(
-    name="redshift-secrets",
-    help="Airflow gets its Redshift connections from cluster tags and IAM. These commands read the configuration of Airflow.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # they print local variables, and some of those hold passwords
-)
-local = typer.Typer(
-    help="The laptop stand-in: simulated AWS and a real PostgreSQL, without an AWS account.", no_args_is_help=True
-)
-app.command("list")(list_command)
-app.command("show")(show)
-app.command("test")(connect_command)
-app.command("exec")(exec_command)
-app.command("env")(env)
-app.command("tag")(tag)
-app.command("untag")(untag)
-app.command("cache")(cache)
-app.command("flush")(flush)
-app.command("audit")(audit)
-app.add_typer(local, name="local")
-local.command("up")(up)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+PROGRAM = "redshift-secrets"
+SUMMARY = "List, show, test and tag the connections that come from tags of Redshift warehouses"
 
 
-def main() -> None:
-    """Run the console script."""
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None:
+    """Run the console script, or the same commands under another name."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "_REDSHIFT_SECRETS_COMPLETE" not in os.environ:
+        # Before anything is imported that takes longer than Python itself.
+        if arguments in ([], ["--help"], ["-h"]):
+            print(overview(program))
+            sys.exit(0 if arguments else 2)
+        if arguments == ["--version"]:
+            from redshift_secrets import __version__
+
+            print(f"{program} {__version__}")
+            return
+        if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            from redshift_secrets.settings import values
+
+            hint = values.nearest(arguments[0], COMMANDS)
+            print(
+                f"{program}: there is no command {arguments[0]!r}{hint}; {program} --help lists them", file=sys.stderr
+            )
+            sys.exit(2)
+    from redshift_secrets.cli.group import app
+
     try:
-        app()
+        app(arguments, prog_name=program)
     except BrokenPipeError:  # `redshift-secrets list | head`
         sys.stderr.close()
+
+
+def airflow_commands() -> list[Any]:
+    """Return the commands for the `airflow` command line, which loads them for every command of its own: as one, whose parts are
+    not looked at before it is run."""
+    from redshift_secrets.airflow.commands import airflow_command
+
+    return [airflow_command(PROGRAM, SUMMARY, lambda words: main(words, f"airflow {PROGRAM}"))]

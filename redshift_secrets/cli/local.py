@@ -9,7 +9,20 @@ import typer
 
 from redshift_secrets.cli.errors import USAGE, fail
 
+local = typer.Typer(
+    help="The laptop stand-in: simulated AWS and a real PostgreSQL, without an AWS account.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
+
+@local.callback()
+def _group() -> None:
+    """Have `up` be a command of its own name."""
+
+
+@local.command()
 def up(
     config: Annotated[
         Path | None, typer.Option(help="A warehouses.yaml; without it, two clusters and a workgroup.")

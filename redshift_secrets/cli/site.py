@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redshift_secrets.settings import Settings
+
+_CLASSES = ("redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.ServerSideBackend")
 
 _HINT = """no Airflow configuration here names redshift-secrets as its secrets backend. Add to airflow.cfg
 
@@ -22,7 +25,18 @@ or set AIRFLOW__SECRETS__BACKEND and AIRFLOW__SECRETS__BACKEND_KWARGS."""
 
 
 class NotConfiguredError(Exception):
-    """Airflow on this machine does not use this backend."""
+    """Airflow on this machine does not use this backend, or cannot load its configuration."""
+
+
+class SiteOptions:
+    """What the command line says of the site instead of its settings. There is one for the process, which runs one command."""
+
+    profile: str | None = None
+    region: str | None = None
+    verbose: bool = False
+
+
+options = SiteOptions()
 
 
 @contextmanager
@@ -45,18 +59,65 @@ def stdout_for_the_result() -> Iterator[None]:
         os.close(kept)
 
 
-@stdout_for_the_result()
 def site_settings() -> Settings:
-    """Return the settings of the backend that Airflow has: of `[secrets]`, else of `[workers]`.
+    """Return the settings of the backend that Airflow has, of `[secrets]`, else of `[workers]`, with the `options` of the command.
 
     Raises `NotConfiguredError`, or `SettingsError` for a configuration with mistakes.
     """
-    from redshift_secrets import RedshiftSecretsBackend
-    from redshift_secrets.airflow.configuration import configured_backends
+    from msgspec.structs import replace
 
-    # Warnings are part of the result.
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s", force=True)
-    for backend in configured_backends():
+    settings = configured_settings()
+    if options.profile is not None:
+        settings = replace(settings, profile_name=options.profile)
+    return settings if options.region is None else in_region(settings, options.region)
+
+
+def in_region(settings: Settings, region: str) -> Settings:
+    """Return the settings with one region to look in, in each account; raises `SettingsError`."""
+    from msgspec.structs import replace
+
+    from redshift_secrets.errors import SettingsError
+    from redshift_secrets.settings import values
+
+    try:
+        regions = (values.region(region),)
+    except ValueError as error:
+        raise SettingsError([f"--region {error}"]) from None
+    accounts = tuple(replace(each, regions=regions) for each in settings.accounts)
+    return replace(settings, regions=regions, accounts=accounts)
+
+
+@stdout_for_the_result()
+def configured_settings() -> Settings:
+    """Return the settings as Airflow has them. Raises as `site_settings`."""
+    from redshift_secrets.errors import RedshiftSecretsError
+
+    try:
+        from redshift_secrets import RedshiftSecretsBackend
+        from redshift_secrets.airflow.configuration import configured_backends
+
+        # Warnings are part of the result.
+        level = logging.INFO if options.verbose else logging.ERROR
+        logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+        backends = configured_backends()
+    except RedshiftSecretsError:
+        raise
+    except Exception as error:
+        raise NotConfiguredError(_why_not_loaded(error)) from None
+    if options.verbose:
+        logging.getLogger("redshift_secrets").setLevel(logging.DEBUG)
+    for backend in backends:
         if isinstance(backend, RedshiftSecretsBackend):
             return backend.settings
     raise NotConfiguredError(_HINT)
+
+
+def _why_not_loaded(error: Exception) -> str:
+    """The text of an exception of Airflow's own; of another one the kind alone, since its text may hold anything."""
+    from redshift_secrets.errors import one_line
+    from redshift_secrets.settings import values
+
+    text = one_line(str(error)) if type(error).__name__ == "AirflowConfigException" else type(error).__name__
+    named = re.search('"(redshift_secret[^"]*)"', text)
+    hint = values.nearest(named.group(1), _CLASSES) if named else ""
+    return f"Airflow cannot load its configuration: {text}{hint}"

@@ -8,7 +8,7 @@ import shlex
 import pytest
 import yaml
 
-from redshift_secrets.cli.app import app
+from redshift_secrets.cli.tag import tag
 from redshift_secrets.lookup import tags
 from redshift_secrets.model import Scope
 from redshift_secrets.operations.tag import (
@@ -53,8 +53,7 @@ CLUSTERS, WORKGROUPS = Scope("cluster", "eu-west-1", None), Scope("workgroup", "
 
 
 def test_the_options_of_the_command_are_the_fields_of_tags():
-    command = next(each for each in app.registered_commands if each.name == "tag")
-    names = {name.replace("_", "-") for name in command.callback.__annotations__}
+    names = {name.replace("_", "-") for name in tag.__annotations__}
     assert {*tags.FIELDS, tags.MARKER, "extra"} <= names
 
 
