@@ -19,5 +19,7 @@ def airflow_command(name: str, summary: str, run: Callable[[Sequence[str]], None
             parser.prefix_chars = "\0"
             super().add_to_parser(parser)
 
-    words = AllWords(("words",), nargs="...")
-    return ActionCommand(name=name, help=summary, func=lambda given: run(given.words), args=[words])
+    argument: Any = AllWords
+    return ActionCommand(
+        name=name, help=summary, func=lambda given: run(given.words), args=[argument(("words",), nargs="...")]
+    )
