@@ -142,13 +142,17 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
         """Return what a fallback has: this backend manages no configuration."""
         return self._fallbacks.get_config(key) if self._fallbacks else None
 
-    def _current_broker(self) -> Broker:
+    def current_broker(self) -> Broker:
         """The broker of the caller that the environment names now, created at its first lookup."""
         self._broker = wiring.get_or_create_broker(self._settings_key, self._create_broker)
         return self._broker
 
     def reset_after_fork(self) -> None:
         """Called in the child of a server that may use the fleet store: a child need not be one."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Have the next lookup in this process begin with nothing in memory."""
         self._broker = None
         wiring.forget_brokers(self._settings_key)
 
@@ -225,7 +229,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             answer = self._broker.remembered(conn_id, team_name, task) if self._broker is not None else None
             if answer is not None:
                 return answer.fields
-            broker = self._current_broker()
+            broker = self.current_broker()
             if lookup is not None:
                 return broker.attempt(conn_id, team_name, task, lookup)
             return broker.connection(conn_id, team_name, task, max_waiting=_max_waiting)

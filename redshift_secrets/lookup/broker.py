@@ -36,7 +36,7 @@ from redshift_secrets.lookup.caller import default_region
 from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, WarehouseLister
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import ErrorLog, advice_on_state, causes, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, causes, not_ready, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
@@ -214,12 +214,15 @@ class Broker:
         """Return seconds since the epoch, on the clock that decides what is still valid."""
         return self._clock()
 
-    def snapshot(self, lookup: Lookup | None = None) -> Snapshot:
-        """Return everything that is known, for commands that list; raises `CatalogUnavailableError` when nothing is."""
+    def snapshot(self, lookup: Lookup | None = None, since: float = float("-inf")) -> Snapshot:
+        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers.
+
+        Raises `CatalogUnavailableError` when nothing is known.
+        """
         lookup = lookup or self.lookup()
         while True:
             try:
-                snapshot = self._catalog.snapshot(lookup)
+                snapshot = self._catalog.snapshot(lookup, since)
             except MustWait as must:
                 _wait(must)
                 continue
@@ -410,11 +413,9 @@ class Broker:
         except Exception as error:
             seen = f"{spec.warehouse} was last seen {state(spec)}"
             raise refusal(spec, f"{seen}, and: {known_error(error)}", error) from None
-        if spec.errors:
-            raise refusal(spec, join_messages(spec.errors))
-        if not spec.warehouse.can_serve:
-            advice = advice_on_state(spec.warehouse)
-            raise refusal(spec, f"{spec.warehouse} is {state(spec)}. {advice}")
+        refused = not_ready(spec)
+        if refused is not None:
+            raise refused
         return spec
 
     def _check_region_of_hooks(self, spec: ConnectionSpec) -> None:

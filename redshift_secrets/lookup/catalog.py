@@ -185,10 +185,11 @@ class Catalog:
         scope = Scope(warehouse.kind, warehouse.region, warehouse.role_arn)
         self._refresher.refresh_behind(self._listing(scope, ALL_ROWS), self._refresher.clock())
 
-    def snapshot(self, lookup: Lookup) -> Snapshot:
-        """Return everything that is known, for commands that list."""
+    def snapshot(self, lookup: Lookup, since: float = float("-inf")) -> Snapshot:
+        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers."""
         scopes = self._scopes(lookup)
-        return _snapshot(scopes, self._refresher.get([self._listing(scope, ALL_ROWS) for scope in scopes], lookup))
+        items = [self._listing(scope, ALL_ROWS) for scope in scopes]
+        return _snapshot(scopes, self._refresher.get(items, lookup, since))
 
     def cached(self) -> Snapshot | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import CannotServeError, RedshiftSecretsError, cause_of, one_line
+from redshift_secrets.errors import CannotServeError, RedshiftSecretsError, cause_of, join_messages, one_line
 from redshift_secrets.lookup.tags import MARKER
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.settings import Settings
@@ -24,6 +24,15 @@ def refusal(spec: ConnectionSpec, reason: str, cause: Exception | None = None) -
     error = CannotServeError(f"connection {spec.conn_id!r} cannot be served: {reason}")
     error.warehouse_arn, error.cause = spec.warehouse.arn, cause
     return error
+
+
+def not_ready(spec: ConnectionSpec) -> CannotServeError | None:
+    """Return the refusal of a connection whose tags cannot work or whose warehouse accepts no logins, as far as its spec says."""
+    if spec.errors:
+        return refusal(spec, join_messages(spec.errors))
+    if not spec.warehouse.can_serve:
+        return refusal(spec, f"{spec.warehouse} is {state(spec)}. {advice_on_state(spec.warehouse)}")
+    return None
 
 
 def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> CannotServeError:

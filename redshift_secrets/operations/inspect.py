@@ -96,11 +96,11 @@ def view_site(broker: Broker, conn_id: str | None = None, credentials: bool = Fa
     cached = broker.cached_credentials([spec for spec, _ in claims]) if credentials else []
     found = {id(each.spec): each for each in cached}
     return SiteView(
-        tuple(_view(broker, spec, rivals, found.get(id(spec))) for spec, rivals in claims),
+        tuple(view_connection(broker, spec, rivals, found.get(id(spec))) for spec, rivals in claims),
         snapshot.problems,
         snapshot.ignored,
-        _unseen(snapshot),
-        (*snapshot.seen, *(each.scope for each in snapshot.unseen)),
+        unseen(snapshot),
+        scopes(snapshot),
         answering_tier(lookup.tier, snapshot.newest_at, began_at),
         snapshot.listed_at,
     )
@@ -121,13 +121,25 @@ def login_user(spec: ConnectionSpec) -> str:
     return spec.db_user
 
 
-def _unseen(snapshot: Snapshot) -> tuple[str, ...]:
+def scopes(snapshot: Snapshot) -> tuple[Scope, ...]:
+    """Return what was looked at."""
+    return (*snapshot.seen, *(each.scope for each in snapshot.unseen))
+
+
+def unseen(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return as sentences of what it is not known what it claims, and why."""
     return (*(f"{each.scope} could not be listed: {each.error}" for each in snapshot.unseen), *snapshot.unread)
 
 
-def _view(
-    broker: Broker, spec: ConnectionSpec, claims: Sequence[ConnectionSpec], cached: CachedConnection | None
+def view_connection(
+    broker: Broker,
+    spec: ConnectionSpec,
+    claims: Sequence[ConnectionSpec],
+    cached: CachedConnection | None = None,
+    *,
+    fields: bool = True,
 ) -> ConnectionView:
+    """Return one of the claims of a conn_id, with what a tier has for it, and without `fields` none of these."""
     warehouse = spec.warehouse
     problems = [*spec.errors, *spec.warnings]
     claims = [each for each in claims if _share_a_team(each, spec)]
@@ -150,8 +162,8 @@ def _view(
         available=warehouse.can_serve,
         fails=bool(spec.errors) or not warehouse.can_serve or not broker.serves(spec, claims),
         problems=tuple(problems),
-        fields=field_views(spec),
-        credential=_credential(cached),
+        fields=field_views(spec) if fields else (),
+        credential=credential_view(cached),
     )
 
 
@@ -165,7 +177,8 @@ def _share_a_team(one: ConnectionSpec, other: ConnectionSpec) -> bool:
     return one.team is None or other.team is None or one.team == other.team
 
 
-def _credential(cached: CachedConnection | None) -> CredentialView | None:
+def credential_view(cached: CachedConnection | None) -> CredentialView | None:
+    """Return what is known of a credential; `None` where no tier has one."""
     if cached is None or cached.credential is None:
         return None
     value = cached.credential.value

@@ -65,6 +65,7 @@ SUITE = (
     "tests/unit/test_fail_closed.py",
     "tests/unit/test_house.py",
     "tests/unit/test_public_names.py",
+    "tests/unit/web",
 )
 """The files and folders of tests that use Airflow, except `NEWEST_ONLY`."""
 

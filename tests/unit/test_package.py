@@ -54,11 +54,12 @@ def test_the_wheel_contains_the_package_with_its_types_and_data_and_nothing_else
     information = {name for name in names if name.startswith(f"redshift_secrets-{VERSION}.dist-info/")}
     assert names - information == files_under("redshift_secrets")
     assert {"redshift_secrets/py.typed", "redshift_secrets/local/warehouses.yaml"} <= names
+    assert {"redshift_secrets/web/templates/page.html", "redshift_secrets/web/static/htmx-LICENSE.txt"} <= names
     assert wheel.read(f"redshift_secrets-{VERSION}.dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_wheel_has_metadata_readme_and_changelog(described: Message) -> None:
-    assert described["License-Expression"] == "Apache-2.0"
+    assert described["License-Expression"] == "Apache-2.0 AND 0BSD"
     assert described["Requires-Python"] == ">=3.10"
     assert set(described.get_all("Provides-Extra", [])) == {"redis", "local"}
     assert "apache-airflow>=2.11" in described.get_all("Requires-Dist", [])
@@ -68,9 +69,10 @@ def test_the_wheel_has_metadata_readme_and_changelog(described: Message) -> None
     assert f"## {VERSION}" in text
 
 
-def test_the_wheel_declares_the_command_and_the_provider(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_declares_the_command_the_provider_and_the_plugin(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(f"redshift_secrets-{VERSION}.dist-info/entry_points.txt").decode().split() == [
         "[console_scripts]", "redshift-secrets", "=", "redshift_secrets.cli.app:main",
+            "[airflow.plugins]", "redshift_secrets", "=", "redshift_secrets.web.plugin:RedshiftConnectionsPlugin",
         "[apache_airflow_provider]", "provider_info", "=", "redshift_secrets.airflow.provider_info:get_provider_info",
     ]  # fmt: skip
 

@@ -68,7 +68,7 @@ def backend(site, clock, monkeypatch):
     made = site(tagged(db_user="etl"))
     backend = RedshiftSecretsBackend(cache={"host": False})
     backend._set_connection_class(Connection)
-    backend._broker, backend._current_broker = made.broker, lambda: made.broker
+    backend._broker, backend.current_broker = made.broker, lambda: made.broker
     return backend
 
 
@@ -111,7 +111,7 @@ def test_the_secrets_of_the_settings_are_masked_at_the_first_lookup(connect, mon
         fallback={"backend": "a.module.ABackend", "backend_kwargs": {"token": "planted-token"}},
     )
     assert set(redacted(KEY)) == {KEY}
-    backend._current_broker()
+    backend.current_broker()
     assert set(redacted(f"{KEY} planted-token")) == {"*** ***"}
     assert set(channel.told) == {KEY, "planted-token"}
 
@@ -123,7 +123,7 @@ def test_a_masker_that_is_missing_lets_no_lookup_fall_through(connect, monkeypat
     monkeypatch.setattr(masking, "maskers", missing)
     RedshiftSecretsBackend(
         cache={"host": False, "key": KEY}
-    )._current_broker()  # the password of each lookup meets it, too
+    ).current_broker()  # the password of each lookup meets it, too
 
 
 # --- a worker without AWS rights

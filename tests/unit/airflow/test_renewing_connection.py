@@ -37,7 +37,7 @@ def make(site, clock, monkeypatch):
         made = site(tagged(db_user="etl"), **settings)
         backend = RedshiftSecretsBackend(cache={"host": False}, **settings)
         backend._set_connection_class(connection_class)
-        backend._broker, backend._current_broker = made.broker, lambda: made.broker
+        backend._broker, backend.current_broker = made.broker, lambda: made.broker
         return backend, made
 
     return backend_of

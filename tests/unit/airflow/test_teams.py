@@ -86,7 +86,7 @@ def tiers_of(monkeypatch, multi_team, **kwargs):
         monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
     backend = RedshiftSecretsBackend(**{**KWARGS, **kwargs})
     with mock.patch.object(wiring, "create_broker") as create_broker:
-        backend._current_broker()
+        backend.current_broker()
     return [tier.store.name for tier in create_broker.call_args.args[2]]
 
 
@@ -105,7 +105,7 @@ def test_with_teams_an_api_server_and_a_scheduler_use_it(process, monkeypatch, c
 def test_with_teams_any_other_process_leaves_it_unused_and_says_so_once(process, monkeypatch, caplog, kind):
     process(kind)
     assert tiers_of(monkeypatch, "True") == ["host"]
-    RedshiftSecretsBackend(**KWARGS)._current_broker()
+    RedshiftSecretsBackend(**KWARGS).current_broker()
     (error,) = errors(caplog)
     assert "[core] multi_team is on" in error
     assert "127.0.0.1" not in error
@@ -138,14 +138,14 @@ def test_the_child_of_a_scheduler_does_not_use_what_the_scheduler_has(process, m
     process("scheduler")
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
     backend = RedshiftSecretsBackend(**KWARGS)
-    of_scheduler = backend._current_broker()
+    of_scheduler = backend.current_broker()
 
     def child():
         process("scheduler, started, supervised")
-        return backend._broker is None and backend._current_broker() is not of_scheduler
+        return backend._broker is None and backend.current_broker() is not of_scheduler
 
     assert in_child(child) is True
-    assert backend._current_broker() is of_scheduler
+    assert backend.current_broker() is of_scheduler
 
 
 def test_an_operator_reaches_it_from_a_shell(process, monkeypatch):

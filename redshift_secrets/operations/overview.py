@@ -1,0 +1,152 @@
+"""Everything that is served on this site, one record for each claim of a conn_id, for whoever searches and sorts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from redshift_secrets.errors import CannotServeError
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.catalog import Snapshot
+from redshift_secrets.lookup.deciding import who_has_it
+from redshift_secrets.lookup.reasons import caller_name, not_ready
+from redshift_secrets.lookup.tags import MARKER
+from redshift_secrets.model import ConnectionSpec
+from redshift_secrets.operations.inspect import (
+    ConnectionView,
+    CredentialView,
+    FieldView,
+    credential_view,
+    field_views,
+    scopes,
+    unseen,
+    view_connection,
+)
+from redshift_secrets.operations.tag import TagChange, as_code
+from redshift_secrets.settings import Settings
+
+CONFLICT = "claimed by more than one warehouse"
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong with a connection. `cause` is the same text for all that have it for one reason."""
+
+    text: str
+    cause: str
+    keeps_from_serving: bool
+
+
+class Claim(Struct, frozen=True):
+    """One claim of a conn_id: its row without fields, what is wrong with it, and what a lookup is refused with, as far as that is
+    known without asking AWS."""
+
+    spec: ConnectionSpec
+    row: ConnectionView
+    problems: tuple[Problem, ...]
+    refusal: str | None
+
+    @property
+    def conn_id(self) -> str:
+        """The conn_id; there is one claim of it for each warehouse that it is tagged on."""
+        return self.row.conn_id
+
+    @property
+    def team(self) -> str | None:
+        """The only team that it belongs to."""
+        return self.row.team
+
+
+class Overview(Struct, frozen=True):
+    """All claims by conn_id, what could not be listed, what has no effect, and where was looked as whom.
+
+    `listed_at` is when the oldest listing was made, in seconds since the epoch.
+    """
+
+    claims: tuple[Claim, ...]
+    unseen: tuple[str, ...]
+    without_effect: tuple[str, ...]
+    scopes: tuple[str, ...]
+    caller: str
+    marker: str
+    listed_at: float
+
+
+class Details(Struct, frozen=True):
+    """Everything about one claim: field by field with where each comes from, and its tags as code."""
+
+    fields: tuple[FieldView, ...]
+    as_aws: str
+    as_terraform: str
+    in_dag: str
+
+
+def overview(settings: Settings, broker: Broker, *, refresh: bool = False) -> Overview:
+    """Return what tags claim, as it was last listed, or with `refresh` as AWS lists it now. Raises `RedshiftSecretsError`."""
+    snapshot = broker.snapshot(since=broker.now() if refresh else float("-inf"))
+    claims = [
+        _claim(settings, broker, spec, specs, snapshot)
+        for _, specs in sorted(snapshot.specs.items())
+        for spec in specs
+    ]  # fmt: skip
+    return Overview(
+        tuple(claims),
+        unseen(snapshot),
+        (*snapshot.problems, *snapshot.ignored),
+        tuple(map(str, scopes(snapshot))),
+        caller_name(settings),
+        settings.tag_prefix + MARKER,
+        snapshot.listed_at,
+    )
+
+
+def credentials(broker: Broker, claims: Sequence[Claim]) -> list[CredentialView | None]:
+    """Return for each claim the credential that the nearest tier has and that is still valid; asks AWS nothing."""
+    found = broker.cached_credentials([claim.spec for claim in claims])
+    views = [credential_view(each) for each in found]
+    return [each if each is not None and each.expires_at > broker.now() else None for each in views]
+
+
+def details(settings: Settings, claim: Claim) -> Details:
+    """Return everything about a claim."""
+    spec = claim.spec
+    tags = {key: value for key, value in spec.warehouse.tags.items() if key.startswith(settings.tag_prefix)}
+    change = TagChange(replace(spec.warehouse, tags={}), tags, ())
+    return Details(field_views(spec), as_code(change, "aws"), as_code(change, "terraform"), _in_dag(spec.conn_id))
+
+
+def _claim(
+    settings: Settings, broker: Broker, spec: ConnectionSpec, specs: Sequence[ConnectionSpec], snapshot: Snapshot
+) -> Claim:
+    row = view_connection(broker, spec, specs, fields=False)
+    problems = []
+    for text in row.problems:
+        cause = CONFLICT if text.startswith("also claimed by ") else text
+        if text.startswith("does not accept logins now"):
+            cause = f"{spec.warehouse} {text}"
+        problems.append(Problem(text, cause, row.fails and text not in spec.warnings))
+    return Claim(spec, row, tuple(problems), _refusal(settings, spec, specs, snapshot))
+
+
+def _refusal(
+    settings: Settings, spec: ConnectionSpec, specs: Sequence[ConnectionSpec], snapshot: Snapshot
+) -> str | None:
+    """The refusal of a lookup, in the order in which lookups decide."""
+    same = [each for each in specs if None in (each.team, spec.team) or each.team == spec.team]
+    if len(same) > 1 or snapshot.unseen:
+        try:
+            kept = who_has_it(same, snapshot.unseen, settings, lambda _level, _conn_id, _text: None)
+        except CannotServeError as error:
+            return str(error)
+        if kept is not spec:
+            return f"connection {spec.conn_id!r} leads to {kept.warehouse}, not to {spec.warehouse}"
+    refused = not_ready(spec)
+    return str(refused) if refused is not None else None
+
+
+def _in_dag(conn_id: str) -> str:
+    return (
+        "from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator\n\n"
+        f'SQLExecuteQueryOperator(task_id="query", conn_id={conn_id!r}, sql="select current_user")'
+    )

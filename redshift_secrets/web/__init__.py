@@ -1,0 +1,1 @@
+"""The page in Airflow's web interface."""

@@ -1,0 +1,233 @@
+"""The routes of the page: requests in, HTML out. Every one of them needs a signed-in user; see `create_app`.
+
+All addresses in the HTML are relative, so that the page works wherever it is mounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import anyio
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from redshift_secrets.airflow.web import SignedIn, allowed, may
+from redshift_secrets.errors import RedshiftSecretsError, known_error, one_line
+from redshift_secrets.operations.connect import Attempt
+from redshift_secrets.operations.overview import Claim, details
+from redshift_secrets.web.rows import Row, View, bar, build_table, duration
+from redshift_secrets.web.site import NotConfiguredError, Site
+
+T = TypeVar("T")
+
+_FOLDER = Path(__file__).parent
+_STATIC = {"htmx.min.js": "text/javascript", "page.css": "text/css", "page.js": "text/javascript"}
+_THREADS = 4
+"""Requests to stores and AWS at a time. Airflow's own routes share 40 threads, which stay theirs while AWS does not answer."""
+HEADER = "X-Redshift-Connections"
+"""A header that no form of another site can send."""
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self';"
+        " base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+templates = Environment(
+    loader=FileSystemLoader(_FOLDER / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def create_app(site: Site | None = None, clock: Callable[[], float] = time) -> FastAPI:
+    """Return the page as an application to be mounted by Airflow's API server."""
+    app = FastAPI(title="Redshift connections", openapi_url=None)
+    page = _Page(site or Site(), clock)
+    for path, endpoint in (("/", page.index), ("/table", page.table), ("/connection", page.connection)):
+        app.get(path, response_class=HTMLResponse)(endpoint)
+    for path, endpoint in (("/refresh", page.refresh), ("/flush", page.flush), ("/test", page.test)):
+        app.post(path, response_class=HTMLResponse)(endpoint)
+    app.get("/static/{name}")(page.static)
+    return app
+
+
+class _Page:
+    def __init__(self, site: Site, clock: Callable[[], float]) -> None:
+        self._site = site
+        self._clock = clock
+        self._limiter: anyio.CapacityLimiter | None = None  # it belongs to the event loop
+
+    # --- GET
+
+    async def index(self, request: Request, user: SignedIn) -> Response:
+        if not await self._run(partial(may, user, "GET")):
+            return _html("forbidden.html", 403)
+        may_edit = await self._run(partial(may, user, "PUT"))
+        return _html("page.html", view=View.of(request.query_params), header=HEADER, may_edit=may_edit)
+
+    async def static(self, name: str, user: SignedIn) -> Response:
+        if name not in _STATIC:
+            raise HTTPException(404)
+        return FileResponse(
+            _FOLDER / "static" / name,
+            media_type=_STATIC[name],
+            headers={**_HEADERS, "Cache-Control": "private, no-cache"},
+        )
+
+    async def table(self, request: Request, user: SignedIn) -> Response:
+        return await self._run(partial(self._table, user, View.of(request.query_params)))
+
+    async def connection(self, request: Request, user: SignedIn) -> Response:
+        return await self._run(partial(self._connection, user, dict(request.query_params)))
+
+    # --- POST
+
+    async def refresh(self, request: Request, user: SignedIn) -> Response:
+        _check_origin(request)
+        view = View.of(await _form(request))
+        return await self._run(partial(self._table, user, view, refresh=True))
+
+    async def flush(self, request: Request, user: SignedIn) -> Response:
+        _check_origin(request)
+        form = await _form(request)
+        return await self._run(partial(self._flush, user, form))
+
+    async def test(self, request: Request, user: SignedIn) -> Response:
+        _check_origin(request)
+        form = await _form(request)
+        claim = await self._run(partial(self._claim, user, "PUT", form))
+        if claim is None:
+            return _html("message.html", 403, text=_NOT_ALLOWED)
+        # With an encoding of its own it is not compressed, which would hold back each step until the last one.
+        headers = {**_HEADERS, "Content-Encoding": "identity", "X-Accel-Buffering": "no"}
+        return StreamingResponse(
+            self._steps(claim, form.get("dag_id") or None), media_type="text/html", headers=headers
+        )
+
+    async def _steps(self, claim: Claim, dag_id: str | None) -> AsyncIterator[str]:
+        """Each step of a test as a line, as soon as it is done. A test whose reader has gone goes on to its end."""
+        loop, lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def put(line: str) -> None:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+
+        testing = asyncio.create_task(self._run(partial(self._test, claim, dag_id, put)))
+        testing.add_done_callback(lambda _: lines.put_nowait(None))
+        while (line := await lines.get()) is not None:
+            yield line
+        await testing
+
+    # --- in a thread
+
+    def _table(self, user: Any, view: View, *, refresh: bool = False) -> Response:
+        if not may(user, "GET"):
+            return _html("forbidden.html", 403)
+        try:
+            overview = self._site.overview(refresh=refresh)
+        except NotConfiguredError:
+            return _html("message.html", 200, text=_NOT_CONFIGURED)
+        except RedshiftSecretsError as error:
+            return _html("message.html", 200, text=one_line(str(error)))
+        claims = self._site.readable(user, overview)
+        table = build_table(claims, view)
+        now = self._clock()
+        bars = [bar(each, now) for each in self._site.credentials(table.claims)]
+        response = _html(
+            "table.html",
+            overview=overview,
+            all_readable=len(claims) == len(overview.claims),
+            table=table,
+            view=view,
+            rows=[Row(*each) for each in zip(table.claims, bars, strict=True)],
+            listed=duration(now - overview.listed_at),
+        )
+        response.headers["HX-Replace-Url"] = "./" + view.address(page=table.page).removesuffix("?")
+        return response
+
+    def _connection(self, user: Any, parameters: dict[str, str]) -> Response:
+        claim = self._claim(user, "GET", parameters)
+        if claim is None:
+            return _html("gone.html", 404, conn_id=parameters.get("conn_id", ""))
+        (credential,) = self._site.credentials([claim])
+        return _html(
+            "connection.html",
+            row=Row(claim, bar(credential, self._clock())),
+            details=details(self._site.settings, claim) if parameters.get("open") else None,
+            may_edit=bool(allowed(user, "PUT", [claim])),
+        )
+
+    def _flush(self, user: Any, form: dict[str, str]) -> Response:
+        conn_id = form.get("conn_id")
+        try:
+            claims = [each for each in self._site.overview().claims if conn_id in (None, each.conn_id)]
+            if not may(user, "PUT") or len(allowed(user, "PUT", claims)) != len(claims):
+                return _html("message.html", 403, text=_NOT_ALLOWED)
+            flushed = self._site.flush(conn_id)
+        except NotConfiguredError:
+            return _html("message.html", 200, text=_NOT_CONFIGURED)
+        except RedshiftSecretsError as error:
+            return _html("message.html", 200, text=one_line(str(error)))
+        return _html("message.html", 200, text=one_line("; ".join(flushed.lines)))
+
+    def _claim(self, user: Any, right: Any, parameters: dict[str, str]) -> Claim | None:
+        """Return the claim that is asked for, if it exists and the user has the right to it."""
+        try:
+            claim = self._site.claim(parameters.get("conn_id", ""), parameters.get("warehouse", ""))
+        except (NotConfiguredError, RedshiftSecretsError):
+            return None
+        return claim if claim is not None and may(user, right) and allowed(user, right, [claim]) else None
+
+    def _test(self, claim: Claim, dag_id: str | None, put: Callable[[str], None]) -> None:
+        attempt: Attempt | None = None
+        try:
+            attempt = self._site.test(claim, dag_id, lambda step: put(_line("step", step=step)))
+            failure = attempt.failure if attempt is not None else "no warehouse claims this conn_id any more"
+        except Exception as error:  # whatever it is, the browser waits for an end
+            failure = str(known_error(error))
+        put(_line("outcome", attempt=attempt, failure=one_line(failure) if failure else None))
+        put(_line("where", where=self._site.where_tested))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Call `work` in one of the few threads that the page has."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(_THREADS)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+_NOT_ALLOWED = "You may not do this: it needs the right to edit this connection, and there has to be one."
+_NOT_CONFIGURED = (
+    "The configuration of this API server does not name redshift-secrets as its secrets backend. Set [secrets] backend ="
+    " redshift_secrets.RedshiftSecretsBackend and backend_kwargs in its airflow.cfg, and restart it."
+)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse what another site has a browser send: that cannot set a header, and the browser says where it comes from."""
+    if request.headers.get(HEADER) is None or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise HTTPException(403, f"A POST needs the header {HEADER} and has to come from the page itself.")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+
+
+def _html(template: str, status: int = 200, **values: object) -> HTMLResponse:
+    return HTMLResponse(templates.get_template(template).render(**values), status, headers=_HEADERS)
+
+
+def _line(name: str, **values: object) -> str:
+    """One line of what a test has found: a browser adds whole lines to the page."""
+    return " ".join(getattr(templates.get_template("steps.html").module, name)(**values).split()) + "\n"

@@ -1,0 +1,114 @@
+"""The site behind the page: the backend that this API server has, and what its connections were a moment ago."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from redshift_secrets.airflow.configuration import configured_backends
+from redshift_secrets.airflow.web import allowed
+from redshift_secrets.backend import RedshiftSecretsBackend
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.model import TaskContext
+from redshift_secrets.operations import caches
+from redshift_secrets.operations.connect import Attempt, Step, connect
+from redshift_secrets.operations.inspect import CredentialView
+from redshift_secrets.operations.overview import Claim, Overview, credentials, overview
+from redshift_secrets.operations.site import site_broker
+from redshift_secrets.server_side import ServerSideBackend
+from redshift_secrets.settings import Settings
+
+_KEPT_SECONDS = 5.0
+"""How long one overview answers further requests, for whoever types and scrolls. A flush takes as long to reach other processes."""
+
+
+class NotConfiguredError(Exception):
+    """The configuration of this API server names no backend that resolves connections."""
+
+
+class Site:
+    """What the routes ask for. Its methods wait for stores and AWS, so they are called in threads."""
+
+    def __init__(
+        self,
+        backends: Callable[[], Iterable[Any]] = configured_backends,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load_backends = backends
+        self._monotonic = monotonic
+        self._kept: tuple[Overview, float] | None = None
+        self._readable: dict[object, tuple[Overview, Sequence[Claim]]] = {}
+
+    @cached_property
+    def _backends(self) -> list[Any]:
+        return list(self._load_backends())
+
+    @cached_property
+    def _backend(self) -> RedshiftSecretsBackend:
+        for backend in self._backends:
+            if isinstance(backend, RedshiftSecretsBackend):
+                return backend
+        raise NotConfiguredError
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the backend. Raises `NotConfiguredError`."""
+        return self._backend.settings
+
+    @property
+    def where_tested(self) -> str:
+        """Where a test connects from, and whether that is also where tasks' connections are resolved."""
+        here = f"Tested from this API server, {socket.gethostname()}"
+        if any(isinstance(backend, ServerSideBackend) for backend in self._backends):
+            return f"{here}, which resolves connections for the workers. Workers connect from their own network."
+        return f"{here}. Workers resolve this connection themselves, with their own AWS credentials, and connect from their own network."
+
+    def overview(self, *, refresh: bool = False) -> Overview:
+        """Return all connections, as lookups in this process know them. Raises `NotConfiguredError`, `RedshiftSecretsError`."""
+        now = self._monotonic()
+        if not refresh and self._kept is not None and now < self._kept[1]:
+            return self._kept[0]
+        found = overview(self.settings, self._broker(), refresh=refresh)
+        self._kept = found, now + _KEPT_SECONDS
+        return found
+
+    def claim(self, conn_id: str, warehouse: str) -> Claim | None:
+        """Return the claim of a conn_id by the warehouse with this ARN; one that another process has listed since counts, too."""
+        for attempt in range(2):
+            if attempt:
+                self._kept = None
+            for each in self.overview().claims:
+                if (each.conn_id, each.row.arn) == (conn_id, warehouse):
+                    return each
+        return None
+
+    def readable(self, user: Any, of: Overview) -> Sequence[Claim]:
+        """Return the claims that a user may read, asking once for each overview: there may be 10,000."""
+        user_id = user.get_id()
+        known = self._readable.get(user_id)
+        if known is None or known[0] is not of:
+            self._readable = {each: kept for each, kept in self._readable.items() if kept[0] is of}
+            known = self._readable[user_id] = of, allowed(user, "GET", of.claims)
+        return known[1]
+
+    def credentials(self, claims: Sequence[Claim]) -> list[CredentialView | None]:
+        """Return for each claim the credential that some tier has."""
+        return credentials(self._broker(), claims)
+
+    def test(self, claim: Claim, dag_id: str | None, on_step: Callable[[Step], None]) -> Attempt | None:
+        """Connect as a task would, with a listing and a credential of its own. Raises `RedshiftSecretsError`."""
+        task = TaskContext(dag_id, claim.spec.team)
+        return connect(site_broker(self.settings), claim.spec.conn_id, task, on_step)
+
+    def flush(self, conn_id: str | None) -> caches.Flushed:
+        """Empty the tiers that processes share, or remove one conn_id, and have this process forget what it remembers."""
+        flushed = caches.flush(self.settings, conn_id)
+        self._backend.forget()
+        self._kept = None
+        return flushed
+
+    def _broker(self) -> Broker:
+        return self._backend.current_broker()

@@ -1,0 +1,116 @@
+"""Who may see and do what: by Airflow's login and its auth manager, row by row."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from redshift_secrets.airflow import web
+from tests.support.fakes import cluster
+from tests.unit.web.conftest import SAME_ORIGIN, claims
+
+LEDGER = {"airflow:conn-id": "ledger", "airflow:team": "finance"}
+CLAIM = {"conn_id": "ledger", "warehouse": cluster("fin").arn}
+
+
+def routes(app):
+    """Every route of the page, as a method and a path that exists."""
+    return [
+        (method, re.sub(r"\{name\}", "page.css", route.path)) for route in app.routes for method in route.methods or ()
+    ]
+
+
+@pytest.fixture
+def page(make_page):
+    return make_page(cluster("prod"), cluster("fin", LEDGER))
+
+
+def test_each_route_needs_a_user(page):
+    page.app.dependency_overrides.clear()
+    answers = {
+        (method, path): page.client.request(method, path, headers=SAME_ORIGIN) for method, path in routes(page.app)
+    }
+    assert {("GET", "/"), ("GET", "/static/page.css"), ("POST", "/test")} <= answers.keys()
+    assert {each.status_code for each in answers.values()} == {401}
+    assert not any("analytics" in each.text for each in answers.values())
+
+
+@pytest.mark.parametrize("role", ["VIEWER", "USER", None])
+def test_without_the_right_to_read_connections_nothing_is_shown(page, role):
+    page.sign_in(role)
+    for method, path in routes(page.app):
+        answer = page.client.request(method, path, params=CLAIM, headers=SAME_ORIGIN)
+        expected = {"/static/page.css": 200, "/connection": 404}.get(path, 403)
+        assert (path, answer.status_code) == (path, expected)
+        assert "analytics" not in answer.text
+        assert "123456789012" not in answer.text
+    assert "You may not see connections" in page.get("/").text
+
+
+def test_each_row_is_asked_for_with_the_team_of_its_tag(page, monkeypatch):
+    page.sign_in("OP", "marketing")
+    assert claims(page.get("/table")) == ["analytics"]
+    assert "not there any more" in page.get("/connection", **CLAIM).text
+    assert page.post("/test", **CLAIM).status_code == 403
+    assert page.post("/flush", conn_id="ledger").status_code == 403
+    assert page.post("/flush").status_code == 403  # it would also be that of others
+    page.sign_in("OP", "finance")
+    assert claims(page.get("/table")) == ["analytics", "ledger"]
+    assert page.post("/flush", conn_id="ledger").status_code == 200
+
+
+def test_the_letter_case_of_a_team_does_not_count(page, monkeypatch):
+    page.sign_in("OP", "Finance")
+    assert claims(page.get("/table")) == ["analytics"]
+    monkeypatch.setattr(web, "_team_names", lambda: {"finance": "Finance"})
+    page.sign_in("OP", "Finance", "again")
+    assert claims(page.get("/table")) == ["analytics", "ledger"]
+
+
+def test_notes_about_other_teams_are_for_those_who_see_everything(make_page):
+    page = make_page(cluster("fin", {**LEDGER, "airflow:nonsense/other": "1"}))
+    note = "airflow:nonsense/other"
+    assert note in page.get("/table").text
+    page.sign_in("OP", "marketing")
+    assert note not in page.get("/table").text
+
+
+def test_who_may_only_read_neither_tests_nor_flushes(page, monkeypatch):
+    reader = SimpleNamespace(is_authorized_connection=lambda method, user, details=None: method == "GET")
+    monkeypatch.setattr(web, "get_auth_manager", lambda: reader)
+    assert claims(page.get("/table")) == ["analytics", "ledger"]
+    assert "Flush" not in page.get("/").text
+    opened = page.get("/connection", **CLAIM, open="1").text
+    assert "Where each field comes from" in opened
+    assert "hx-post" not in opened
+    assert page.post("/test", **CLAIM).status_code == 403
+    assert page.post("/flush", conn_id="ledger").status_code == 403
+    assert page.post("/refresh").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin"},
+        {**SAME_ORIGIN, "Sec-Fetch-Site": "cross-site"},
+        {**SAME_ORIGIN, "Sec-Fetch-Site": "same-site"},  # another port of this host
+    ],
+)
+@pytest.mark.parametrize("path", ["/refresh", "/flush", "/test"])
+def test_a_post_has_to_come_from_the_page(page, path, headers):
+    assert page.post(path, headers, **CLAIM).status_code == 403
+    assert not page.aws.calls
+
+
+def test_each_answer_has_a_strict_policy(page):
+    for path in ("/", "/table", "/static/page.css"):
+        headers = page.get(path).headers
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+    shell = page.get("/").text
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=|//", shell.replace("<!doctype", ""))
