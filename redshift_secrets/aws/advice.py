@@ -17,7 +17,7 @@ UNKNOWN_KEY = frozenset(
         "UnrecognizedClientException",
     }
 )
-_THROTTLED = frozenset(
+THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
         "LimitExceededException",
@@ -108,7 +108,7 @@ def advice_on(code: str, operation: str, resource: str, identity: str, message: 
         return f"A policy explicitly denies {operation} on {resource} to {identity}; remove that statement, no grant overrides it."
     if code in DENIED:
         return f"Grant {operation} on {resource} to {identity}."
-    if code in _THROTTLED:
+    if code in THROTTLED:
         return "AWS is throttling this account; the request will be retried after a backoff."
     if code in GONE and operation.startswith("secretsmanager:"):
         return "The secret was deleted or renamed after the last listing; the next listing corrects this."

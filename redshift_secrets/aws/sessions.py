@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -92,6 +93,21 @@ class Sessions:
                 clients[region, service] = self._create_client(session, service, region, self._config())
             return clients[region, service]
 
+    def unsigned_client(self, service: str, region: str) -> Any:
+        """Return a client of `service` whose calls need no credentials."""
+        with self._lock:
+            if self._default is None:
+                self._default = self._default_session()
+            config = self._config().merge(Config(signature_version=UNSIGNED))
+            return self._default.create_client(
+                service, region_name=region, endpoint_url=self._settings.endpoint_url, config=config
+            )
+
+    def credential_method(self) -> str | None:
+        """Return botocore's name of the provider that found the credentials that the chain of roles begins with."""
+        credentials = None if self._default is None else self._default.get_credentials()
+        return None if credentials is None else str(credentials.method)
+
     def default_region(self) -> str:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
         operation, resource, identity = "the search for an AWS region", "this host", self._settings.default_identity
@@ -139,6 +155,12 @@ class Sessions:
                 if identity is None:
                     self._ask_identity_at = self._monotonic() + _RETRY_IDENTITY_SECONDS
         return identity
+
+    def remember_identity(self, arn: str) -> None:
+        """Take this for the identity of the keys that this thread has last signed a call of the base identity with."""
+        keys = self.signed_with()
+        if keys is not None:
+            self._known_key = keys.access_key, arn
 
     def _current_keys(self) -> Any:
         with self._lock:

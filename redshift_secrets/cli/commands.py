@@ -12,6 +12,7 @@ DESCRIPTION = (
 )
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "doctor": ("doctor", "doctor", "Find out whether this machine can serve, and what to do where not."),
     "list": ("list", "list_command", "List every conn_id that a tag claims, with what is wrong with it."),
     "show": ("show", "show", "Show which tag, setting or default each field comes from."),
     "test": ("connect", "connect_command", "Connect as a task would, and time each step."),

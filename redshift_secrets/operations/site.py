@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.audit import get_or_create_audit
 from redshift_secrets.airflow.masking import mask_password
+from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.lookup.audit import Audit
 from redshift_secrets.lookup.broker import Broker
@@ -17,6 +18,7 @@ from redshift_secrets.lookup.wiring import LazyAwsClient, audit_key, create_brok
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
+    from redshift_secrets.aws.probing import ProbingClient
     from redshift_secrets.aws.tagging import Tagging
 
 
@@ -41,6 +43,20 @@ def site_tiers(settings: Settings) -> tuple[Tier, ...]:
     for tier in tiers:
         tier.place("")
     return tiers
+
+
+def site_stores(settings: Settings) -> list[SharedStore]:
+    """Return the stores that the processes of this site share, whoever the caller is."""
+    caller = caller_fingerprint(os.environ)
+    aws = LazyAwsClient(settings, caller)
+    return [each.store for each in create_tiers(settings, caller, aws, airflow_keys=configuration.fernet_keys())]
+
+
+def site_probing(settings: Settings) -> ProbingClient:
+    """Return what tries single calls to AWS, as this site makes them."""
+    from redshift_secrets.aws.probing import ProbingClient  # loads boto3
+
+    return ProbingClient(settings, tagging_patience_seconds=settings.aws_timeout_seconds)
 
 
 def site_tagging(settings: Settings) -> Tagging:

@@ -1,0 +1,63 @@
+"""Failures with one cause are one verdict."""
+
+from __future__ import annotations
+
+from redshift_secrets.errors import AwsError
+from redshift_secrets.operations.doctor.running import NoAnswerError
+from redshift_secrets.operations.doctor.verdicts import Failure, by_cause, names, verdict
+
+
+def failure(
+    where, code="AccessDenied", identity="me", operation="redshift:DescribeClusters", check="permissions", **changes
+):
+    host_only = changes.pop("host_only", False)
+    error = AwsError(operation, f"all of {where}", identity, code, "Not allowed.", "Grant it.", host_only)
+    return Failure(check, changes.pop("kind", "listing"), where, error)
+
+
+def test_one_failure_is_told_in_full():
+    (found,) = by_cause([failure("eu-west-1")])
+    assert found.status == "problem"
+    assert found.message == (
+        "redshift:DescribeClusters on all of eu-west-1 as me failed (AccessDenied): Not allowed. Grant it."
+    )
+
+
+def test_what_one_identity_may_not_do_is_one_verdict_for_each_identity():
+    found = by_cause([failure("a"), failure("b"), failure("c", identity="other")])
+    assert [each.where for each in found] == [("a", "b"), ("c",)]
+    assert found[0].message == (
+        "redshift:DescribeClusters as me failed (AccessDenied) for 2 listings (a, b). The first: Not allowed. Grant it."
+    )
+
+
+def test_operations_are_granted_one_by_one_and_credentials_fail_for_all():
+    denied = [failure("a"), failure("a", operation="tag:GetResources")]
+    assert len(by_cause(denied)) == 2
+    expired = [
+        failure("a", "ExpiredToken", host_only=True),
+        failure("b", "ExpiredToken", host_only=True, operation="redshift:GetClusterCredentials", kind="login"),
+    ]
+    (found,) = by_cause(expired)
+    assert found.message.startswith("1 listing and 1 login (a, b) failed for one reason: redshift:DescribeClusters")
+
+
+def test_what_is_throttled_is_not_known():
+    (found,) = by_cause([failure("a", "Throttling")])
+    assert found.status == "unknown"
+
+
+def test_different_calls_without_an_answer_are_different_causes():
+    found = by_cause([Failure("permissions", "call", each, NoAnswerError(f"{each} did not end")) for each in "ab"])
+    assert [each.message for each in found] == ["a did not end", "b did not end"]
+
+
+def test_it_is_in_the_check_of_the_first():
+    (found,) = by_cause([failure("a", check="caller"), failure("b", check="permissions")])
+    assert found.check == "caller"
+
+
+def test_names_are_a_few_and_lines_are_lines():
+    assert names(["a", "b", "a"]) == "a, b"
+    assert names(list("abcdef")) == "a, b, c, d and 2 more"
+    assert verdict("tags", "ok", "a\nb\x1b[31m").message == "a b [31m"
