@@ -12,7 +12,7 @@ from redshift_secrets.errors import RedshiftSecretsError, one_line
 from redshift_secrets.model import ConnectionSpec
 from redshift_secrets.operations.doctor.running import Call, NoAnswerError, Runner
 from redshift_secrets.operations.doctor.verdicts import Verdict, counted, names, verdict
-from redshift_secrets.operations.tls import start_tls
+from redshift_secrets.operations.tls import shake_hands, tls_context
 
 _BESIDE_SECONDS = 2.0
 """What a call may take beside its connection: DNS has a patience of its own."""
@@ -35,12 +35,19 @@ def try_tls(
     for spec in specs:
         if spec.address is not None:
             by_endpoint.setdefault((*spec.address, spec.conn_type, str(spec.extra["sslmode"])), spec)
+    contexts: dict[tuple[str, str], ssl.SSLContext | OSError] = {}
+    for (_, _, *key), spec in by_endpoint.items():
+        if (kind := (key[0], key[1])) not in contexts:
+            try:
+                contexts[kind] = tls_context(spec.conn_type, spec.extra, environ)
+            except OSError as error:
+                contexts[kind] = error
     calls = [
         Call(
             f"TLS with {host}:{port}",
-            functools.partial(_connect, spec, host, port, patience_seconds, environ),
+            functools.partial(_connect, spec, host, port, contexts[conn_type, mode], patience_seconds),
         )
-        for (host, port, _, _), spec in by_endpoint.items()
+        for (host, port, conn_type, mode), spec in by_endpoint.items()
     ]
     results = runner.run("connecting", calls, patience_seconds + _BESIDE_SECONDS)
     failed: dict[tuple[str, str], list[str]] = {}
@@ -71,10 +78,14 @@ _ROUTE = (
 )
 
 
-def _connect(spec: ConnectionSpec, host: str, port: int, patience_seconds: float, environ: Mapping[str, str]) -> None:
+def _connect(
+    spec: ConnectionSpec, host: str, port: int, context: ssl.SSLContext | OSError, patience_seconds: float
+) -> None:
     try:
+        if isinstance(context, OSError):
+            raise context
         with socket.create_connection((host, port), timeout=patience_seconds) as raw:
-            start_tls(raw, host, spec.conn_type, spec.extra, environ)
+            shake_hands(raw, host, context)
     except ssl.SSLCertVerificationError as error:
         said = one_line(error.verify_message or "the certificate cannot be verified", 200)
         raise UnreachableError(f"its certificate is not trusted: {said}", _advice_on_certificate(error, spec)) from None
