@@ -8,7 +8,19 @@ import time
 import traceback
 from pathlib import Path
 
-from bench import crossings, crowds, day, in_process, large, machine, new_process, report, round_trips, servers
+from bench import (
+    commands,
+    crossings,
+    crowds,
+    day,
+    in_process,
+    large,
+    machine,
+    new_process,
+    report,
+    round_trips,
+    servers,
+)
 from bench.figures import Effort, NotMeasuredError, Row
 from bench.report import Measured
 
@@ -26,6 +38,7 @@ ROWS = (
     Row("api-server", "200 lookups at once in an API server with AWS in a black hole", servers.api_server),
     Row("triggerer", "2,000 concurrent lookups in a triggerer", servers.triggerer),
     Row("day", "a day of a million lookups over 5,000 connections and 500 hosts", day.whole_day),
+    Row("doctor", "a check of a site of 200 connections", commands.doctor),
     Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
 )
 

@@ -22,7 +22,8 @@ MINT = "redshift:GetClusterCredentials"
 LISTINGS = {"redshift:DescribeClusters": "clusters", "resourcegroupstaggingapi:GetResources": "workgroups"}
 """The call that lists each kind of warehouse; one call for each hundred in a region."""
 
-_HIDDEN = ("AIRFLOW", "_AIRFLOW", "AWS_", "XDG_", "PYTHON", "REDSHIFT_SECRETS")
+HIDDEN = ("AIRFLOW", "_AIRFLOW", "AWS_", "XDG_", "PYTHON", "REDSHIFT_SECRETS")
+"""How variables begin that are not passed on."""
 
 
 class _OneAddress:
@@ -48,7 +49,7 @@ class Loopback:
 
     def environment(self, *parts: dict[str, str]) -> dict[str, str]:
         """Return the environment of a process that uses this AWS, overridden by `parts`."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
         own = {
             "AIRFLOW_HOME": str(self.folder / "airflow"),
             # No profiles or credentials of the person who runs this.
