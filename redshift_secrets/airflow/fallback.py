@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from redshift_secrets.settings import values
 from redshift_secrets.settings.records import Fallback
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,23 @@ class Fallbacks:
                 doing,
                 kind,
             )
+
+
+def import_problems(fallbacks: Sequence[Fallback]) -> list[str]:
+    """Return a sentence for each fallback whose class cannot be imported."""
+    problems = []
+    for fallback in fallbacks:
+        module, _, name = fallback.class_path.rpartition(".")
+        try:
+            found = importlib.import_module(module)
+        except Exception as error:
+            why = f"no module {error.name!r}" if isinstance(error, ModuleNotFoundError) else type(error).__name__
+            problems.append(f"setting fallback: {fallback.class_path} cannot be imported: {why}")
+            continue
+        if not hasattr(found, name):
+            hint = values.nearest(name, vars(found))
+            problems.append(f"setting fallback: {module} has no {name!r}{hint}")
+    return problems
 
 
 def _call(method: Callable[..., Any], key: str, team_name: str | None) -> Any:

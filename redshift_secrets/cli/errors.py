@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 
+from redshift_secrets.cli.output import note
+
 if TYPE_CHECKING:
     from redshift_secrets.lookup.broker import Broker
 
@@ -18,12 +20,14 @@ CANNOT_RUN, NO_SUCH_COMMAND = 126, 127
 
 
 def run(work: Callable[[], T]) -> T:
-    """Return what `work` returns; an error of this package becomes a message and an exit code."""
-    from redshift_secrets.cli.site import NotConfiguredError
+    """Return what `work` returns, with a sign of life on a terminal; an error of this package becomes a message and an exit code."""
+    from redshift_secrets.cli.progress import spinner
+    from redshift_secrets.cli.site import NotConfiguredError, options
     from redshift_secrets.errors import RedshiftSecretsError, SettingsError
 
     try:
-        return work()
+        with spinner("reading the configuration, asking AWS", quiet=options.verbose):
+            return work()
     except NotConfiguredError as error:
         fail(str(error), USAGE)
     except SettingsError as error:
@@ -35,15 +39,23 @@ def run(work: Callable[[], T]) -> T:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print the message to standard error and end with the exit code."""
-    typer.echo(f"redshift-secrets: {message}", err=True)
+    note(f"redshift-secrets: {message}", "red")
     raise typer.Exit(code)
 
 
 def unknown_conn_id(broker: Broker, conn_id: str) -> NoReturn:
     """End because no tag claims the conn_id, as far as can be seen."""
-    from redshift_secrets.operations.inspect import view_site
+    from redshift_secrets.operations.inspect import places, view_site
+    from redshift_secrets.settings import values
 
-    unseen = run(lambda: view_site(broker, conn_id)).unseen
-    if unseen:
-        fail(f"no tag that can be seen claims the conn_id {conn_id!r}, but {'; '.join(unseen)}", PARTIAL)
-    fail(f"no tag claims the conn_id {conn_id!r} here; `redshift-secrets list` shows what exists.", UNKNOWN_CONN_ID)
+    found = run(lambda: view_site(broker))
+    for problem in found.tag_problems:
+        note(problem, "yellow")
+    if found.unseen:
+        fail(f"no tag that can be seen claims the conn_id {conn_id!r}, but {'; '.join(found.unseen)}", PARTIAL)
+    hint = values.nearest(conn_id, dict.fromkeys(row.conn_id for row in found.rows))
+    where = places(found.scopes)
+    fail(
+        f"no tag claims the conn_id {conn_id!r} in {where}{hint}; `redshift-secrets list` shows what exists",
+        UNKNOWN_CONN_ID,
+    )

@@ -2,32 +2,116 @@
 
 from __future__ import annotations
 
+import fnmatch
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from redshift_secrets.cli.errors import FAILED, PARTIAL, run
-from redshift_secrets.cli.output import Output, OutputOption, print_rows
+from redshift_secrets.cli.errors import FAILED, PARTIAL, UNKNOWN_CONN_ID, run
+from redshift_secrets.cli.output import Output, OutputOption, note, print_rows
+from redshift_secrets.cli.site import options, site_settings
 
-COLUMNS = ("conn_id", "warehouse", "account", "region", "database", "user", "auth", "state", "problems")
+if TYPE_CHECKING:
+    from redshift_secrets.operations.inspect import ConnectionView, SiteView
+
+COLUMNS = ("conn_id", "warehouse", "account", "region", "database", "user", "auth", "team", "state", "problems")
+TIERS = {"process": "memory", "host": "the host store", "fleet": "the fleet store", "aws": "AWS"}
+_FIRST = ("", "conn_id", "warehouse", "state", "user", "region", "database", "account", "team", "auth")
+"""The columns of a table, those first that stay longest where there is little room."""
+_STS_SECONDS = 5.0
+
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Ask AWS, whatever processes here have cached.")]
 
 
-def list_command(output: OutputOption = Output.table) -> None:
+def list_command(
+    conn_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONN_ID]...", help="Only these; * and ? stand for other letters.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Only warehouses of this AWS account.")] = None,
+    problem: Annotated[bool, typer.Option("--problem", help="Only what something is wrong with.")] = False,
+    no_cache: NoCacheOption = False,
+    output: OutputOption = Output.table,
+) -> None:
     """List every conn_id that a tag claims, with what is wrong with it. Ends with 1 where anything is."""
-    from redshift_secrets.cli.site import site_settings
+    from redshift_secrets.airflow.fallback import import_problems
     from redshift_secrets.operations.inspect import view_site
-    from redshift_secrets.operations.site import site_broker
+    from redshift_secrets.operations.site import site_broker, site_caller, site_tiers
 
-    found = run(lambda: view_site(site_broker(site_settings())))
-    rows = [
-        {
-            **{name: str(getattr(row, name)) for name in COLUMNS},
-            "warehouse": f"{row.kind} {row.warehouse}",
-            "problems": "; ".join(row.problems),
-        }
-        for row in found.rows
-    ]
-    print_rows(rows, COLUMNS, output)
-    for note in (*found.tag_problems, *found.ignored, *found.unseen):
-        typer.echo(note, err=True)
+    settings = run(lambda: site_settings(filters=True))
+    callers: list[str | None] = []
+    asking = threading.Thread(target=lambda: callers.append(site_caller(settings)), daemon=True)
+    asking.start()
+    found = run(lambda: view_site(site_broker(settings, () if no_cache else site_tiers(settings))))
+    asking.join(_STS_SECONDS)
+    rows = [row for row in found.rows if _is_wanted(row, conn_ids or [], account, problem)]
+    if output in (Output.table, Output.wide):
+        _print_table(rows, output)
+    else:
+        print_rows(list(map(_columns, rows)), COLUMNS, output)
+    all_of_it = not (conn_ids or account or options.region)
+    if all_of_it:
+        for each in (*found.tag_problems, *import_problems(settings.fallback)):
+            note(each, "yellow")
+        for each in found.ignored if not problem else ():
+            note(each)
+    for each in found.unseen:
+        note(each, "yellow")
+    note(_summary(found, rows, next(iter(callers), None)), "dim")
     if found.unseen:
         raise typer.Exit(PARTIAL)
-    raise typer.Exit(FAILED if found.has_problems else 0)
+    if conn_ids and not rows:
+        raise typer.Exit(UNKNOWN_CONN_ID)
+    wrong = any(row.problems for row in rows)
+    if all_of_it:
+        wrong = wrong or found.has_problems or bool(import_problems(settings.fallback))
+    raise typer.Exit(FAILED if wrong else 0)
+
+
+def answered(tier: str, age: float) -> str:
+    """Return which tier has answered, as words."""
+    return "asked AWS" if tier == "aws" else f"from {TIERS[tier]}, {age:.0f} s old (--no-cache asks AWS)"
+
+
+def _is_wanted(row: ConnectionView, conn_ids: list[str], account: str | None, problem: bool) -> bool:
+    return (
+        (not conn_ids or any(fnmatch.fnmatchcase(row.conn_id, each) for each in conn_ids))
+        and account in (None, row.account)
+        and options.region in (None, row.region)
+        and (not problem or bool(row.problems))
+    )
+
+
+def _print_table(rows: list[ConnectionView], output: Output) -> None:
+    """Print a table, in which what something is wrong with is marked, and each problem once below it."""
+    marked = [{**_columns(row), "": "!" if row.problems else ""} for row in rows]
+    print_rows(marked, ("", *COLUMNS[:-1]), output, first=_FIRST, key=2)
+    problems: dict[str, list[str]] = {}
+    for row in rows:
+        for problem in row.problems:
+            problems.setdefault(problem, []).append(row.conn_id)
+    for problem, conn_ids in problems.items():
+        note(f"! {', '.join(dict.fromkeys(conn_ids))}: {problem}", "yellow", sys.stdout)
+
+
+def _columns(row: ConnectionView) -> dict[str, object]:
+    return {
+        **{name: getattr(row, name) for name in COLUMNS},
+        "warehouse": f"{row.kind} {row.warehouse}",
+        "problems": list(row.problems),
+    }
+
+
+def _summary(found: SiteView, rows: list[ConnectionView], caller: str | None) -> str:
+    from redshift_secrets.operations.inspect import places
+
+    conn_ids, warehouses = len({row.conn_id for row in rows}), len({row.arn for row in rows})
+    wrong = len({row.conn_id for row in rows if row.problems})
+    counts = f"{_counted(conn_ids, 'conn_id')} of {_counted(warehouses, 'warehouse')}, {wrong or 'none'} with a problem"
+    who = f"as {caller}" if caller else "as an AWS identity that STS does not confirm"
+    return f"{counts}; looked {who} in {places(found.scopes)}; {answered(found.tier, found.age)}"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,21 +1,37 @@
-"""Rows as a table, JSON, YAML or plain text, like Airflow's own commands."""
+"""Rows as a table, JSON, YAML or plain text, like Airflow's own commands; and what is beside them, on standard error.
+
+At a terminal nothing is broken inside a word: a column for which there is no room is left out, or follows its row. Elsewhere nothing
+is broken or left out.
+Colours are for terminals alone, and for none where NO_COLOR is set (https://no-color.org).
+"""
 
 from __future__ import annotations
 
 import enum
 import json
+import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from redshift_secrets.errors import one_line
 
+_GAP = "  "
+_UNBROKEN = 10_000
+_COLOURS = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
+
+Row = Mapping[str, Any]
+
 
 class Output(str, enum.Enum):  # StrEnum is 3.11
-    """The formats of Airflow's own commands."""
+    """The formats of Airflow's own commands, and a table with every column."""
 
     table = "table"
+    wide = "wide"
     json = "json"
     yaml = "yaml"
     plain = "plain"
@@ -24,40 +40,126 @@ class Output(str, enum.Enum):  # StrEnum is 3.11
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
 
 
-def print_rows(rows: Sequence[Mapping[str, str]], columns: Sequence[str], output: Output) -> None:
-    """Print `rows` to standard output."""
+def print_document(document: Any, output: Output) -> None:
+    """Print plain data to standard output as one document, as JSON or YAML."""
     if output is Output.json:
-        print(json.dumps([dict(row) for row in rows]))
-    elif output is Output.yaml:
-        import yaml
+        print(json.dumps(document))
+        return
+    import yaml
 
-        print(yaml.safe_dump([dict(row) for row in rows], sort_keys=False), end="")
+    # Through JSON, since tuples are no sequences to YAML.
+    print(yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False), end="")
+
+
+def print_rows(
+    rows: Sequence[Row], columns: Sequence[str], output: Output, *, first: Sequence[str] = (), key: int = 1
+) -> None:
+    """Print `rows` to standard output.
+
+    In a table, columns in which all rows are the same become one line at the end. Where the others do not fit the terminal, those
+    that come first in `first` (`columns`) do; the rest is only named. With `wide` nothing is left out: the rest follows each row. The
+    first `key` columns always stay.
+    """
+    if output in (Output.json, Output.yaml):
+        print_document([dict(row) for row in rows], output)
     elif output is Output.plain:
-        _print_plain(rows, columns)
-    else:
-        _print_table(rows, columns)
+        _print_lines(_padded([list(columns), *([text(row[name]) for name in columns] for row in rows)]))
+    elif rows:
+        _print_table(rows, columns, first or columns, key, wide=output is Output.wide)
 
 
-def _print_plain(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    lines = [list(columns), *([one_line(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
+def text(value: Any) -> str:
+    """Return a value as a table has it, on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return one_line("; ".join(map(str, value)))
+    return one_line(str(value))
+
+
+def note(message: str, colour: str = "", stream: TextIO | None = None) -> None:
+    """Print a sentence to a stream (standard error), at a terminal in lines that fit it."""
+    stream = stream or sys.stderr
+    for number, line in enumerate(_wrapped(one_line(message), _width(stream) - 2)):
+        print(paint(f"{'  ' if number else ''}{line}", colour, stream), file=stream)
+
+
+def paint(line: str, colour: str, stream: TextIO | None = None) -> str:
+    """Return a text in a colour, where the stream (standard output) shows colours."""
+    stream = stream or sys.stdout
+    if not colour or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return line
+    return f"\x1b[{_COLOURS[colour]}m{line}\x1b[0m"
+
+
+def _width(stream: TextIO) -> int:
+    return shutil.get_terminal_size().columns if stream.isatty() else _UNBROKEN
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[str], first: Sequence[str], key: int, wide: bool) -> None:
+    same = {} if wide or len(rows) < 2 else _constant(rows, columns[key:])
+    columns, left_out = [name for name in columns if name not in same], list[str]()
+    order, width = [name for name in first if name in columns], _width(sys.stdout)
+    while True:
+        shown = [name for name in columns if name not in left_out]
+        cells = [[text(row[name]) for name in shown] for row in rows]
+        widths = _fitting([shown, *cells], width)
+        if widths is not None or len(shown) <= key:
+            break
+        left_out.append(order.pop())
+    _print_lines(_padded([shown], widths), "bold")
+    for row, line in zip(rows, cells, strict=True):
+        _print_lines(_padded([line], widths))
+        details = [(name, text(row[name])) for name in columns if wide and name in left_out]
+        detail = ", ".join(f"{name} {value}" if len(details) > 1 else value for name, value in details if value)
+        if detail:
+            _print_lines([f"    {part}" for part in _wrapped(detail, width - 4)], "dim")
+    remarks = []
+    if any(same.values()):
+        remarks.append(f"the same for all: {', '.join(f'{name} {value}' for name, value in same.items() if value)}")
+    if left_out and not wide:
+        remarks.append(f"with -o wide also: {', '.join(name for name in columns if name in left_out)}")
+    for remark in remarks:
+        _print_lines(_wrapped(remark, width), "dim")
+
+
+def _constant(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
+    values = {name: {text(row[name]) for row in rows} for name in columns}
+    return {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+
+def _fitting(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Return how wide each column is so that all fit without a broken word, `None` where they cannot."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    room = width - len(_GAP) * (len(columns) - 1)
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        most = max(range(len(widths)), key=lambda number: widths[number] - least[number])
+        widths[most] -= 1
+    return widths
+
+
+def _padded(lines: Sequence[Sequence[str]], widths: Sequence[int] | None = None) -> list[str]:
+    widths = widths or [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = []
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        cells = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
+        for number in range(max(map(len, cells))):
+            parts = [cell[number] if number < len(cell) else "" for cell in cells]
+            padded.append(_GAP.join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip())
+    return padded
 
 
-def _print_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a text in lines of at most so many characters, but for longer words."""
+    return textwrap.wrap(line, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
-    console = Console()
-    # In a pipe or a file a table is as wide as it needs to be: nothing may be truncated there.
-    if not console.is_terminal:
-        console = Console(width=10_000)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        # Not markup: a tag may contain characters that look like it.
-        table.add_row(*(escape(one_line(row[column])) for column in columns))
-    console.print(table)
+
+def _print_lines(lines: Sequence[str], colour: str = "") -> None:
+    for line in lines:
+        print(paint(line, colour))

@@ -59,9 +59,10 @@ def stdout_for_the_result() -> Iterator[None]:
         os.close(kept)
 
 
-def site_settings() -> Settings:
+def site_settings(filters: bool = False) -> Settings:
     """Return the settings of the backend that Airflow has, of `[secrets]`, else of `[workers]`, with the `options` of the command.
 
+    Where the caller `filters`, a region that the settings look in anyway changes nothing, so that claims elsewhere are known, too.
     Raises `NotConfiguredError`, or `SettingsError` for a configuration with mistakes.
     """
     from msgspec.structs import replace
@@ -69,7 +70,14 @@ def site_settings() -> Settings:
     settings = configured_settings()
     if options.profile is not None:
         settings = replace(settings, profile_name=options.profile)
-    return settings if options.region is None else in_region(settings, options.region)
+    if options.region is None or (filters and options.region in _regions(settings)):
+        return settings
+    return in_region(settings, options.region)
+
+
+def _regions(settings: Settings) -> set[str]:
+    home = settings.regions or ((settings.region_name,) if settings.region_name else ())
+    return {*home, *(region for account in settings.accounts for region in account.regions or ())}
 
 
 def in_region(settings: Settings, region: str) -> Settings:

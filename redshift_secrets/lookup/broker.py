@@ -182,6 +182,11 @@ class Broker:
             return None
         return answer
 
+    def minted_at(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> float:
+        """Return when the credential of the last answer was minted, in seconds since the epoch; now, where there is none."""
+        answer = self._answers.get((conn_id, team_name, task))
+        return answer.credential.minted_at if answer is not None and answer.credential is not None else self._clock()
+
     def attempt(
         self, conn_id: str, team_name: str | None, task: TaskContext | None, lookup: Lookup
     ) -> ConnectionFields | None:

@@ -16,17 +16,21 @@ from redshift_secrets.airflow.connection import with_root_certificates
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
+from redshift_secrets.operations.inspect import answering_tier
+from redshift_secrets.operations.login_errors import explain
 from redshift_secrets.operations.tls import start_tls
 
 _CONNECT_SECONDS = 10
 
 
 class Step(Struct, frozen=True):
-    """One step, how long it took in seconds, also where it failed, and what it found."""
+    """One step, how long it took in seconds, also where it failed, and what it found. `tier` has answered, where tiers are asked:
+    `process`, `host`, `fleet` or `aws`; `None` for what is done each time."""
 
     name: str
     seconds: float
     found: str = ""
+    tier: str | None = None
 
 
 class Attempt(Struct, frozen=True):
@@ -43,10 +47,22 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     Raises `RedshiftSecretsError` when discovery or the mint fails.
     """
     steps = _Steps(on_step)
-    steps.time("discovery", broker.snapshot)
-    fields = steps.time("mint", lambda: broker.connection(conn_id, task.team, task), lambda made: made.description)
+    began_at, lookup = broker.now(), broker.lookup()
+    snapshot = steps.time(
+        "catalog",
+        lambda: broker.snapshot(lookup),
+        tier=lambda found: answering_tier(lookup.tier, found.newest_at, began_at),
+    )
+    began_at, lookup = broker.now(), broker.lookup()
+    fields = steps.time(
+        "credential",
+        lambda: broker.connection(conn_id, task.team, task, lookup=lookup),
+        lambda made: made.description,
+        lambda _made: answering_tier(lookup.tier, broker.minted_at(conn_id, task.team, task), began_at),
+    )
     if fields is None:
         return None
+    spec = next(iter(snapshot.specs.get(conn_id, ())), None)
     try:
         raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))
         with raw:
@@ -59,7 +75,7 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     except RedshiftSecretsError:
         raise
     except Exception as error:  # every driver and socket error ends the attempt in the same way
-        return Attempt(failure=f"{type(error).__name__}: {_message(error, fields.password)}")
+        return Attempt(failure=explain(error, fields, spec))
     return Attempt(database, user)
 
 
@@ -67,15 +83,23 @@ class _Steps:
     def __init__(self, on_step: Callable[[Step], None]) -> None:
         self._on_step = on_step
 
-    def time(self, name: str, work: Callable[[], Any], describe: Callable[[Any], str] = lambda _result: "") -> Any:
+    def time(
+        self,
+        name: str,
+        work: Callable[[], Any],
+        describe: Callable[[Any], str] = lambda _result: "",
+        tier: Callable[[Any], str | None] = lambda _result: None,
+    ) -> Any:
         """Call `work`, report how long it took, also when it fails, and return its result."""
-        start, found = time.perf_counter(), ""
+        start = time.perf_counter()
+        result = None
         try:
             result = work()
-            found = "" if result is None else describe(result)
             return result
         finally:
-            self._on_step(Step(name, time.perf_counter() - start, found))
+            seconds = time.perf_counter() - start
+            done = result is not None
+            self._on_step(Step(name, seconds, describe(result) if done else "", tier(result) if done else None))
 
 
 def _log_in(fields: ConnectionFields) -> Any:
@@ -102,8 +126,3 @@ def _current_user_and_database(connection: Any) -> Any:
     cursor = connection.cursor()
     cursor.execute("select current_user, current_database()")
     return cursor.fetchone()
-
-
-def _message(error: Exception, password: str | None) -> str:
-    message = str(error)
-    return message.replace(password, "***") if password else message

@@ -77,6 +77,8 @@ class SiteView(Struct, frozen=True):
     scopes: tuple[Scope, ...]
     tier: str
     listed_at: float
+    age: float
+    """Seconds since then."""
 
     @property
     def has_problems(self) -> bool:
@@ -103,7 +105,20 @@ def view_site(broker: Broker, conn_id: str | None = None, credentials: bool = Fa
         scopes(snapshot),
         answering_tier(lookup.tier, snapshot.newest_at, began_at),
         snapshot.listed_at,
+        max(0.0, broker.now() - snapshot.listed_at),
     )
+
+
+def places(scopes: Sequence[Scope]) -> str:
+    """Return where was looked, as regions and the roles of other accounts."""
+    regions = list(dict.fromkeys(scope.region for scope in scopes))
+    roles = list(dict.fromkeys(scope.role_arn for scope in scopes if scope.role_arn))
+    kinds = {scope.kind for scope in scopes}
+    only = ""
+    if len(kinds) == 1:
+        only = " (clusters alone)" if "cluster" in kinds else " (Serverless workgroups alone)"
+    through = f", also as {' and '.join(roles)}" if roles else ""
+    return f"{' and '.join(regions)}{through}{only}"
 
 
 def answering_tier(tier: str, made_at: float, began_at: float) -> str:

@@ -11,6 +11,7 @@ from redshift_secrets.airflow.audit import get_or_create_audit
 from redshift_secrets.airflow.masking import mask_password
 from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.audit import Audit
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.caller import caller_fingerprint
@@ -26,6 +27,14 @@ def site_broker(settings: Settings, tiers: Sequence[Tier] = ()) -> Broker:
     """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
     aws = LazyAwsClient(settings, caller_fingerprint(os.environ))
     return create_broker(settings, aws, tiers, mask=mask_password, audit=site_audit(settings))
+
+
+def site_caller(settings: Settings) -> str | None:
+    """Return the ARN that STS gives for this process's AWS credentials, `None` where it does not answer."""
+    try:
+        return LazyAwsClient(settings, caller_fingerprint(os.environ)).sts_identity()
+    except RedshiftSecretsError:
+        return None
 
 
 def site_audit(settings: Settings) -> Audit | None:

@@ -56,7 +56,7 @@ def backend() -> RedshiftSecretsBackend:
 def rows() -> list[dict[str, str]]:
     done = run("cache", "-o", "json")
     assert done.returncode == 0, done.stderr
-    return [row for line in done.stdout.splitlines() for row in json.loads(line)]
+    return list(json.loads(done.stdout))
 
 
 def test_empty_tiers(stand_in: StandIn) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e import commands
-from tests.support.airflow_parts import backend_environment, from_airflow_3_0
+from tests.support.airflow_parts import backend_environment, from_airflow_3_0, from_airflow_3_2
 
 pytestmark = pytest.mark.airflow
 
@@ -42,6 +42,7 @@ WAREHOUSES = {
         },
         {"identifier": "rival", "tags": {"airflow:conn-id": "shared"}},
         {"identifier": "asleep", "status": "paused", "tags": {"airflow:conn-id": "sleeping"}},
+        {"identifier": "misspelt", "tags": {"airflow:con-id": "finance"}},
     ],
     "workgroups": [{"name": "adhoc", "tags": {"airflow:conn-id": "adhoc"}}],
 }
@@ -69,17 +70,19 @@ def test_list_as_json(run: Run) -> None:
         "database": "dwh",
         "user": "etl",
         "auth": "db-user",
+        "team": None,
         "state": "available",
         "problems": rows["analytics", "cluster prod"]["problems"],
     }
-    assert "did you mean 'db-user'" in rows["analytics", "cluster prod"]["problems"]
+    assert "did you mean 'db-user'" in rows["analytics", "cluster prod"]["problems"][0]
     assert rows["bi/reporting", "cluster prod"]["user"] == "bi"
-    assert "must be a whole number" in rows["broken", "cluster prod"]["problems"]
-    assert "also claimed by cluster rival" in rows["shared", "cluster prod"]["problems"]
-    assert "also claimed by cluster prod" in rows["shared", "cluster rival"]["problems"]
+    assert "must be a whole number" in rows["broken", "cluster prod"]["problems"][0]
+    assert "also claimed by cluster rival" in rows["shared", "cluster prod"]["problems"][-1]
+    assert "also claimed by cluster prod" in rows["shared", "cluster rival"]["problems"][-1]
     assert rows["sleeping", "cluster asleep"]["state"] == "paused"
-    assert rows["sleeping", "cluster asleep"]["problems"] == "does not accept logins now: paused"
-    assert rows["adhoc", "workgroup adhoc"]["problems"] == ""
+    assert rows["sleeping", "cluster asleep"]["problems"] == ["does not accept logins now: paused"]
+    assert rows["adhoc", "workgroup adhoc"]["problems"] == []
+    assert rows["adhoc", "workgroup adhoc"]["state"] == "available"
     assert rows["adhoc", "workgroup adhoc"]["user"] == "(IAM identity)"
 
 
@@ -88,14 +91,101 @@ def test_what_airflow_logs_is_not_among_the_json(run: Run, environment: dict[str
     assert json.loads(run("list", "-o", "json").stdout)
 
 
-def test_list_as_table_yaml_and_plain(run: Run) -> None:
-    table, plain = run("list"), run("list", "--output", "plain")
-    for done in (table, plain):
-        assert done.returncode == 1
-        header = done.stdout.splitlines()[0].split()
-        assert header == "conn_id warehouse account region database user auth state problems".split()
+def test_list_as_yaml_and_plain(run: Run) -> None:
+    plain = run("list", "--output", "plain")
+    assert plain.returncode == 1
+    assert (
+        plain.stdout.splitlines()[0].split()
+        == "conn_id warehouse account region database user auth team state problems".split()
+    )
+    assert "\x1b" not in plain.stdout + plain.stderr
     rows = yaml.safe_load(run("list", "-o", "yaml").stdout)
     assert {row["conn_id"] for row in rows} >= {"analytics", "adhoc"}
+
+
+LIST_AT_80 = """\
+   conn_id       warehouse        database  user            auth     state
+   adhoc         workgroup adhoc  dev       (IAM identity)  iam      available
+!  analytics     cluster prod     dwh       etl             db-user  available
+!  bi/reporting  cluster prod     dwh       bi              db-user  available
+!  broken        cluster prod     dwh       etl             db-user  available
+!  for-libpq     cluster prod     dwh       etl             db-user  available
+!  nobody        cluster prod     dwh       never_created   db-user  available
+!  shared        cluster prod     dwh       etl             db-user  available
+!  shared        cluster rival    dev       (IAM identity)  iam      available
+!  sleeping      cluster asleep   dev       (IAM identity)  iam      paused
+the same for all: account 123456789012, region eu-west-1
+! analytics, bi/reporting, broken, for-libpq, nobody, shared: tag
+  airflow:db-usr: unknown field 'db-usr' (did you mean 'db-user'?); the tag is
+  ignored (on cluster prod (account 123456789012, eu-west-1))
+! broken: tag airflow:duration/broken must be a whole number of seconds, not
+  'fast' (on cluster prod (account 123456789012, eu-west-1))
+! shared: also claimed by cluster rival (account 123456789012, eu-west-1)
+! shared: also claimed by cluster prod (account 123456789012, eu-west-1)
+! sleeping: does not accept logins now: paused
+tag airflow:con-id: unknown field 'con-id' (did you mean 'conn-id'?); the tag
+  is ignored (on cluster misspelt (account 123456789012, eu-west-1))
+8 conn_ids of 4 warehouses, 7 with a problem; looked as
+  arn:aws:iam::123456789012:user/airflow in eu-west-1; asked AWS
+"""
+
+LIST_AT_200 = """\
+   conn_id       warehouse        account       region     database  user            auth     team  state
+   adhoc         workgroup adhoc  123456789012  eu-west-1  dev       (IAM identity)  iam            available
+!  analytics     cluster prod     123456789012  eu-west-1  dwh       etl             db-user        available
+"""
+
+SHOW_AT_80 = """\
+field          value
+conn_id        bi/reporting
+    tag on arn:aws:redshift:eu-west-1:123456789012:cluster:prod
+warehouse      cluster prod (account 123456789012, eu-west-1)
+    found with this process's AWS credentials
+state          available
+    AWS
+"""
+
+
+def test_list_at_a_terminal_of_80_columns(environment: dict[str, str]) -> None:
+    code, printed = commands.run_at_terminal("list", "--no-cache", columns=80, environment=environment)
+    assert "\n".join(commands.as_seen(printed)) == LIST_AT_80
+    assert code == 1
+    assert "\x1b[1m" in printed  # the header is bold
+
+
+def test_list_at_a_terminal_of_200_columns_without_colours(environment: dict[str, str]) -> None:
+    code, printed = commands.run_at_terminal("list", "-o", "wide", columns=200, environment=environment, no_color=True)
+    assert "\n".join(commands.as_seen(printed)).startswith(LIST_AT_200)
+    assert "\x1b[1m" not in printed
+    assert code == 1
+
+
+def test_list_filters(run: Run) -> None:
+    def listed(*arguments: str) -> tuple[int, list[str]]:
+        done = run("list", "-o", "json", *arguments)
+        return done.returncode, [row["conn_id"] for row in json.loads(done.stdout)]
+
+    assert listed("a*") == (1, ["adhoc", "analytics"])
+    assert listed("adhoc") == (0, ["adhoc"])
+    assert listed("--problem", "s*", "adhoc") == (1, ["shared", "shared", "sleeping"])
+    assert listed("--account", "222222222222") == (0, [])
+    assert listed("--region", "eu-west-1", "adhoc") == (0, ["adhoc"])
+    assert listed("--region", "eu-west-3") == (0, [])
+    assert listed("x*") == (3, [])
+
+
+def test_what_was_listed_comes_from_the_host_store_unless_aws_is_to_be_asked(run: Run, stand_in: StandIn) -> None:
+    assert "; asked AWS" in run("list").stderr
+    stand_in.aws.calls.clear()
+    assert re.search(r"from the host store, \d+ s old \(--no-cache asks AWS\)", run("list").stderr)
+    assert stand_in.aws.calls.by_operation().keys() <= {"sts:GetCallerIdentity"}
+    assert "from the host store" in run("show", "adhoc").stderr
+    assert "asked AWS" in run("show", "adhoc", "--no-cache").stderr
+    steps = [json.loads(run("test", "analytics", "-o", "json").stdout)[0]["steps"] for _ in range(2)]
+    tiers = [{step["name"]: step["tier"] for step in each} for each in steps]
+    assert [each["catalog"] for each in tiers] == ["host", "host"]
+    assert [each["credential"] for each in tiers] == ["aws", "host"]
+    assert {each["TLS"] for each in tiers} == {None}
 
 
 def test_list_is_incomplete_where_something_cannot_be_listed(run: Run, stand_in: StandIn) -> None:
@@ -121,11 +211,27 @@ def test_list_fails_with_one_sentence_when_nothing_can_be_listed(run: Run, stand
 def test_show_names_the_source_of_every_field(run: Run) -> None:
     done = run("show", "bi/reporting", "-o", "json")
     assert done.returncode == 0
-    fields = {row["field"]: (row["value"], row["source"]) for row in json.loads(done.stdout)}
-    assert fields["user"] == ("bi", "tag airflow:db-user/bi/reporting")
-    assert fields["database"] == ("dwh", "default: the cluster's own database")
-    assert fields["auth"][0] == "db-user"
+    (claim,) = json.loads(done.stdout)
+    fields = claim["fields"]
+    assert fields["user"] == {"value": "bi", "source": "tag airflow:db-user/bi/reporting"}
+    assert fields["database"] == {"value": "dwh", "source": "default: the cluster's own database"}
+    assert (fields["auth"]["value"], fields["auto_create"]["value"]) == ("db-user", False)
+    assert isinstance(fields["port"]["value"], int)
     assert "did you mean 'db-user'" in done.stderr
+
+
+def test_show_of_two_claims_is_one_document(run: Run) -> None:
+    for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        claims = read(run("show", "shared", "-o", form).stdout)
+        assert [each["arn"].rpartition(":")[2] for each in claims] == ["prod", "rival"]
+
+
+def test_show_at_a_terminal_of_80_columns(environment: dict[str, str]) -> None:
+    code, printed = commands.run_at_terminal("show", "bi/reporting", columns=80, environment=environment)
+    seen = commands.as_seen(printed)
+    assert "\n".join(seen).startswith(SHOW_AT_80)
+    assert max(map(len, seen)) <= 80
+    assert code == 0
 
 
 @pytest.mark.parametrize(
@@ -135,6 +241,8 @@ def test_show_names_the_source_of_every_field(run: Run) -> None:
         ("shared", 1, "claimed by 2 warehouses"),
         ("sleeping", 1, "paused"),
         ("nowhere", 3, "no tag claims the conn_id 'nowhere'"),
+        ("analitics", 3, "(did you mean 'analytics'?)"),
+        ("finance", 3, "tag airflow:con-id: unknown field 'con-id' (did you mean 'conn-id'?)"),
     ],
 )
 def test_show_and_its_exit_codes(run: Run, conn_id: str, code: int, reason: str) -> None:
@@ -147,8 +255,8 @@ def test_show_and_its_exit_codes(run: Run, conn_id: str, code: int, reason: str)
 def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn, conn_id: str, user: str) -> None:
     done = run("test", conn_id)
     assert done.returncode == 0, done.stderr
-    for step in ("discovery", "mint", "TCP", "TLS", "login", "query"):
-        assert re.search(rf"^{step}.* \d+\.\d ms$", done.stdout, re.MULTILINE), step
+    for step in ("catalog", "credential", "TCP", "TLS", "login", "query"):
+        assert re.search(rf"^{step}.* \d+\.\d ms( .*)?$", done.stdout, re.MULTILINE), step
     assert f"logged in to database dwh as {user}" in done.stdout
     for token in stand_in.tokens.minted():
         assert token.password not in done.stdout + done.stderr
@@ -157,7 +265,11 @@ def test_test_connects_and_times_each_step(run: Run, stand_in: StandIn, conn_id:
 @pytest.mark.parametrize(
     ("conn_id", "code", "reason"),
     [
-        ("nobody", 1, "never_created"),
+        (
+            "nobody",
+            1,
+            'CREATE USER "never_created" PASSWORD DISABLE, or have AWS create it at login: tag auto-create = true',
+        ),
         ("sleeping", 1, "is paused"),
         ("shared", 1, "cluster rival"),
         ("nowhere", 3, "no tag claims"),
@@ -167,6 +279,53 @@ def test_test_says_why_it_does_not_connect(run: Run, conn_id: str, code: int, re
     done = run("test", conn_id)
     assert done.returncode == code
     assert reason in done.stdout + done.stderr
+
+
+def test_test_all(run: Run) -> None:
+    done = run("test", "--all")
+    assert done.returncode == 1
+    assert "analytics: logged in to database dwh as etl" in done.stdout
+    assert re.search(r"^nobody: failed: localhost:\d+: .*CREATE USER", done.stdout, re.MULTILINE)
+    assert "{" not in done.stdout
+    assert "4 of 8 connect" in done.stderr
+    found = {each["conn_id"]: each for each in json.loads(run("test", "--all", "-o", "json").stdout)}
+    assert (found["adhoc"]["connected"], found["adhoc"]["failure"]) == (True, None)
+    assert found["sleeping"]["connected"] is False
+    assert run("test").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "sentence"),
+    [
+        (
+            {"AIRFLOW__SECRETS__BACKEND": "redshift_secrets.RedshiftSecretBackend"},
+            2,
+            "(did you mean 'redshift_secrets.RedshiftSecretsBackend'?)",
+        ),
+        (
+            {
+                "AIRFLOW__SECRETS__BACKEND_KWARGS": '{"regions": ["eu-west-1"], "fallback": [{"backend":'
+                ' "airflow.secrets.local_filesystem.LocalFilesytemBackend"}]}'
+            },
+            1,
+            "setting fallback: airflow.secrets.local_filesystem has no 'LocalFilesytemBackend' (did you mean"
+            " 'LocalFilesystemBackend'?)",
+        ),
+    ],
+)
+def test_a_misspelled_class_is_one_sentence(
+    run: Run, environment: dict[str, str], changes: dict[str, str], code: int, sentence: str
+) -> None:
+    environment.update(changes)
+    done = run("list")
+    assert (done.returncode, done.stderr.count(sentence)) == (code, 1)
+
+
+@from_airflow_3_2
+def test_the_same_from_the_command_line_of_airflow(run: Run) -> None:
+    airflow = (str(Path(commands.COMMAND[0]).with_name("airflow")), "redshift-secrets")
+    done = run("list", "adhoc", "-o", "json", command=airflow)
+    assert (done.returncode, [row["conn_id"] for row in json.loads(done.stdout)]) == (0, ["adhoc"])
 
 
 def test_all_mistakes_in_the_settings_are_reported_at_once(run: Run, environment: dict[str, str]) -> None:
