@@ -21,7 +21,6 @@ from msgspec.structs import replace
 
 from redshift_secrets.airflow import configuration, connection, masking, refusals, renewing_connection, supervisor
 from redshift_secrets.airflow.metrics import metrics
-from redshift_secrets.airflow.renewing_connection import Renewal
 from redshift_secrets.airflow.task_context import task_context
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.refresh import Lookup, MustWait
@@ -232,7 +231,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             broker = self.current_broker()
             if lookup is not None:
                 return broker.attempt(conn_id, team_name, task, lookup)
-            return broker.connection(conn_id, team_name, task, max_waiting=_max_waiting)
+            return broker.answer(conn_id, team_name, task, max_waiting=_max_waiting)
         except (CannotServeError, MustWait):
             raise
         except Exception as error:
@@ -290,14 +289,9 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             ) from None
 
     def _connection(self, fields: ConnectionFields, team_name: str | None) -> Any:
-        built = connection.build(
-            fields, self._current_connection_class(), os.environ, for_others=refusals.serves_http()
-        )
-        renewal = None
-        if fields.valid_until is not None:
-            refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
-            renewal = Renewal(refresh, time.time, fields.valid_until)
-        renewing_connection.attach(built, renewal)
+        built = connection.build(fields, self._current_connection_class(), os.environ, for_others=refusals.serves_http)
+        refresh = functools.partial(self._refresh_fields, fields.conn_id, team_name)
+        renewing_connection.attach(built, refresh, time.time, fields.valid_until)
         _mask_in_supervisor(fields)
         return built
 
@@ -337,7 +331,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 def _mask_in_supervisor(fields: ConnectionFields) -> None:
     # Only what is handed out, in the thread that gets it: of the rest, nothing can be printed.
     if fields.password is not None:
-        supervisor.masker.add(fields.password, masking.password_masker.expires_at(fields.password))
+        supervisor.masker.add(fields.password)
 
 
 def _max_waiting() -> int | None:

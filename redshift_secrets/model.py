@@ -58,7 +58,7 @@ def reveal(value: object) -> Any:
     """
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, HiddenMapping)):
         return dict(value)
     raise TypeError(f"a {type(value).__name__} is not hidden")
 

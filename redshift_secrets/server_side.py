@@ -102,7 +102,7 @@ def _read(connection: Any, question: str, conn_id: str) -> Any:
         )
     built = supervisor.to_connection(connection, conn_id, extra)
     add_root_certificates(built, os.environ)
-    renewing_connection.attach(built, None)
+    renewing_connection.attach(built)
     log.info("connection %r is served by the API server: %s", conn_id, refusals.description_of_answer(connection))
     return built
 
@@ -113,4 +113,4 @@ def _mask(connection: Any) -> None:
         is_minted = str(connection.login).startswith(("IAM:", "IAMA:", "IAMR:"))
         expires_at = time.time() + _LONGEST_VALIDITY_SECONDS if is_minted else float("inf")
         masking.mask_password(connection.password, expires_at)
-        supervisor.masker.add(connection.password, expires_at)
+        supervisor.masker.add(connection.password)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec.json
 
-from redshift_secrets.airflow.task_context import application_name
 from redshift_secrets.model import ConnectionFields, reveal
 
 
@@ -62,15 +62,33 @@ def add_root_certificates(connection: Any, environ: Mapping[str, str]) -> None:
         connection.extra = json.dumps(extra)
 
 
+def application_name(environ: Mapping[str, str]) -> str | None:
+    """Return `airflow/<dag_id>/<task_id>` of the task whose environment this is, or `None` where no task runs.
+
+    Redshift shows the name in its logs and takes 250 characters of ASCII, so each part is cut to 120.
+    https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html
+    """
+    dag_id, task_id = environ.get("AIRFLOW_CTX_DAG_ID"), environ.get("AIRFLOW_CTX_TASK_ID")
+    if not dag_id or not task_id:
+        return None
+    return re.sub(r"[^!-~]", "?", f"airflow/{dag_id[:120]}/{task_id[:120]}")
+
+
 def build(
-    fields: ConnectionFields, connection_class: Any, environ: Mapping[str, str], *, for_others: bool = False
+    fields: ConnectionFields,
+    connection_class: Any,
+    environ: Mapping[str, str],
+    *,
+    for_others: Callable[[], bool] = lambda: False,
 ) -> Any:
     """Return a Connection of `connection_class`, with the task of `environ` as `application_name` in its `extra`, and with the
     root certificates of this host, unless it is `for_others`: a server that runs no task answers for another process."""
     # The task differs from lookup to lookup, so it is no part of what is cached. Every driver takes this key.
     name = application_name(environ)
-    extra = {**fields.extra} if name is None else {"application_name": name, **fields.extra}
-    if name is not None or not for_others:
+    extra = reveal(fields.extra)
+    if name is not None:
+        extra = {"application_name": name, **extra}
+    if fields.conn_type == "postgres" and (name is not None or not for_others()):
         extra = with_root_certificates(fields.conn_type, extra, environ)
     return connection_class(
         conn_id=fields.conn_id,

@@ -16,14 +16,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from redshift_secrets.airflow.configuration import importable
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.store import CLOCKS_DIFFER_SECONDS
-from redshift_secrets.model import reveal
+from redshift_secrets.model import HiddenMapping, reveal
 from redshift_secrets.settings import Settings
 
 # In order: the first line of which anything can be imported is the one of this Airflow.
@@ -45,28 +45,34 @@ def maskers() -> list[Any]:
     Not through `mask_secret`, which in 3.0 also writes to the supervisor, on a channel for the thread of the task alone.
     Raises `ImportError` where this Airflow has none, since a password must not exist where logs cannot be masked.
     """
-    modules = next(filter(None, (importable(*names) for names in _MASKERS)), None)
+    return [module._secrets_masker() for module in _modules(_MASKERS)]
+
+
+@functools.cache
+def _modules(known: tuple[tuple[str, ...], ...]) -> list[Any]:
+    modules = next(filter(None, (importable(*names) for names in known)), None)
     if modules is None:
-        raise ImportError(f"this Airflow has no secrets masker that redshift-secrets knows; looked for {_MASKERS}")
-    return [module._secrets_masker() for module in modules]
+        raise ImportError(f"this Airflow has no secrets masker that redshift-secrets knows; looked for {known}")
+    return modules
 
 
 def forms(secret: str) -> frozenset[str]:
-    """Return the texts in which a secret is printed: as it is, in URIs, in JSON, in a `repr`, and within base64.
+    """Return the texts in which a plain text is printed that is secret: as it is, in URIs, in JSON, in a `repr`, and within base64.
 
     Base64 of a longer text that contains the secret has it in one of three alignments, without the characters at both ends that
     also depend on what is next to it.
     """
-    secret = reveal(secret)
-    in_uri, in_sqlalchemy_url = quote(secret, safe=""), quote(secret, safe=" +")
-    in_old_sqlalchemy_url = re.sub("[:@/]", lambda found: f"%{ord(found[0]):X}", secret)  # SQLAlchemy 1.4
+    # Each of these is made of the one before: `urllib` would take most of the time of this for them.
+    in_uri = quote(secret, safe="")
+    in_sqlalchemy_url = in_uri.replace("%20", " ").replace("%2B", "+")
+    in_old_sqlalchemy_url = secret.translate({ord(mark): f"%{ord(mark):X}" for mark in ":@/"})  # SQLAlchemy 1.4
     found = {
         secret,
         in_uri,
         in_sqlalchemy_url,
         in_old_sqlalchemy_url,
-        quote(secret),
-        quote_plus(secret),
+        in_uri.replace("%2F", "/"),  # `quote`
+        in_uri.replace("%20", "+"),  # `quote_plus`
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
@@ -218,7 +224,7 @@ _NAMES_OF_SECRETS = (
     *("password", "private_key", "secret", "token"),
 )
 """What the name of a secret contains, as in Airflow's own list."""
-_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
+_PASSWORD_IN_URL = r"://[^/@\s:]*:([^/@\s]+)@"
 
 
 def secrets_in(settings: Settings) -> frozenset[str]:
@@ -236,7 +242,7 @@ def secrets_in(settings: Settings) -> frozenset[str]:
 
 
 def _secret_texts(value: object, is_secret: bool = False) -> Iterator[str]:
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, HiddenMapping)):
         for name, each in value.items():
             yield from _secret_texts(each, is_secret or any(part in str(name).lower() for part in _NAMES_OF_SECRETS))
     elif isinstance(value, (list, tuple)):
@@ -245,5 +251,5 @@ def _secret_texts(value: object, is_secret: bool = False) -> Iterator[str]:
     elif isinstance(value, str):
         if is_secret:
             yield value
-        for password in _PASSWORD_IN_URL.findall(value):
+        for password in re.findall(_PASSWORD_IN_URL, value):
             yield from (password, unquote(password))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
@@ -49,9 +50,14 @@ class Renewal:
         return begun is not None and 0 <= self.now() - begun < LOGIN_PASSWORD_PAIR_SECONDS
 
 
-def attach(connection: Any, renewal: Renewal | None) -> None:
-    """Let a Connection renew itself from now on, and have a `repr` without secrets, where it is of the class of tasks: an `attrs`
-    class. With `None` it never renews itself; before Airflow 3.2 it has slots, and cannot.
+def attach(
+    connection: Any,
+    refresh: Callable[[], ConnectionFields] | None = None,
+    now: Callable[[], float] = time.time,
+    valid_until: float | None = None,
+) -> None:
+    """Let a Connection renew itself from `valid_until` on, see `Renewal`, and have a `repr` without secrets, where it is of the
+    class of tasks: an `attrs` class. Without `refresh` it never renews itself; before Airflow 3.2 it has slots, and cannot.
 
     That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
@@ -61,7 +67,9 @@ def attach(connection: Any, renewal: Renewal | None) -> None:
         connection.__class__ = _quiet_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
     else:
         connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
-        connection.__dict__["_renewal"] = renewal
+        connection.__dict__["_renewal"] = (
+            None if refresh is None or valid_until is None else Renewal(refresh, now, valid_until)
+        )
 
 
 def without_renewal(connection: Any) -> Any:

@@ -39,13 +39,15 @@ class SupervisorMasker:
         """Whether there is nothing to do: no password, it is masked, or there is no supervisor."""
         return password is None or password in self._masked or _channel() is None
 
-    def add(self, password: str, expires_at: float = float("inf")) -> None:
-        """Mask `password` until `expires_at` (seconds since the epoch), from any thread; log a warning, once, where the supervisor
-        cannot be told."""
+    def add(self, password: str) -> None:
+        """Mask `password` for as long as this process does, from any thread; log a warning, once, where the supervisor cannot be
+        told."""
         if self.has(password):
             return
         channel = _channel()
-        why_not = self._why_not(channel) or _send(channel, masking.message(password, expires_at))
+        why_not = self._why_not(channel) or _send(
+            channel, masking.message(password, masking.password_masker.expires_at(password))
+        )
         if why_not is None:
             self._masked.add(reveal(password))
         elif not self._has_warned:

@@ -80,15 +80,3 @@ def runs_task() -> bool:
     """Whether Airflow executes a task in this process."""
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return _executing() is not None or hasattr(runner, "SUPERVISOR_COMMS")
-
-
-def application_name(environ: Mapping[str, str]) -> str | None:
-    """Return `airflow/<dag_id>/<task_id>` of the task whose environment this is, or `None` where no task runs.
-
-    Redshift shows the name in its logs and takes 250 characters of ASCII, so each part is cut to 120.
-    https://docs.aws.amazon.com/redshift/latest/mgmt/python-configuration-options.html
-    """
-    dag_id, task_id = environ.get("AIRFLOW_CTX_DAG_ID"), environ.get("AIRFLOW_CTX_TASK_ID")
-    if not dag_id or not task_id:
-        return None
-    return re.sub(r"[^!-~]", "?", f"airflow/{dag_id[:120]}/{task_id[:120]}")

@@ -37,7 +37,7 @@ from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, Warehouse
 from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.lookup.reasons import ErrorLog, causes, not_ready, refusal, state
-from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext
+from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, reveal
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
 
@@ -134,20 +134,31 @@ class Broker:
         team_name: str | None = None,
         task: TaskContext | None = None,
         *,
-        max_waiting: Callable[[], int | None] = lambda: None,
         lookup: Lookup | None = None,
     ) -> ConnectionFields | None:
         """Return the connection, or `None` for what is not managed. `task` is only used where the setting `db_user` names
         a database user for each DAG. Who passes the `lookup` learns from it which tier has answered.
 
-        Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`. While
-        as many lookups wait for AWS as `max_waiting` returns, a further one does not: it gets what is stale, or is refused.
+        Raises `CannotServeError` for a managed conn_id that cannot be served now. Ends within `aws_timeout_seconds`.
         """
         if not self._settings.looks_up(conn_id):
             return None
-        answer = self.remembered(conn_id, team_name, task)
-        if answer is not None:
-            return answer.fields
+        known = self.remembered(conn_id, team_name, task)
+        return known.fields if known is not None else self.answer(conn_id, team_name, task, lookup=lookup)
+
+    def answer(
+        self,
+        conn_id: str,
+        team_name: str | None,
+        task: TaskContext | None,
+        *,
+        lookup: Lookup | None = None,
+        max_waiting: Callable[[], int | None] = lambda: None,
+    ) -> ConnectionFields | None:
+        """Return and raise as `connection`, for a conn_id that is looked up and not remembered.
+
+        While as many lookups wait for AWS as `max_waiting` returns, a further one does not: it gets what is stale, or is refused.
+        """
         lookup = lookup or self.lookup()
         if self._waiting and (most := max_waiting()) is not None and self._waiting >= most:
             lookup.hurry = TooManyWaitingError(most)  # before it begins what it could not wait for
@@ -311,13 +322,11 @@ class Broker:
         left = "the driver mints for itself"
         if answer.credential is not None:
             left = f"valid for {(expires_at - self._clock()) / 60:.0f} min"
+        where, user = fields.description.partition(": ")[0], fields.login or "(IAM identity)"
         log.info(
-            "connection %r is served: %s, user %s, from %s, %s",
+            "connection %r is served: %s",
             fields.conn_id,
-            one_line(fields.description.partition(": ")[0]),
-            one_line(fields.login or "(IAM identity)"),
-            _WHERE[tier],
-            left,
+            one_line(f"{where}, user {user}, from {_WHERE[tier]}, {left}"),
         )
 
     def _remember(self, key: _Key, answer: Answer) -> None:
@@ -449,7 +458,13 @@ class Broker:
 def _size(conn_id: str, team_name: str | None, task: TaskContext | None, fields: ConnectionFields | None) -> int:
     texts = [conn_id, team_name, task.dag_id if task else None]
     if fields is not None:
-        texts += [fields.host, fields.login, fields.password, fields.description, *map(str, fields.extra.values())]
+        texts += [
+            fields.host,
+            fields.login,
+            fields.password,
+            fields.description,
+            *map(str, reveal(fields.extra).values()),
+        ]
     return _ANSWER_BYTES + sum(map(sys.getsizeof, texts))
 
 

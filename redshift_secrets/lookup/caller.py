@@ -31,6 +31,7 @@ from redshift_secrets.lookup.credential_files import (
     expand_user,
     read_file,
 )
+from redshift_secrets.model import HiddenMapping
 from redshift_secrets.settings.settings import Settings
 
 Source = Literal["local", "process", "metadata"]
@@ -86,7 +87,7 @@ def fingerprint(content: object) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, re.Pattern):
         return value.pattern
-    if isinstance(value, Mapping):
+    if isinstance(value, HiddenMapping):
         return dict(value)
     return str.__str__(value) if isinstance(value, str) else str(value)  # a text that is hidden shows `***` for itself
 

@@ -144,7 +144,7 @@ class Catalog:
         """Return what is known of `conn_id`, with listings made after `since` (seconds since the epoch) where AWS answers."""
         scopes = self._scopes(lookup)
         rows = rows_of(conn_id)
-        entries = self._refresher.get([self._listing(scope, rows) for scope in scopes], lookup, since)
+        entries = self._refresher.get([self._listing(scope, rows, conn_id) for scope in scopes], lookup, since)
         seen, unseen = _divide(scopes, entries)
         specs = _merge([entry.value.specs.get(conn_id, ()) for entry in seen])
         return Claims(
@@ -245,13 +245,14 @@ class Catalog:
             f"missing {conn_id}", lambda: f"the search for {conn_id!r}", None, _to_row, _from_row(int), _ROW, _ROW
         )
 
-    def _listing(self, scope: Scope, rows: Sequence[str]) -> Item[Listing]:
+    def _listing(self, scope: Scope, rows: Sequence[str], conn_id: str | None = None) -> Item[Listing]:
+        """The listing of a scope, of which a store returns some rows, and of those what they have of one conn_id, if one is given."""
         return Item(
             f"listing {scope.kind} {scope.region} {scope.role_arn}",
             lambda: f"the list of {scope}",
             functools.partial(self._list, scope),
             listing_to_rows,
-            listing_from_rows,
+            listing_from_rows if conn_id is None else functools.partial(listing_from_rows, conn_id=conn_id),
             rows,
             ALL_ROWS,
             kept=False,

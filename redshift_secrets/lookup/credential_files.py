@@ -109,7 +109,9 @@ def _sections(digest: str, content: bytes) -> Mapping[str, Section]:
 
 def expand(path: str, environ: Mapping[str, str]) -> str:
     """Expand `$VAR`, `${VAR}` and `~` as `os.path` does, from `environ`."""
-    path = re.sub(r"\$(\w+|\{[^}]*\})", lambda found: environ.get(found[1].strip("{}"), found[0]), path, flags=re.ASCII)
+    if "$" in path:  # to compile a pattern takes longer than all the rest of this
+        variable = r"\$(\w+|\{[^}]*\})"
+        path = re.sub(variable, lambda found: environ.get(found[1].strip("{}"), found[0]), path, flags=re.ASCII)
     return expand_user(path, environ)
 
 

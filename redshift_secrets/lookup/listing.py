@@ -148,13 +148,15 @@ def rows_of(conn_id: str) -> Sequence[str]:
     return _ALL, _bucket(conn_id)
 
 
-def listing_from_rows(rows: Rows) -> Listing | None:
-    """Return the listing that these rows carry, or as much of it; `None` for rows that carry none."""
+def listing_from_rows(rows: Rows, conn_id: str | None = None) -> Listing | None:
+    """Return the listing that these rows carry, or as much of it, or what it has of one conn_id; `None` for rows that carry none."""
     try:
         specs: dict[str, tuple[ConnectionSpec, ...]] = {}
         claims = {name: row for name, row in rows.items() if name != _PROBLEMS}
         for row in claims.values():
-            specs |= {conn_id: tuple(map(_spec, found)) for conn_id, found in msgpack.decode(row).items()}
+            listed = msgpack.decode(row)
+            wanted = listed.keys() if conn_id is None else listed.keys() & {conn_id}
+            specs |= {each: tuple(map(_spec, listed[each])) for each in wanted}
         ignored, problems, unread = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ((), (), ())
         return Listing(specs, tuple(ignored), tuple(problems), tuple(unread)) if claims else None
     except (AttributeError, KeyError, MsgspecError, TypeError, ValueError):

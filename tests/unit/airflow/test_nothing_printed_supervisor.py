@@ -95,19 +95,19 @@ def test_it_is_told_every_form_once(connect, masker):
     supervisor = connect(channel(**AIRFLOW_3_3))
     assert not masker.has(PASSWORD)
     for _ in range(3):
-        masker.add(HiddenText(PASSWORD), EPOCH)
+        masker.add(HiddenText(PASSWORD))
     assert len(supervisor.sent) == 1
     assert forms_in(supervisor.sent) == masking.forms(PASSWORD)
     assert all(type(form) is not HiddenText for form in supervisor.sent[0])
     assert masker.has(PASSWORD)
-    masker.add("another password", EPOCH)
+    masker.add("another password")
     assert len(supervisor.sent) == 2
 
 
 def test_without_a_supervisor_there_is_nothing_to_do(masker, monkeypatch, caplog):
     for module in (None, SimpleNamespace(), SimpleNamespace(SUPERVISOR_COMMS=None)):
         monkeypatch.setitem(sys.modules, RUNNER, module)
-        masker.add(PASSWORD, EPOCH)
+        masker.add(PASSWORD)
         assert masker.has(PASSWORD)
     assert caplog.records == []
 
@@ -115,7 +115,7 @@ def test_without_a_supervisor_there_is_nothing_to_do(masker, monkeypatch, caplog
 @pytest.mark.parametrize("name", ["TriggerCommsDecoder", "InProcessSupervisorComms"])
 def test_a_triggerer_and_dags_test_tell_nobody(connect, masker, caplog, name):
     other = connect(channel(name, **AIRFLOW_3_3))
-    masker.add(PASSWORD, EPOCH)
+    masker.add(PASSWORD)
     assert other.sent == []
     assert masker.has(PASSWORD)
     assert caplog.records == []
@@ -142,8 +142,8 @@ def test_a_triggerer_and_dags_test_tell_nobody(connect, masker, caplog, name):
 )
 def test_each_thread_that_this_airflow_allows_tells_it(connect, masker, caplog, version, run, is_told):
     supervisor = connect(channel(**version))
-    run(lambda: masker.add(PASSWORD, EPOCH))
-    run(lambda: masker.add("another password", EPOCH))
+    run(lambda: masker.add(PASSWORD))
+    run(lambda: masker.add("another password"))
     assert len(supervisor.sent) == (2 if is_told else 0)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [warning[:50] for warning in warnings] == (
@@ -161,32 +161,32 @@ def deadlock() -> BaseException:
 @pytest.mark.parametrize("make", [lambda: OSError(PASSWORD), deadlock])
 def test_a_supervisor_that_does_not_answer_costs_one_warning_and_is_told_later(connect, masker, caplog, make):
     connect(channel(error=make(), **AIRFLOW_3_3))
-    masker.add(PASSWORD, EPOCH)
-    masker.add(PASSWORD, EPOCH)
+    masker.add(PASSWORD)
+    masker.add(PASSWORD)
     (record,) = caplog.records
     assert type(make()).__name__ in record.getMessage()
     assert PASSWORD not in record.getMessage()
     supervisor = connect(channel(**AIRFLOW_3_3))
-    masker.add(PASSWORD, EPOCH)
+    masker.add(PASSWORD)
     assert len(supervisor.sent) == 1
 
 
 def test_what_ends_a_task_is_no_answer(connect, masker):
     connect(channel(error=KeyboardInterrupt(), **AIRFLOW_3_3))
     with pytest.raises(KeyboardInterrupt):
-        masker.add(PASSWORD, EPOCH)
+        masker.add(PASSWORD)
 
 
 def test_a_forked_child_leaves_the_supervisor_of_its_parent_alone(connect, masker):
     connect(channel(**AIRFLOW_3_3))
-    masker.add("another password", EPOCH)
+    masker.add("another password")
 
     def in_the_child():
-        masker.add(PASSWORD, EPOCH)
-        masker.add("another password", EPOCH)
+        masker.add(PASSWORD)
+        masker.add("another password")
         inherited = sys.modules[RUNNER].SUPERVISOR_COMMS
         sys.modules[RUNNER].SUPERVISOR_COMMS = own = channel(**AIRFLOW_3_3)  # as in the process of a task
-        masker.add("another password", EPOCH)
+        masker.add("another password")
         return len(inherited.sent), len(own.sent)
 
     assert in_child(in_the_child) == (1, 1)

@@ -208,7 +208,7 @@ class ConnectionWithSlots:
 
 def test_one_with_slots_does_not_renew_itself_and_shows_no_secrets():
     connection = ConnectionWithSlots("analytics", "etl", "hunter2", '{"token": "hunter3"}')
-    renewal.attach(connection, None)
+    renewal.attach(connection)
     assert repr(connection) == "Connection(conn_id='analytics', login='etl')"
     assert (connection.password, connection.login) == ("hunter2", "etl")
     for again in (pickle.loads(pickle.dumps(connection)), copy.copy(connection)):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from redshift_secrets.airflow.task_context import application_name, process_kind, task_context, task_instance
+from redshift_secrets.airflow.connection import application_name
+from redshift_secrets.airflow.task_context import process_kind, task_context, task_instance
 from redshift_secrets.model import TaskContext
 
 
