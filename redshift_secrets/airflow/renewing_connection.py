@@ -8,8 +8,10 @@ deep copy) is a plain Connection with the credential of that moment.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import sys
 import time
 from collections.abc import Callable
 from threading import get_ident
@@ -62,6 +64,8 @@ def attach(
     That of the server is an SQLAlchemy table, and a subclass of it would be one too.
     """
     if not hasattr(connection, "__attrs_attrs__"):
+        if _WAITS_FOR_ITSELF in sys.modules:
+            connection.get_extra_dejson = functools.partial(_extra, connection)
         return
     if not hasattr(connection, "__dict__"):
         connection.__class__ = _quiet_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
@@ -144,13 +148,7 @@ def _quiet_class(base: type[Any]) -> type[Any]:
 
         @property
         def extra_dejson(self) -> dict[str, Any]:
-            if not supervisor.runs_event_loop():
-                return super().extra_dejson  # type: ignore[no-any-return]
-            # Airflow's own has the supervisor mask what is named like a secret, and fails where it would wait for itself.
-            extra: dict[str, Any] = json.loads(self.extra) if self.extra else {}
-            for masker in masking.maskers():
-                masker.add_mask(extra)
-            return extra
+            return _extra_on_event_loop(self) if supervisor.runs_event_loop() else super().extra_dejson
 
         def _held(self) -> dict[str, Any]:
             return {each.name: getattr(self, each.name) for each in base.__attrs_attrs__}
@@ -162,6 +160,28 @@ def _quiet_class(base: type[Any]) -> type[Any]:
             return _without_secrets(self._held())
 
     return _named_as(base, Quiet)
+
+
+_WAITS_FOR_ITSELF = "airflow.sdk.execution_time.secrets_masker"
+"""In Airflow 3.0, whoever reads `extra` has the supervisor mask what is named like a secret. On a trigger's event loop that would
+wait for itself, and fails."""
+
+
+def _extra(connection: Any, nested: bool = False) -> Any:
+    """Return what `get_extra_dejson` of the server's class does, on an event loop too."""
+    if supervisor.runs_event_loop():
+        return _extra_on_event_loop(connection, nested)
+    return type(connection).get_extra_dejson(connection, nested)
+
+
+def _extra_on_event_loop(connection: Any, nested: bool = False) -> dict[str, Any]:
+    extra: dict[str, Any] = json.loads(connection.extra or "{}")
+    for name, value in extra.items() if nested else ():
+        with contextlib.suppress(TypeError, ValueError):
+            extra[name] = json.loads(value)
+    for masker in masking.maskers():
+        masker.add_mask(extra)
+    return extra
 
 
 def _without_secrets(fields: dict[str, Any]) -> str:
