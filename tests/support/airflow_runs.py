@@ -65,7 +65,12 @@ class RunsThroughApi:
         return True
 
     def state(self, dag_id: str, run_id: str) -> str:
-        return str(self._call(_path(dag_id, run_id))["state"])
+        try:
+            return str(self._call(_path(dag_id, run_id))["state"])
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                return "queued"  # the server answers before it commits the run that it was asked for
+            raise
 
     def states(self, dag_id: str, run_id: str) -> dict[TaskKey, str]:
         found = self._all(f"{_path(dag_id, run_id)}/taskInstances", "task_instances")
