@@ -28,7 +28,7 @@ def no_final_refusals(monkeypatch):
 def backend(clock, monkeypatch):
     backend = RedshiftSecretsBackend(regions=["eu-west-1"])
     broker = Site(clock).broker
-    monkeypatch.setattr(backend, "_current_broker", lambda: broker)
+    monkeypatch.setattr(backend, "current_broker", lambda: broker)
     return backend
 
 

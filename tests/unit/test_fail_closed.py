@@ -50,7 +50,7 @@ def look_up(clock, monkeypatch):
         ).broker  # where a thread itself raises
         backend = RedshiftSecretsBackend(regions=["eu-west-1"], **settings)
         backend._audit = audit
-        monkeypatch.setattr(backend, "_current_broker", lambda: broker)
+        monkeypatch.setattr(backend, "current_broker", lambda: broker)
         return backend.get_connection
 
     return look_up
