@@ -185,17 +185,12 @@ class AwsClient:
             role_arn=role_arn,
             prefix=self._settings.tag_prefix,
             identity=self._sessions.expected_identity(role_arn),
-            account=functools.partial(self._account, region, role_arn),
+            account=functools.partial(self._sessions.account, region, role_arn),
             recall=recall,
             workers=self._workers,
             tagging_patience_seconds=self._tagging_patience_seconds,
             of_caller=of_caller,
         )
-
-    def _account(self, region: str, role_arn: str | None) -> tuple[str, str] | None:
-        """Return partition and account of the identity that calls are made as, `None` where they are not known."""
-        parts = self._sessions.identity(region, role_arn).split(":")
-        return (parts[1], parts[4]) if len(parts) > 5 and parts[0] == "arn" else None
 
     def _client(self, region: str, role_arn: str | None, tags: SessionTags = ()) -> Callable[[str], Any]:
         return functools.partial(self._sessions.client, region=region, role_arn=role_arn, tags=tags)

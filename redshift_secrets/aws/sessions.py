@@ -108,6 +108,11 @@ class Sessions:
         credentials = None if self._default is None else self._default.get_credentials()
         return None if credentials is None else str(credentials.method)
 
+    def account(self, region: str, role_arn: str | None) -> tuple[str, str] | None:
+        """Return partition and account of the identity that calls are made as, `None` where they are not known."""
+        parts = self.identity(region, role_arn).split(":")
+        return (parts[1], parts[4]) if len(parts) > 5 and parts[0] == "arn" else None
+
     def default_region(self) -> str:
         """Return the region of the settings, the environment or the profile; raises `AwsError` when there is none."""
         operation, resource, identity = "the search for an AWS region", "this host", self._settings.default_identity

@@ -52,24 +52,24 @@ class Tagging:
             return None
         return Warehouse(kind=scope.kind, region=scope.region, role_arn=scope.role_arn, **fields)
 
-    def write(self, warehouse: Warehouse, tags: Mapping[str, str], removed: Iterable[str]) -> None:
-        """Set these tags, then remove those. In this order, since a tag that is removed may be what restricts a connection."""
-        keys = list(removed)
+    def set(self, warehouse: Warehouse, tags: Mapping[str, str]) -> None:
+        """Set these tags, of which there is at least one."""
         if warehouse.kind == "cluster":
-            if tags:
-                pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-                self._call(warehouse, "redshift:CreateTags", "create_tags", ResourceName=warehouse.arn, Tags=pairs)
-            if keys:
-                self._call(warehouse, "redshift:DeleteTags", "delete_tags", ResourceName=warehouse.arn, TagKeys=keys)
-            return
-        if tags:
+            pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+            self._call(warehouse, "redshift:CreateTags", "create_tags", ResourceName=warehouse.arn, Tags=pairs)
+        else:
             pairs = [{"key": key, "value": value} for key, value in tags.items()]
             self._call(
                 warehouse, "redshift-serverless:TagResource", "tag_resource", resourceArn=warehouse.arn, tags=pairs
             )
-        if keys:
+
+    def remove(self, warehouse: Warehouse, keys: Iterable[str]) -> None:
+        """Remove the tags with these keys, of which there is at least one."""
+        if warehouse.kind == "cluster":
+            self._call(warehouse, "redshift:DeleteTags", "delete_tags", ResourceName=warehouse.arn, TagKeys=list(keys))
+        else:
             action = "redshift-serverless:UntagResource"
-            self._call(warehouse, action, "untag_resource", resourceArn=warehouse.arn, tagKeys=keys)
+            self._call(warehouse, action, "untag_resource", resourceArn=warehouse.arn, tagKeys=list(keys))
 
     def _call(self, warehouse: Warehouse, action: str, method: str, **arguments: Any) -> None:
         with translate_errors(action, warehouse.arn, self._sessions.expected_identity(warehouse.role_arn)):
@@ -81,7 +81,8 @@ class Tagging:
         identity = self._sessions.expected_identity(scope.role_arn)
         with translate_errors("redshift:DescribeClusters", f"cluster {name} in {scope.region}", identity):
             client = self._sessions.client("redshift", region=scope.region, role_arn=scope.role_arn)
-            found = described.clusters(client.describe_clusters(ClusterIdentifier=name), scope.region, lambda: None)
+            account = functools.partial(self._sessions.account, scope.region, scope.role_arn)
+            found = described.clusters(client.describe_clusters(ClusterIdentifier=name), scope.region, account)
         return next((fields for fields in found if fields["identifier"] == name and not fields["unknown"]), None)
 
     def _workgroup(self, name: str, scope: Scope) -> dict[str, Any] | None:

@@ -83,7 +83,13 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
     """Show what a plan changes on a warehouse, ask, and write it."""
     from redshift_secrets.operations import caches
     from redshift_secrets.operations.site import site_broker, site_tagging
-    from redshift_secrets.operations.tag import as_code, find_warehouse, warnings_of_claims, write
+    from redshift_secrets.operations.tag import (
+        PartlyWrittenError,
+        as_code,
+        find_warehouse,
+        warnings_of_claims,
+        write,
+    )
 
     settings = run(site_settings)
     aws = site_tagging(settings)
@@ -113,9 +119,20 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
         if not sys.stdin.isatty():
             fail("nothing was written: there is no terminal to ask on; add --yes", USAGE)
         typer.confirm("Write this?", abort=True)
-    run(lambda: write(aws, change))
-    typer.echo("written")
-    # Running processes and the next one list the warehouses again.
-    for line in run(lambda: caches.flush(settings, None)).lines:
+    partly: PartlyWrittenError | None = None
+
+    def write_it() -> None:
+        nonlocal partly
+        try:
+            write(aws, change)
+        except PartlyWrittenError as error:
+            partly = error
+
+    run(write_it)
+    typer.echo("written" if partly is None else "written in part")
+    # Running processes and the next one list the warehouses again; credentials are what they were.
+    for line in run(lambda: caches.flush(settings, None, catalog=True)).lines:
         typer.echo(line)
     typer.echo(f"processes that this does not reach see it within {3 * settings.catalog_ttl_seconds:g} s")
+    if partly is not None:
+        fail(str(partly), FAILED)

@@ -291,6 +291,19 @@ class Broker:
             tier.store.mark_flushed()
         return bool(specs)
 
+    def flush_catalog(self, tiers: Sequence[Tier]) -> None:
+        """Remove from the tiers what was listed for this caller; credentials stay. Raises `RedshiftSecretsError`."""
+        lookup, names = self.lookup(), None
+        while names is None:
+            try:
+                names = self._catalog.names(lookup)
+            except MustWait as must:
+                _wait(must)
+        for tier in reversed(tiers):  # or a process would copy a farther row back
+            for place in filter(None, map(tier.place, names)):
+                tier.store.clear(place)
+            tier.store.mark_flushed()
+
     def _wait(self, must: MustWait, lookup: Lookup, max_waiting: int | None) -> None:
         """Wait for what the lookup has to wait for, or have it answer without."""
         with self._waiting_changed:

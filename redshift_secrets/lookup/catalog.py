@@ -191,6 +191,10 @@ class Catalog:
         items = [self._listing(scope, ALL_ROWS) for scope in scopes]
         return _snapshot(scopes, self._refresher.get(items, lookup, since))
 
+    def names(self, lookup: Lookup) -> list[str]:
+        """Return the names under which listings are cached."""
+        return [self._listing(scope, ALL_ROWS).name for scope in self._scopes(lookup)]
+
     def cached(self) -> Snapshot | None:
         """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
         region = None if self._home() else self._refresher.cached(self._region())

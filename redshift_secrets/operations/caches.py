@@ -36,10 +36,11 @@ def describe_tiers(settings: Settings, clock: Callable[[], float] = time.time) -
     return [_tier(settings, tier, clock()) for tier in site_tiers(settings)]
 
 
-def flush(settings: Settings, conn_id: str | None) -> Flushed:
-    """Empty every shared tier, or remove one conn_id from each, and have running processes forget what they remember.
+def flush(settings: Settings, conn_id: str | None, *, catalog: bool = False) -> Flushed:
+    """Empty every shared tier, or remove one conn_id or what was listed from each, and have running processes forget what they
+    remember. Of one conn_id and of the `catalog`, those of this process's caller are removed.
 
-    Raises `PerDagCredentialsError`.
+    Raises `RedshiftSecretsError`, for one `PerDagCredentialsError`.
     """
     tiers = site_tiers(settings)
     if not tiers:
@@ -50,21 +51,23 @@ def flush(settings: Settings, conn_id: str | None) -> Flushed:
         )
         return Flushed((line,), complete=False)
     known = True
-    if conn_id is None:
+    if catalog:
+        site_broker(settings, tiers[:1]).flush_catalog(tiers)
+    elif conn_id is None:
         for tier in reversed(tiers):  # or a process would copy a farther row back
             tier.store.clear()
             tier.store.mark_flushed()
     else:
         # Each store's own catalog decides which entries are those of the conn_id.
         known = True in [site_broker(settings, [tier]).flush(tiers, conn_id) for tier in tiers]
-    troubles = {tier.store.name: _trouble(tier, conn_id) for tier in tiers}
+    troubles = {tier.store.name: _trouble(tier, whose=catalog or conn_id is not None) for tier in tiers}
     if not known and not any(troubles.values()):
         line = (
             f"no shared tier has {conn_id!r} for the AWS identity of this command, so nothing was removed; without a conn_id,"
             " flush empties everything"
         )
         return Flushed((line,), complete=True)
-    what = "all entries" if conn_id is None else f"the entries of {conn_id!r}"
+    what = "the catalog" if catalog else "all entries" if conn_id is None else f"the entries of {conn_id!r}"
     lines = tuple(f"{name}: NOT cleared, {why}" if why else f"{name}: cleared {what}" for name, why in troubles.items())
     audit = site_audit(settings)
     if audit is not None:
@@ -72,11 +75,11 @@ def flush(settings: Settings, conn_id: str | None) -> Flushed:
     return Flushed(lines, complete=not any(troubles.values()))
 
 
-def _trouble(tier: SharedTier, conn_id: str | None) -> str | None:
-    """Why a tier could not be emptied."""
+def _trouble(tier: SharedTier, whose: bool) -> str | None:
+    """Why a tier could not be emptied of all entries, or of those of one caller."""
     from redshift_secrets.cache.redis.store import RedisStore
 
-    if conn_id is not None and tier.place("") is None:
+    if whose and tier.place("") is None:
         return "STS does not confirm the caller, whose entries they are"
     if isinstance(tier.store, RedisStore):
         return tier.store.describe().trouble

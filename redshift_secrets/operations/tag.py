@@ -29,6 +29,10 @@ class TagError(RedshiftSecretsError):
     """What was asked for cannot be done; nothing was written."""
 
 
+class PartlyWrittenError(RedshiftSecretsError):
+    """The first of two calls was answered and the second was not, so that a part of the change holds."""
+
+
 class TagChange(Struct, frozen=True):
     """Tags to set and keys to remove on one warehouse, with what was there before. `errors` keep it from being written, `warnings`
     are for whoever decides."""
@@ -211,7 +215,20 @@ def as_code(change: TagChange, form: str) -> str:
 
 
 def write(aws: Tagging, change: TagChange) -> None:
-    """Write a change; raises `TagError` for one with errors, or `AwsError`."""
+    """Write a change: set tags, then remove others, since one that is removed may be what restricts a connection.
+
+    Raises `TagError` for one with errors, `AwsError` where nothing was written, and `PartlyWrittenError`.
+    """
     if change.errors:
         raise TagError("; ".join(change.errors))
-    aws.write(change.warehouse, change.written, change.removed)
+    if change.written:
+        aws.set(change.warehouse, change.written)
+    if change.removed:
+        try:
+            aws.remove(change.warehouse, change.removed)
+        except RedshiftSecretsError as error:
+            if not change.written:
+                raise
+            raise PartlyWrittenError(
+                f"{', '.join(change.written)} was written, and {', '.join(change.removed)} was not removed: {error}"
+            ) from None

@@ -87,3 +87,16 @@ def test_a_conn_id_with_a_credential_for_each_dag_cannot_be_flushed_alone(new_pr
     new_process(db_user="dag_{dag_id}").ask("nobody")
     with pytest.raises(PerDagCredentialsError, match="'a' has a credential for each DAG"):
         new_process(db_user="dag_{dag_id}").broker.flush([tier(host)], "a")
+
+
+def test_flushing_the_catalog_has_it_listed_again_and_mints_nothing(new_process, host, aws):
+    before = new_process().ask("a")
+    new_process().broker.flush_catalog([tier(host)])
+    after = new_process().ask("a")
+    assert (after.password, aws.calls["mint"], aws.calls["list"]) == (before.password, 1, 4)
+
+
+def test_running_processes_are_told_that_the_catalog_was_flushed(new_process, host):
+    before = host.flush_mark()
+    new_process().broker.flush_catalog([tier(host)])
+    assert host.flush_mark() != before

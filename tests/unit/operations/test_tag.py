@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from redshift_secrets.cli.tag import tag
+from redshift_secrets.errors import AwsError
 from redshift_secrets.lookup import tags
 from redshift_secrets.model import Scope
 from redshift_secrets.operations.tag import (
+    PartlyWrittenError,
     TagError,
     as_code,
     find_warehouse,
@@ -35,6 +37,7 @@ class FakeTagging:
     def __init__(self, found=()):
         self.found = dict(found)
         self.writes = []
+        self.refuses_to_remove = False
 
     def default_region(self):
         return "eu-west-1"
@@ -45,8 +48,13 @@ class FakeTagging:
             raise answer
         return answer
 
-    def write(self, *arguments):
-        self.writes.append(arguments)
+    def set(self, warehouse, tags):
+        self.writes.append(("set", dict(tags)))
+
+    def remove(self, warehouse, keys):
+        self.writes.append(("remove", list(keys)))
+        if self.refuses_to_remove:
+            raise denied("redshift:DeleteTags")
 
 
 CLUSTERS, WORKGROUPS = Scope("cluster", "eu-west-1", None), Scope("workgroup", "eu-west-1", None)
@@ -211,3 +219,22 @@ def test_as_code():
         "redshift-serverless",
         "untag-resource",
     ]
+
+
+def test_tags_are_set_before_others_are_removed():
+    aws = FakeTagging()
+    write(aws, plan_untag(SETTINGS, cluster(tags={**TWO.tags, "airflow:database/bi": "x"}), ["bi"]))
+    assert aws.writes == [("set", {"airflow:conn-id": "analytics"}), ("remove", ["airflow:database/bi"])]
+
+
+def test_a_change_of_which_a_part_was_written_says_which():
+    aws = FakeTagging()
+    aws.refuses_to_remove = True
+    change = plan_untag(SETTINGS, cluster(tags={**TWO.tags, "airflow:database/bi": "x"}), ["bi"])
+    with pytest.raises(
+        PartlyWrittenError,
+        match="airflow:conn-id was written, and airflow:database/bi was not removed: redshift:DeleteTags",
+    ):
+        write(aws, change)
+    with pytest.raises(AwsError):
+        write(aws, plan_untag(SETTINGS, TWO, []))  # of which nothing was
