@@ -28,7 +28,7 @@ def first_lookup(effort: Effort) -> Sequence[Line]:
     The first line is a profile: the functions that make up a part are timed, without what they spend in another part. It
     compares the whole lookup with the parts that are nearly all code of other projects, in the same process. Every lookup
     needs these: the password must be registered with Airflow's maskers before it is handed out, the key is in Airflow's
-    configuration, and a sealed store that other processes share has to be opened and read. Each of these runs for the
+    configuration, a sealed store that other processes share has to be opened and read, and the task's log has a line of it. Each of these runs for the
     first time in its process, which takes several times as long as the second time; as long as these calls are needed, a
     first lookup cannot be faster than their sum. The shares below are those of the whole lookup.
 

@@ -24,6 +24,7 @@ _FOREIGN_PARTS = {
         "redshift_secrets.backend:metrics",
     ),
     "Airflow's Connection is built": ("redshift_secrets.airflow.connection:build",),
+    "Airflow's logging writes the line that a task's log has": ("redshift_secrets.lookup.broker:log.info",),
 }
 """Parts that are nearly all code of others, by the functions of this package that call it."""
 
