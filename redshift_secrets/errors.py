@@ -206,6 +206,7 @@ _REMEDIES = {
     "file descriptors": "Raise their limit (ulimit -n, LimitNOFILE of the service), or look for what leaves files and sockets open.",
     "memory": "Give the process or its container more memory, or run fewer tasks at a time.",
     "threads": "Raise the limit of threads or processes for this user or container (ulimit -u, pids limit).",
+    "temporary files": "Mount a folder that it may write to at /tmp, or set TMPDIR to one: Airflow needs it.",
 }
 
 
@@ -252,6 +253,8 @@ def exhausted_error(error: BaseException) -> ExhaustedError | None:
             return ExhaustedError("memory")
         if isinstance(each, RuntimeError) and "can't start new thread" in str(each):
             return ExhaustedError("threads")
+        if isinstance(each, FileNotFoundError) and "No usable temporary directory" in str(each):  # of Python's tempfile
+            return ExhaustedError("temporary files")
     return None
 
 

@@ -107,11 +107,11 @@ def pyproject_digest() -> str:
     return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 
 
-def create(folder: Path) -> None:
+def create(folder: Path, python: str = sys.executable) -> None:
     """Create an empty environment with a pip that knows `--group`."""
-    say(f"Creating {folder.relative_to(ROOT)} with Python {sys.version.split()[0]}")
+    say(f"Creating {folder.relative_to(ROOT)} with {python}")
     try:
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)], lambda _log: "unpacking pip")
+        _run([python, "-m", "venv", "--clear", str(folder)], lambda _log: "unpacking pip")
     except InstallError as error:
         raise InstallError(f"{error}\nOn Debian and Ubuntu: apt-get install python3-venv") from None
     install(folder, "pip>=25.1")

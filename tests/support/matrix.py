@@ -1,4 +1,5 @@
-"""`make matrix`: the integration suite with each supported Airflow, each in its own virtual environment.
+"""`make matrix`: the integration suite with each supported Airflow, and nearly all tests with the lowest versions that
+`pyproject.toml` names, each in its own virtual environment.
 
     python -m tests.support.matrix [VERSION ...]
 
@@ -8,6 +9,8 @@ or the Python changes.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -15,15 +18,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
+
+from packaging.requirements import Requirement
 
 from tests.support import environments
 from tests.support.environments import ROOT, InstallError
 from tests.support.interrupts import exit_on_signals
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest
+
 ENVIRONMENTS = ROOT / ".venvs"
 
+LOWEST = "lowest"
+"""The row with the lowest version of each package that `pyproject.toml` has a lower bound for, on the oldest Python."""
+
 VERSIONS = {
+    LOWEST: (3, 12),
     "2.11": (3, 12),
     "3.0": (3, 12),
     "3.1": (3, 13),
@@ -31,7 +46,7 @@ VERSIONS = {
     "3.3": (3, 14),
     "3.4": (3, 14),
 }
-"""Each Airflow, with its latest patch release, and the newest Python it supports (its classifiers on PyPI)."""
+"""Each Airflow, with its latest patch release but for `LOWEST`, and the newest Python it supports (its classifiers on PyPI)."""
 
 PINS: Mapping[str, Sequence[str]] = {
     # FastAPI 0.132 does not read a body without a content type, which these tasks send, as JSON: no task starts.
@@ -48,6 +63,8 @@ SUITE = (
     "tests/e2e/test_audit.py",
     "tests/e2e/test_cache_commands.py",
     "tests/e2e/test_commands.py",
+    "tests/e2e/test_doctor.py",
+    "tests/e2e/test_doctor_verdicts.py",
     "tests/e2e/test_exec.py",
     "tests/e2e/test_fallback.py",
     "tests/e2e/test_metrics_server.py",
@@ -56,6 +73,8 @@ SUITE = (
     "tests/e2e/test_user_per_dag.py",
     "tests/integration",
     "tests/unit/airflow",
+    "tests/unit/cli/test_app.py",
+    "tests/unit/operations/doctor",
     "tests/unit/settings/test_db_user.py",
     "tests/unit/test_audit_files.py",
     "tests/unit/test_backend.py",
@@ -67,29 +86,51 @@ SUITE = (
     "tests/unit/test_public_names.py",
     "tests/unit/web",
 )
-"""The files and folders of tests that use Airflow, except `NEWEST_ONLY`."""
+"""The files and folders of tests that use Airflow, except `ONCE` and `NEWEST_ONLY`."""
 
-NEWEST_ONLY: Mapping[str, str] = {
-    "tests/e2e/clients": "docs/clients.md is about the newest; hooks and operators run in tests/integration",
-    "tests/e2e/test_demo.py": "its DAGs are written for Airflow 3",
-    "tests/e2e/test_long_tasks.py": "runs the Execution API of Airflow 3.3 in memory; see tests/integration/test_renewing_hooks.py",
-    "tests/e2e/test_teams.py": "uses only the backend",
+ONCE: Mapping[str, str] = {
     "tests/e2e/test_caller.py": "uses only the backend",
-    "tests/e2e/test_event_loop.py": "expects the refusal of the lookup itself; before Airflow 3.2.2 the first use raises it",
+    "tests/e2e/test_containers.py": "is about the machine",
     "tests/e2e/test_flush.py": "uses only the backend",
     "tests/e2e/test_slow_listings.py": "uses only the backend",
     "tests/e2e/test_tag.py": "uses only AWS; other commands run with each version",
+    "tests/e2e/test_teams.py": "uses only the backend",
     "tests/e2e/test_two_regions.py": "uses only the backend",
+}
+"""Tests that use Airflow but run with the newest version and with the lowest ones alone, and why."""
+
+NEWEST_ONLY: Mapping[str, str] = {
+    "tests/e2e/clients": "docs/clients.md is about the newest; hooks and operators run in tests/integration",
     "tests/e2e/test_application_name.py": "runs the Execution API of Airflow 3.3 in memory",
+    "tests/e2e/test_demo.py": "its DAGs are written for Airflow 3",
+    "tests/e2e/test_event_loop.py": "expects the refusal of the lookup itself; before Airflow 3.2.2 the first use raises it",
+    "tests/e2e/test_long_tasks.py": "runs the Execution API of Airflow 3.3 in memory; see tests/integration/test_renewing_hooks.py",
     "tests/unit/airflow/test_questions.py": "imitates a server; with a real one, see tests/integration/test_teams.py",
     "tests/unit/airflow/test_refusals.py": "imitates older versions itself; see tests/integration/test_refusals.py",
     "tests/unit/airflow/test_renewing_connection.py": "only the Connection of Airflow 3.2 and newer renews itself",
     "tests/unit/airflow/test_renewing_hook.py": "runs the Execution API of Airflow 3.3 in memory",
     "tests/unit/lookup/test_extra.py": "is about the drivers and hooks that come with the newest",
     "tests/unit/test_deploy_docs.py": "reads the documentation",
+    "tests/unit/test_licenses.py": "is about what is installed by default; older packages state their licenses in other words",
     "tests/unit/test_matrix.py": "is about this list",
 }
-"""Tests that use Airflow but run with the newest version alone, and why."""
+"""Tests that run with the newest version alone, and why."""
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter."""
+
+    path: str
+    version: str
+
+    @property
+    def minor(self) -> tuple[int, int]:
+        major, minor = self.version.split(".")[:2]
+        return int(major), int(minor)
+
+
+THIS_PYTHON = Python(sys.executable, sys.version)
 
 
 @dataclass(frozen=True)
@@ -112,15 +153,27 @@ def main(arguments: Sequence[str]) -> int:
         print(f"unknown version: {' '.join(unknown)}. Supported: {' '.join(VERSIONS)}", file=sys.stderr)
         return 2
     exit_on_signals("==> Interrupted.")
-    outcomes = [run_version(version, sys.version_info[:2]) for version in arguments or VERSIONS]
+    outcomes = [run_version(version, python_for(version)) for version in arguments or VERSIONS]
     print(table(outcomes))
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 
 
-def run_version(version: str, python: tuple[int, int]) -> Outcome:
+def python_for(version: str) -> Python:
+    """Return the Python that `make matrix` runs with; for the lowest versions the oldest one that `pyproject.toml` allows, where
+    the machine has it."""
+    if version == LOWEST:
+        oldest = _pyproject()["project"]["requires-python"].replace(">=", "python")
+        command = [oldest, "-c", "import sys; print(sys.executable); print(sys.version)"]
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            # Of a version manager there may be a command that only says that this Python is not installed.
+            return Python(*subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[:2])
+    return THIS_PYTHON
+
+
+def run_version(version: str, python: Python) -> Outcome:
     """Make the environment of a version, if it is not ready, and run the suite in it."""
-    if python > VERSIONS[version]:
-        newest, this = (".".join(map(str, each)) for each in (VERSIONS[version], python))
+    if python.minor > VERSIONS[version]:
+        newest, this = (".".join(map(str, each)) for each in (VERSIONS[version], python.minor))
         return Outcome(
             version,
             remark=f"SKIPPED: does not support Python {this}; make clean, then make PYTHON=python{newest} matrix",
@@ -129,24 +182,42 @@ def run_version(version: str, python: tuple[int, int]) -> Outcome:
     # Locked until the suite has run, so that no other process replaces the environment meanwhile.
     with environments.locked(ENVIRONMENTS / f"{version}.lock"):
         try:
-            python_of_version = ready_environment(version)
+            python_of_version = ready_environment(version, python)
         except InstallError as error:
             print(error, file=sys.stderr)
             return Outcome(version, remark="SKIPPED: its environment could not be made, see above")
         return run_suite(version, python_of_version)
 
 
-def ready_environment(version: str) -> Path:
+def ready_environment(version: str, python: Python) -> Path:
     """Return the Python of an environment with this Airflow and everything the tests need."""
     folder = ENVIRONMENTS / version
-    airflow = (f"apache-airflow=={version}.*", *PINS.get(version, ()))
-    contents = f"{sys.version}\n{environments.pyproject_digest()}\n{' '.join(airflow)}\n"
+    packages = lowest_versions() if version == LOWEST else (f"apache-airflow=={version}.*", *PINS.get(version, ()))
+    contents = f"{python.version}\n{environments.pyproject_digest()}\n{' '.join(packages)}\n"
     if environments.read_stamp(folder) != contents:
         with environments.making(folder, contents):
-            environments.create(folder)
+            environments.create(folder, python.path)
             environments.say(f"Installing Airflow {version} and all that the tests need (700 MB, one to five minutes)")
-            environments.install(folder, *airflow, "--editable", ".[local,redis]", "--group", "test")
+            environments.install(folder, *packages, "--editable", ".[local,redis]", "--group", "test")
     return folder / "bin" / "python"
+
+
+def lowest_versions() -> list[str]:
+    """Return a requirement for exactly the lower bound of each package that `pyproject.toml` gives one; pip chooses the others to
+    fit. (`uv pip install --resolution lowest-direct` would raise a bound that does not fit, and say nothing.)"""
+    project, groups = _pyproject()["project"], _pyproject()["dependency-groups"]
+    named = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    named += [each for name in ("demo", "package", "test") for each in groups[name] if isinstance(each, str)]
+    return sorted(
+        f"{each.name}=={bound.version}" + (f"; {each.marker}" if each.marker else "")
+        for each in map(Requirement, named)
+        for bound in each.specifier
+        if bound.operator == ">="
+    )
+
+
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def run_suite(version: str, python: Path) -> Outcome:
@@ -156,9 +227,10 @@ def run_suite(version: str, python: Path) -> Outcome:
         report = Path(folder) / "report.xml"
         began = time.monotonic()
         parallel = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
-        ignored = [f"--ignore={path}" for path in NEWEST_ONLY]
+        suite, left_out = (("tests",), NEWEST_ONLY) if version == LOWEST else (SUITE, {**ONCE, **NEWEST_ONLY})
+        ignored = [f"--ignore={path}" for path in left_out]
         options = ["-m", "not heavy", "-p", "no:cacheprovider", *parallel, *ignored, f"--junitxml={report}"]
-        exit_code = subprocess.run([python, "-m", "pytest", *SUITE, *options], cwd=ROOT, check=False).returncode
+        exit_code = subprocess.run([python, "-m", "pytest", *suite, *options], cwd=ROOT, check=False).returncode
         seconds = time.monotonic() - began
         if not report.is_file():
             return Outcome(version, seconds=seconds, remark=f"FAILED: pytest exited with {exit_code}")

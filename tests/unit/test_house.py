@@ -41,7 +41,8 @@ watching = False
 
 
 def audit(event, args):
-    if watching and event.startswith(KINDS):
+    # An import opens files, too; what may be imported is in HEAVY.
+    if watching and event.startswith(KINDS) and not str(args[:1]).endswith((".py',)", ".pyc',)", ".so',)")):
         did.append([event, repr(args[:1])])
 
 

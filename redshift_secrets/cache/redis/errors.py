@@ -46,6 +46,8 @@ def describe_error(error: BaseException) -> str:
         if isinstance(each, OSError) and each.strerror:
             return each.strerror
     for each in chain:
+        if str(each).startswith("CLUSTERDOWN "):  # for which redis-py 5 has no class outside of a cluster
+            return _DESCRIPTIONS["ClusterDownError"]
         for kind in type(each).__mro__:
             if kind.__name__ in _DESCRIPTIONS:
                 return _DESCRIPTIONS[kind.__name__]

@@ -150,7 +150,7 @@ def test_a_denied_call_is_denied_whichever_code_a_service_has_for_it(code: str) 
 
 def test_an_older_botocore_that_knows_no_aws_login_has_its_errors_told_too() -> None:
     script = (
-        "from botocore import exceptions; del exceptions.LoginError; from redshift_secrets.aws import errors;"
+        "from botocore import exceptions; vars(exceptions).pop('LoginError', None); from redshift_secrets.aws import errors;"
         "print([each.__name__ for each in errors._LOG_IN_AGAIN])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)

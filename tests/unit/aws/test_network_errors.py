@@ -214,13 +214,14 @@ def test_a_program_for_credentials_that_is_not_there(tmp_path: Path, monkeypatch
         (exceptions.HTTPClientError(error=MemoryError()), "memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
         (RuntimeError("can't start new thread"), "threads"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "temporary files"),
     ],
 )
 def test_a_process_that_has_run_out(raised: Exception, what: str) -> None:
     with pytest.raises(ExhaustedError) as caught, translate_errors("redshift:DescribeClusters", "x", "me"):
         raise raised
     assert f"this process can have no more {what}." in str(caught.value)
-    assert "Raise" in str(caught.value) or "more memory" in str(caught.value)
+    assert re.search("Raise|more memory|set TMPDIR", str(caught.value))
     assert str(known_error(raised)) == str(caught.value)
 
 

@@ -220,7 +220,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("module", ["boto3.session", "botocore.client", "urllib3.connection", "s3transfer.manager"])
+@pytest.mark.parametrize(
+    "module", ["boto3.session", "botocore.client", "urllib3.connection", "boto3.resources.factory"]
+)
 def test_a_child_forked_while_another_thread_imports_boto3_can_use_it(module):
     script = textwrap.dedent(HALFWAY).format(module=module)
     environment = {

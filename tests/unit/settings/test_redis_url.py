@@ -159,6 +159,11 @@ def parameters(connection_class: type) -> set[str]:
     return {name for each in classes for name in inspect.signature(each.__init__).parameters}
 
 
+NEEDS = {
+    "rediss+cluster": pytest.mark.skipif(
+        "ssl_ca_path" not in cluster.REDIS_ALLOWED_KEYS, reason="redis-py before 7.2 takes no ssl_ca_path in a cluster"
+    )
+}
 CONNECTIONS = {
     "redis": connection.Connection,
     "rediss": connection.SSLConnection,
@@ -166,7 +171,9 @@ CONNECTIONS = {
 }
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "scheme", [pytest.param(scheme, marks=NEEDS[scheme]) if scheme in NEEDS else scheme for scheme in SCHEMES]
+)
 def test_redis_py_accepts_the_options_of_each_scheme(scheme: str):
     accepted = parameters(CONNECTIONS[scheme.partition("+")[0]])
     accepted |= set(inspect.signature(connection.ConnectionPool.__init__).parameters)

@@ -11,7 +11,16 @@ from redshift_secrets.cache.redis import client as redis_client
 from redshift_secrets.cache.redis.store import RedisLease, RedisStore
 from redshift_secrets.settings import redis_url
 from tests.support.fakes import Clock
-from tests.support.redis_servers import NOW, FakeServer, RedisServer, fleet_store, free_port, tls_in_front_of, until
+from tests.support.redis_servers import (
+    NOW,
+    FakeServer,
+    RedisServer,
+    fleet_store,
+    free_port,
+    skip_without_cluster,
+    tls_in_front_of,
+    until,
+)
 
 LATER = NOW + 600
 AWKWARD = "p@ss/w?rd#%2 :x"
@@ -139,6 +148,7 @@ def test_sentinel_with_a_password_of_its_own_and_a_service_it_does_not_know():
 
 
 def test_a_cluster_finds_its_nodes_past_one_that_is_down():
+    skip_without_cluster()
     port = free_port()
     with RedisServer("--cluster-enabled", "yes", port=port) as server, server.admin() as admin:
         admin.execute_command("CLUSTER ADDSLOTS", *range(16384))

@@ -10,7 +10,7 @@ import redis
 
 from redshift_secrets.cache.redis.store import RedisLease
 from tests.support.fakes import Clock
-from tests.support.redis_servers import NOW, RedisServer, fleet_store, free_port, until
+from tests.support.redis_servers import NOW, RedisServer, fleet_store, free_port, skip_without_cluster, until
 
 LATER = NOW + 600
 MASTERS = 3
@@ -102,6 +102,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
+    skip_without_cluster()
     with contextlib.ExitStack() as servers:
         yield Cluster(servers)
 
