@@ -14,7 +14,7 @@ import typer
 
 from redshift_secrets.cli.errors import FAILED, PARTIAL, run
 from redshift_secrets.cli.output import Output, OutputOption
-from redshift_secrets.cli.site import options, site_settings, stdout_for_the_result
+from redshift_secrets.cli.site import NotConfiguredError, options, site_settings, stdout_for_the_result
 
 if TYPE_CHECKING:
     from redshift_secrets.operations.doctor.running import Progress
@@ -46,13 +46,28 @@ def doctor(output: OutputOption = Output.table) -> None:
 
 @stdout_for_the_result()
 def _verdicts() -> list[Verdict]:
-    settings = site_settings()
+    try:
+        settings = site_settings()
+    except NotConfiguredError:
+        from redshift_secrets.operations.doctor import examine_worker
+
+        verdicts = examine_worker()
+        if not verdicts:
+            raise
+        return verdicts
     from redshift_secrets.operations.doctor import Patience, examine
 
     given = {"regions": options.region and "--region", "profile_name": options.profile and "--profile"}
     overridden = {name: option for name, option in given.items() if option}
     with _progress() as on_progress:
-        return examine(settings, Patience(settings.aws_timeout_seconds), on_progress, overridden=overridden)
+        return examine(
+            settings, Patience(_aws_patience(settings.aws_timeout_seconds)), on_progress, overridden=overridden
+        )
+
+
+def _aws_patience(seconds: float) -> float:
+    """A call may take as long as a lookup, and no shorter than by default: calls are made several at a time here."""
+    return max(10.0, seconds)
 
 
 def _record(verdict: Verdict) -> dict[str, object]:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from airflow.models import Connection
 from cryptography.fernet import Fernet
+from sqlalchemy.orm import Session
 
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.operations.doctor import CHECKS
 from tests.e2e import commands
-from tests.support.airflow_parts import backend_environment
+from tests.support.airflow_parts import VERSION, backend_environment, from_airflow_3_0
 from tests.support.terminals import OnATerminal
 
 pytestmark = pytest.mark.airflow
@@ -115,22 +118,40 @@ def test_ctrl_c_ends_at_once_while_aws_is_silent(environment: dict[str, str], st
     assert "Traceback" not in terminal.raw
 
 
-def test_stored_connections(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    database = tmp_path / "metadata.db"
-    environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{database}"
+def test_a_metadata_database_and_an_airflow_cfg(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/metadata.db"
+    engine = sqlalchemy.create_engine(database)
+    Connection.metadata.create_all(engine)
+    with Session(engine) as session:
+        for conn_id in ("analytics", "old_dwh", "other_db"):
+            session.add(Connection(conn_id=conn_id, conn_type="redshift", login="me", password="planted"))
+        session.commit()
+    engine.dispose()
+    kwargs = environment.pop("AIRFLOW__SECRETS__BACKEND_KWARGS")
+    del environment["AIRFLOW__SECRETS__BACKEND"]
+    config = f"""
+[database]
+sql_alchemy_conn = {database}
+[secrets]
+backend = redshift_secrets.RedshiftSecretsBackend
+backend_kwargs = {kwargs}
+"""
+    (tmp_path / "airflow.cfg").write_text(config, encoding="utf-8")
+    del environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     environment |= {"AIRFLOW_CONN_ADHOC": "redshift://me:planted@old/", "AIRFLOW_CONN_OTHER": "http://me:planted@x/"}
-    airflow = str(Path(commands.COMMAND[0]).parent / "airflow")
-    without_backend = {**environment, "AIRFLOW__SECRETS__BACKEND": "", "AIRFLOW__SECRETS__BACKEND_KWARGS": ""}
-    for command in (
-        ["db", "migrate"],
-        *(
-            ["connections", "add", each, "--conn-uri", "redshift://me:planted@old/"]
-            for each in ("analytics", "old_dwh", "other_db")
-        ),
-    ):
-        subprocess.run([airflow, *command], env=without_backend, check=True, capture_output=True, timeout=300)
-    done = run("doctor", "-o", "json")
+    environment |= {"AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": '{"regions": []}'}
+    done = run("doctor", "-o", "json", "--region", "eu-west-1")
     assert done.returncode == 1
+    configuration = verdicts(done, "configuration")
+    file = tmp_path / "airflow.cfg"
+    assert configuration[0] == ("ok", f"[secrets] backend = redshift_secrets.RedshiftSecretsBackend, from {file}")
+    assert any(text.startswith(f"from {file}: aws_timeout_seconds = 300; cache = {{") for _, text in configuration)
+    assert ("ok", "from --region: regions = eu-west-1") in configuration
+    if VERSION >= (3, 0):
+        assert (
+            "warning",
+            "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS has no effect: [workers] secrets_backend is not set. Remove it",
+        ) in (configuration)
     shadowed, refused = verdicts(done, "stored")
     assert shadowed[0] == "warning"
     assert "2 stored connections no longer used" in shadowed[1]
@@ -139,6 +160,20 @@ def test_stored_connections(run: Run, environment: dict[str, str], tmp_path: Pat
     assert "1 stored connection refused" in refused[1]
     assert "old_dwh in the metadata database" in refused[1]
     assert "planted" not in done.stdout + done.stderr
+
+
+@from_airflow_3_0
+def test_a_worker_that_asks_the_api_server(run: Run, environment: dict[str, str]) -> None:
+    environment |= {
+        "AIRFLOW__SECRETS__BACKEND": "",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": "",
+        "AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.ServerSideBackend",
+    }
+    done = run("doctor", "-o", "json")
+    assert done.returncode == 0
+    ((status, message),) = verdicts(done, "airflow")
+    assert status == "warning"
+    assert "Run doctor where the API server runs" in message
 
 
 @pytest.mark.parametrize("output", ["terminal", "json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from redshift_secrets.airflow import installation
 from redshift_secrets.local.stand_in import StandIn
+from redshift_secrets.operations import doctor
 from redshift_secrets.operations.doctor import Patience, examine
 from redshift_secrets.operations.doctor.verdicts import Verdict
 from redshift_secrets.settings import Settings
@@ -207,6 +209,43 @@ def test_aws_that_is_not_there_is_one_verdict(diagnose: Examine, monkeypatch: py
     ((check, message),) = problems(found)
     assert check == "endpoints"
     assert "Connection refused" in message
+
+
+def test_a_service_without_its_endpoint_is_one_verdict(
+    diagnose: Examine, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_REDSHIFT_SERVERLESS", "http://127.0.0.1:1")
+    found = diagnose(managed_conn_ids="^(analytics|dw_)", config=ONCE)
+    ((check, message),) = problems(found)
+    assert check == "endpoints"
+    assert message.startswith(
+        "redshift-serverless in eu-west-1, redshift-serverless in eu-west-3: could not connect to"
+    )
+    assert of(found, "warehouses", "ok") == [f"in eu-west-1 as {CALLER}: 1 cluster seen, 1 carry airflow:conn-id"]
+    assert "redshift-serverless:ListWorkgroups" not in stand_in.aws.calls.by_operation()
+
+
+def test_an_sts_that_is_not_reached_is_no_matter_without_roles(
+    diagnose: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+    found = diagnose(config=ONCE)
+    assert problems(found) == []
+    assert of(found, "endpoints", "warning")[0].startswith("sts in eu-west-1: could not connect")
+    ((check, message),) = problems(diagnose(accounts=[{"role_arn": ROLE}], config=ONCE))
+    assert check == "endpoints"
+    assert message.startswith("sts in eu-west-1: could not connect")
+
+
+def test_a_metadata_database_that_hangs_or_fails(diagnose: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql+psycopg2://me:planted@db.corp:5433/airflow")
+    monkeypatch.setattr(doctor, "_conn_ids_in_database", never.wait)
+    found = diagnose(Patience(300, 300, 0.0))
+    never.set()
+    assert of(found, "stored", "warning") == [
+        "the metadata database (postgresql at db.corp:5433) did not end within 0 s. Which connections it stores is not known"
+    ]
 
 
 def test_tags_claims_and_states(diagnose: Examine) -> None:

@@ -19,8 +19,13 @@ from redshift_secrets.airflow import installation
 from redshift_secrets.aws.advice import BAD_SIGNATURE, CLOCK_SKEW, EXPIRED, UNKNOWN_KEY
 from redshift_secrets.errors import AwsError, ExhaustedError, RedshiftSecretsError
 from redshift_secrets.lookup.catalog import scopes_to_list
+from redshift_secrets.lookup.reasons import unanswered
 from redshift_secrets.model import Scope
-from redshift_secrets.operations.doctor.configuration import airflow_verdicts, configuration_verdicts
+from redshift_secrets.operations.doctor.configuration import (
+    airflow_verdicts,
+    configuration_verdicts,
+    is_server_side_worker,
+)
 from redshift_secrets.operations.doctor.endpoints import clock_verdicts, endpoint_verdicts
 from redshift_secrets.operations.doctor.permissions import (
     server_of,
@@ -112,6 +117,15 @@ def examine(
     return sorted(verdicts, key=lambda each: CHECKS.index(each.check))
 
 
+def examine_worker(environ: Mapping[str, str] = os.environ) -> list[Verdict]:
+    """Return the verdicts on a worker that leaves resolving to the API server; none where this is no such worker."""
+    try:
+        found = installation.describe_installation(environ)
+    except Exception:  # a configuration that Airflow cannot load has been told by then
+        return []
+    return airflow_verdicts(found) if is_server_side_worker(found) else []
+
+
 def _examine_aws(settings: Settings, client: ProbingClient, runner: Runner) -> _Aws:
     try:
         home = settings.regions or (settings.region_name or client.default_region(),)
@@ -151,7 +165,7 @@ def _examine_aws(settings: Settings, client: ProbingClient, runner: Runner) -> _
     if roles and not refused:
         verdicts.append(verdict("permissions", "ok", f"sts:AssumeRole allowed on {counted(len(roles), 'role')}", roles))
     open_scopes = [scope for scope in scopes if scope.role_arn not in refused]
-    listed = dict(zip(open_scopes, _list(runner, client, open_scopes), strict=True))
+    listed = dict(zip(open_scopes, _list(settings, runner, client, open_scopes), strict=True))
     unlisted = {scope: found for scope, found in listed.items() if isinstance(found, RedshiftSecretsError)}
     failed += failures(
         *(Failure("permissions", "listing", _where(scope, identity), error) for scope, error in unlisted.items())
@@ -213,7 +227,10 @@ def _stops_everything(error: RedshiftSecretsError) -> bool:
     )
 
 
-def _list(runner: Runner, client: ProbingClient, scopes: Sequence[Scope]) -> list[Any]:
+def _list(settings: Settings, runner: Runner, client: ProbingClient, scopes: Sequence[Scope]) -> list[Any]:
+    def silent(scope: Scope) -> str:
+        return unanswered(client.unanswered(scope.kind, scope.region), scope, settings)
+
     return runner.run(
         "listing",
         [
@@ -221,6 +238,7 @@ def _list(runner: Runner, client: ProbingClient, scopes: Sequence[Scope]) -> lis
                 f"the list of {scope}",
                 functools.partial(client.list_all, scope),
                 (_SERVICES[scope.kind][0], scope.region),
+                functools.partial(silent, scope),
             )
             for scope in scopes
         ],

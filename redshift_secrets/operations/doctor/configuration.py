@@ -40,9 +40,10 @@ def airflow_verdicts(found: Installation) -> list[Verdict]:
         return [
             verdict(
                 "airflow",
-                "problem",
-                f"{version}: workers leave resolving to the API server (ServerSideBackend of [workers]), and [secrets] backend is"
-                f" {servers or 'not set'}: set it to redshift_secrets.RedshiftSecretsBackend where the API server runs",
+                "warning",
+                f"{version}: this worker leaves resolving to the API server (ServerSideBackend of [workers]), and [secrets] backend is"
+                f" {servers or 'not set'} here. Run doctor where the API server runs, whose [secrets] backend has to be"
+                " redshift_secrets.RedshiftSecretsBackend",
             )
         ]
     if workers == "RedshiftSecretsBackend":
@@ -67,6 +68,11 @@ def airflow_verdicts(found: Installation) -> list[Verdict]:
             " reach the log of a task: set [workers] secrets_backend = redshift_secrets.ServerSideBackend",
         )
     ]
+
+
+def is_server_side_worker(found: Installation) -> bool:
+    """Whether tasks here ask the API server for everything."""
+    return found.workers is not None and _name(found.workers) == "ServerSideBackend"
 
 
 def configuring_backend(found: Installation) -> Backend:

@@ -23,15 +23,25 @@ _SILENT = ("TimedOut", "Unreachable", "ProxyFailed", "TlsFailed")
 
 
 class NoAnswerError(RedshiftSecretsError):
-    """Something has not ended in time; it may still be running."""
+    """Something has not ended in time; it may still be running. `server` is what has not answered, where that is known."""
+
+    def __init__(self, text: str, server: tuple[str, str] | None = None) -> None:
+        super().__init__(text, server)
+        self.text = text
+        self.server = server
+
+    def _text(self) -> str:
+        return self.text
 
 
 class Call(Struct, frozen=True):
-    """`what` names it in messages. Calls with the same `server` are not made any more once it has not answered."""
+    """`what` names it in messages. Calls with the same `server` are not made any more once it has not answered; `unanswered` says who
+    does not answer while it is being made, as a sentence without its full stop."""
 
     what: str
     work: Callable[[], Any]
     server: tuple[str, str] | None = None
+    unanswered: Callable[[], str] = str
 
 
 class Runner:
@@ -74,9 +84,7 @@ class Runner:
             except queue.Empty:
                 now = self._monotonic()
                 late = [number for number, end in ends.items() if end <= now]
-                found = {
-                    number: NoAnswerError(f"{calls[number].what} did not end within {patience:g} s") for number in late
-                }
+                found = {number: _no_answer(calls[number], patience) for number in late}
             else:
                 found = {ended: result} if ended in ends else {}  # what is too late does not count
             for number, each in found.items():
@@ -121,6 +129,14 @@ class Pending(Struct, frozen=True):
         if not self.run.done:
             return NoAnswerError(f"{self.what} did not end within {self.patience_seconds:g} s")
         return _result(self.run.result)
+
+
+def _no_answer(call: Call, seconds: float) -> NoAnswerError:
+    text = f"{call.what} did not end within {seconds:g} s"
+    unanswered = call.unanswered()
+    if unanswered:
+        text += f": {unanswered}. Check the route to it (NAT, VPC endpoint, proxy, security groups)"
+    return NoAnswerError(text, call.server)
 
 
 def _result(work: Callable[[], Any]) -> Any:

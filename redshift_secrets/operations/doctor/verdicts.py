@@ -63,7 +63,7 @@ def by_cause(failures: Sequence[Failure]) -> list[Verdict]:
 def _cause(error: RedshiftSecretsError) -> tuple[str, ...]:
     # What one identity may not do is granted to that one.
     identity = (error.identity,) if isinstance(error, AwsError) and not error.host_only else ()
-    text = () if isinstance(error, AwsError) else (str(error),)
+    text = () if isinstance(error, AwsError) else (str(getattr(error, "server", None) or error),)
     return (*cause_of(error), *identity, *text)
 
 

@@ -24,8 +24,8 @@ def installation(servers=OWN, workers=None, settings=None, ineffective=()):
     [
         (OWN, None, "ok", "every process resolves connections itself"),
         (OWN, SERVER_SIDE, "ok", "the API server resolves connections, and workers ask it"),
-        ("", SERVER_SIDE, "problem", "[secrets] backend is not set: set it to redshift_secrets.RedshiftSecretsBackend"),
-        (OTHER, SERVER_SIDE, "problem", f"[secrets] backend is {OTHER}"),
+        ("", SERVER_SIDE, "warning", "[secrets] backend is not set here. Run doctor where the API server runs"),
+        (OTHER, SERVER_SIDE, "warning", f"[secrets] backend is {OTHER} here"),
         (OWN, OWN, "ok", "workers resolve connections with RedshiftSecretsBackend of [workers]"),
         ("", OWN, "warning", "no other process knows them"),
         (OWN, OTHER, "warning", "set [workers] secrets_backend = redshift_secrets.ServerSideBackend"),
