@@ -151,8 +151,13 @@ def _to_decrypt(secret_arn: str, region: str, key: str | None) -> list[Permissio
     if key is None:
         return []
     suffix = "amazonaws.com.cn" if partition(region) == "aws-cn" else "amazonaws.com"
+    service = f"secretsmanager.{region}.{suffix}"
     conditions = (
-        ("StringEquals", "kms:ViaService", (f"secretsmanager.{region}.{suffix}",)),
-        ("StringEquals", "kms:EncryptionContext:SecretARN", (secret_arn,)),
+        (_operator(service), "kms:ViaService", (service,)),
+        (_operator(secret_arn), "kms:EncryptionContext:SecretARN", (secret_arn,)),
     )
     return [Permission("DecryptAdminSecrets", "kms:Decrypt", key, conditions)]
+
+
+def _operator(value: str) -> str:
+    return "StringLike" if ANY in value else "StringEquals"

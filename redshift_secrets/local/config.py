@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 
 DEFAULT_ACCOUNT = "123456789012"
 DEFAULT_REGION = "eu-west-1"
+
+_IDENTITY = re.compile(r"arn:aws:iam::\d{12}:(user|role)/[!-~]+")
 
 
 class ConfigError(Exception):
@@ -41,12 +44,19 @@ class Cluster:
     database: Database = field(default_factory=Database)
     master_username: str = "awsuser"
     manage_master_password: bool = False
+    master_password_secret_kms_key_id: str | None = None
+    """ARN of a customer's KMS key; by default the secret is encrypted with AWS's own."""
     status: str = "available"
     tags: Mapping[str, str] = field(default_factory=dict)
     custom_domain: str | None = None
     vpc_endpoints: tuple[str, ...] = ()
     create_time: str | None = None
     """ISO 8601; by default the time at which the stand-in starts."""
+
+    @property
+    def secret_kms_key_id(self) -> str | None:
+        """The KMS key of its managed admin secret."""
+        return self.master_password_secret_kms_key_id
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,17 @@ class Workgroup:
     database: Database = field(default_factory=Database)
     admin_username: str = "admin"
     manage_admin_password: bool = False
+    admin_password_secret_kms_key_id: str | None = None
     status: str = "AVAILABLE"
     tags: Mapping[str, str] = field(default_factory=dict)
     custom_domain: str | None = None
     vpc_endpoints: tuple[str, ...] = ()
     create_time: str | None = None
+
+    @property
+    def secret_kms_key_id(self) -> str | None:
+        """The KMS key of its managed admin secret."""
+        return self.admin_password_secret_kms_key_id
 
 
 @dataclass(frozen=True)
@@ -79,12 +95,22 @@ class Role:
 
 
 @dataclass(frozen=True)
+class IdentityPolicies:
+    """What IAM allows one user or role, and who may assume the role."""
+
+    identity: str
+    documents: tuple[Mapping[str, Any], ...] = ()
+    trust_policy: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Warehouses:
-    """The content of the file."""
+    """The content of the file. With policies, nobody may do anything but what they allow."""
 
     clusters: tuple[Cluster, ...] = ()
     workgroups: tuple[Workgroup, ...] = ()
     roles: tuple[Role, ...] = ()
+    policies: tuple[IdentityPolicies, ...] = ()
 
     @property
     def all(self) -> tuple[Cluster | Workgroup, ...]:
@@ -96,6 +122,9 @@ def load(path: Path) -> Warehouses:
     """Read `warehouses.yaml`; raises `ConfigError`, naming the entry, the mistake and the known keys."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and isinstance(raw.get("policies"), str):
+            file = path.parent / raw["policies"]  # JSON is YAML
+            raw = {**raw, "policies": yaml.safe_load(file.read_text(encoding="utf-8"))}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read: {error}") from error
     return parse(raw if raw is not None else {}, where=str(path))
@@ -104,7 +133,7 @@ def load(path: Path) -> Warehouses:
 def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
     """Turn parsed YAML into `Warehouses`; raises `ConfigError`."""
     top = _mapping(raw, where)
-    _reject_unknown_keys(top, {"clusters", "workgroups", "roles"}, where)
+    _reject_unknown_keys(top, {"clusters", "workgroups", "roles", "policies"}, where)
     return Warehouses(
         clusters=tuple(
             _entry(Cluster, item, f"{where}: clusters[{n}]") for n, item in enumerate(_list(top, "clusters", where))
@@ -114,6 +143,9 @@ def parse(raw: object, *, where: str = "warehouses") -> Warehouses:
             for n, item in enumerate(_list(top, "workgroups", where))
         ),
         roles=tuple(_entry(Role, item, f"{where}: roles[{n}]") for n, item in enumerate(_list(top, "roles", where))),
+        policies=tuple(
+            _policies(item, f"{where}: policies[{n}]") for n, item in enumerate(_list(top, "policies", where))
+        ),
     )
 
 
@@ -138,6 +170,23 @@ def _entry(kind: Any, raw: object, where: str) -> Any:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{where}: {str(error).split('__init__() ')[-1]}") from error
+
+
+def _policies(raw: object, where: str) -> IdentityPolicies:
+    """An entry as `redshift-secrets policy` prints it."""
+    values = _mapping(raw, where)
+    _reject_unknown_keys(values, {"identity", "account", "policies", "trust_policy", "max_session_seconds"}, where)
+    identity = values.get("identity")
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+        raise ConfigError(f"{where}: identity must be the ARN of an IAM user or role, is {identity!r}")
+    documents = [
+        _mapping(_mapping(item, f"{where}: policies[{n}]").get("document"), f"{where}: policies[{n}].document")
+        for n, item in enumerate(_list(values, "policies", where))
+    ]
+    trust = values.get("trust_policy")
+    return IdentityPolicies(
+        identity, tuple(documents), None if trust is None else _mapping(trust, f"{where}: trust_policy")
+    )
 
 
 def _tag_value(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from moto.core.request import Request
 from werkzeug.wrappers import Response
 
+from redshift_secrets.local.aws.authorization import Authorization
 from redshift_secrets.local.aws.errors import AwsError, InvalidResponseError, NotSimulatedError
 from redshift_secrets.local.aws.fault_effects import fault_error, hold, nonsense
 from redshift_secrets.local.aws.faults import NONSENSE, Calls, Fault, Faults
@@ -36,6 +37,7 @@ class Application:
         faults: Faults,
         moto: MotoServices,
         stopping: threading.Event,
+        authorization: Authorization,
     ) -> None:
         self._operations = operations
         self._identities = identities
@@ -44,6 +46,7 @@ class Application:
         self._moto = moto
         self._local_api = LocalApi(calls, faults)
         self._stopping = stopping
+        self._authorization = authorization
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         client = environ["werkzeug.socket"]
@@ -76,6 +79,7 @@ class Application:
         fault = self._apply_fault(aws_request, caller, client)
         if isinstance(caller, AwsError):
             raise caller
+        self._authorization.check(aws_request, caller)
         response = self._answer(aws_request, caller)
         return nonsense(fault, response) if fault is not None and fault.kind in NONSENSE else response
 

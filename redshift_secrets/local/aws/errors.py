@@ -19,6 +19,18 @@ class AwsError(Exception):
             setattr(self, name, value)
 
 
+def access_denied(protocol: str, caller_arn: str, action: str, resource: str, because: str | None) -> AwsError:
+    """Return AWS's error for a call that IAM does not allow.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+    """
+    is_json = protocol in ("json", "rest-json")
+    message = f"User: {caller_arn} is not authorized to perform: {action} on resource: {resource}"
+    return AwsError(
+        "AccessDeniedException" if is_json else "AccessDenied", f"{message} {because}" if because else message
+    )
+
+
 class InvalidResponseError(Exception):
     """The stand-in built a response that AWS could not send: a bug in the stand-in, always returned as a 500."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from redshift_secrets.local.aws.errors import AwsError
+from redshift_secrets.local.aws.errors import AwsError, access_denied
 from redshift_secrets.local.aws.faults import Fault
 from redshift_secrets.local.aws.identity import EXPIRED_TOKEN, Caller
 from redshift_secrets.local.aws.requests import AwsRequest
@@ -48,11 +48,8 @@ def fault_error(fault: Fault, aws_request: AwsRequest, caller: Caller, params: d
         )
     action = aws_request.name.replace("resourcegroupstaggingapi:", "tag:")
     resource = _resource(aws_request.name, caller, aws_request.region, params)
-    message = (
-        f"User: {caller.arn} is not authorized to perform: {action} on resource: {resource} "
-        f"because no identity-based policy allows the {action} action"
-    )
-    return AwsError("AccessDeniedException" if is_json else "AccessDenied", message)
+    because = f"because no identity-based policy allows the {action} action"
+    return access_denied(aws_request.protocol, caller.arn, action, resource, because)
 
 
 def nonsense(fault: Fault, response: Response) -> Response:

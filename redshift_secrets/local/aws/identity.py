@@ -29,6 +29,8 @@ class Caller:
     database_user: str
     """The database user of this identity: `IAM:<user name>`, `IAMR:<role name>` or `IAMR:<session tag RedshiftDbUser>`."""
     session_tags: Mapping[str, str] = field(default_factory=dict)
+    source_identity: str | None = None
+    """Whom the first session of a chain of roles was for; it is that of all that follow."""
 
     def tagged(self, key: str) -> tuple[str, ...]:
         """Return the names in a session tag, which are separated by colons; letter case does not count in its key."""
@@ -46,7 +48,9 @@ class AccessKey:
     expires_at: float | None
 
 
-def caller_from_arn(arn: str, session_tags: Mapping[str, str] | None = None) -> Caller:
+def caller_from_arn(
+    arn: str, session_tags: Mapping[str, str] | None = None, source_identity: str | None = None
+) -> Caller:
     """Return the caller with this ARN; raises `ValueError` unless it is an IAM user or a session of an assumed role.
 
     A session tag names the database user: https://docs.aws.amazon.com/redshift/latest/mgmt/query-editor-v2-getting-started.html
@@ -62,7 +66,7 @@ def caller_from_arn(arn: str, session_tags: Mapping[str, str] | None = None) -> 
     user_id = f"{_unique_id('AROA')}:{match['session']}"
     tags = session_tags or {}
     database_user = ":".join(_names(tags, "RedshiftDbUser")) or match["role"]
-    return Caller(arn, match["role_account"], user_id, f"IAMR:{database_user}", tags)
+    return Caller(arn, match["role_account"], user_id, f"IAMR:{database_user}", tags, source_identity)
 
 
 def _names(tags: Mapping[str, str], key: str) -> tuple[str, ...]:

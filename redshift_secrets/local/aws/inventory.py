@@ -96,6 +96,12 @@ class Inventory:
         with self._lock:
             self._states[arn] = replace(self._states[arn], secret_arn=secret_arn)
 
+    def secret_keys(self) -> dict[str, str | None]:
+        """Return the KMS keys of the managed admin secrets by ARN, `None` for AWS's own."""
+        return {
+            state.secret_arn: state.config.secret_kms_key_id for state in self.all() if state.secret_arn is not None
+        }
+
     def change_tags(self, arn: str, *, add: Mapping[str, str] | None = None, remove: list[str] | None = None) -> bool:
         """Add, replace and remove tags; returns `False`, without changes, if there would be more than AWS allows."""
         with self._lock:

@@ -45,6 +45,7 @@ class ManagedSecret:
     region: str
     username: str
     password: str = field(repr=False)
+    kms_key_id: str | None = None
 
 
 class MotoServices:
@@ -94,7 +95,7 @@ def put_managed_secret(secret: ManagedSecret) -> str:
     """Store the password in Secrets Manager, as AWS does, and return the secret's ARN."""
     value = json.dumps({"username": secret.username, "password": secret.password})
     backend = _backend("secretsmanager")[secret.account][secret.region]
-    stored = backend.create_managed_secret("redshift", secret.name, secret_string=value)
+    stored = backend.create_managed_secret("redshift", secret.name, secret_string=value, kms_key_id=secret.kms_key_id)
     return str(stored.arn)
 
 

@@ -71,6 +71,8 @@ class Redshift:
             described["CustomDomainCertificateArn"] = certificate_arn(cluster)
         if state.secret_arn is not None:
             described["MasterPasswordSecretArn"] = state.secret_arn
+            if cluster.secret_kms_key_id is not None:
+                described["MasterPasswordSecretKmsKeyId"] = cluster.secret_kms_key_id
         return described
 
     def _describe_clusters(self, call: Call) -> Result:

@@ -76,7 +76,10 @@ class Serverless:
             "dbName": group.database.name,
             "adminUsername": group.admin_username,
         }
-        return described if state.secret_arn is None else {**described, "adminPasswordSecretArn": state.secret_arn}
+        if state.secret_arn is None:
+            return described
+        key = {} if group.secret_kms_key_id is None else {"adminPasswordSecretKmsKeyId": group.secret_kms_key_id}
+        return {**described, "adminPasswordSecretArn": state.secret_arn, **key}
 
     def _list_workgroups(self, call: Call) -> Result:
         owns = call.params.get("ownerAccount", call.scope[0]) == call.scope[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from redshift_secrets.local.aws.application import Application, Operation
 from redshift_secrets.local.aws.arns import namespace_name
+from redshift_secrets.local.aws.authorization import Authorization
 from redshift_secrets.local.aws.endpoints import EndpointDirectory
 from redshift_secrets.local.aws.faults import Calls, Faults
 from redshift_secrets.local.aws.identity import Identities, caller_from_arn
@@ -31,6 +32,8 @@ from redshift_secrets.local.config import (
     DEFAULT_REGION,
     Cluster,
     ConfigError,
+    IdentityPolicies,
+    Role,
     Warehouses,
     Workgroup,
 )
@@ -42,8 +45,8 @@ class SimulatedAws:
 
     Redshift, Redshift Serverless, the tagging API, AssumeRole and GetCallerIdentity are implemented here, with
     state kept per instance; all else that moto simulates (Secrets Manager, IAM, S3, ...) is passed to moto. moto keeps
-    its state per process: only one simulated AWS at a time can rely on it, also for managed admin secrets. Permissions
-    and signatures are not checked.
+    its state per process: only one simulated AWS at a time can rely on it, also for managed admin secrets. Signatures
+    are not checked, and permissions only where the warehouses come with policies.
 
     `clock` returns seconds since the epoch. With `port` 0, each start chooses a free port.
     Raises `ConfigError` for warehouses that AWS could not have.
@@ -71,12 +74,14 @@ class SimulatedAws:
                 "redshift": self._redshift.operations,
                 "redshift-serverless": self._serverless.operations,
                 "resourcegroupstaggingapi": Tagging(self._inventory).operations,
-                "sts": Sts(warehouses.roles, self._identities).operations,
+                "sts": Sts(_roles(warehouses), self._identities).operations,
             }.items()
             for name, operation in operations.items()
         }
         for state in self._inventory.all():
             self._validate(state)
+        self._authorization = Authorization(self._inventory)
+        self._authorization.set_policies(warehouses.policies)
         self._moto = MotoServices()
         self._secrets = dict(_managed_secrets(self._inventory))
         for arn, secret in self._secrets.items():
@@ -110,7 +115,7 @@ class SimulatedAws:
             raise RuntimeError("the simulated AWS is already started")
         self._stopping = threading.Event()
         application = Application(
-            self._operations, self._identities, self.calls, self.faults, self._moto, self._stopping
+            self._operations, self._identities, self.calls, self.faults, self._moto, self._stopping, self._authorization
         )
         self._moto.start()
         for arn, secret in self._secrets.items():
@@ -152,6 +157,10 @@ class SimulatedAws:
                 raise ValueError(found[0])
         self._inventory.set_status(arn, status)
 
+    def set_policies(self, policies: tuple[IdentityPolicies, ...]) -> None:
+        """Have IAM policies like those of `warehouses.yaml` instead of the ones before. A role that only they have cannot be assumed."""
+        self._authorization.set_policies(policies)
+
     def __enter__(self) -> SimulatedAws:
         self.start()
         return self
@@ -187,4 +196,12 @@ def _managed_secrets(inventory: Inventory) -> Iterator[tuple[str, ManagedSecret]
             name, user = f"redshift!{namespace_name(config)}-{config.admin_username}", config.admin_username
         else:
             continue
-        yield state.arn, ManagedSecret(name, config.account, config.region, user, generate_managed_password())
+        password, key = generate_managed_password(), config.secret_kms_key_id
+        yield state.arn, ManagedSecret(name, config.account, config.region, user, password, key)
+
+
+def _roles(warehouses: Warehouses) -> tuple[Role, ...]:
+    """With a trust policy, a role is assumed by whom that names."""
+    known = {role.arn for role in warehouses.roles}
+    trusting = (each.identity for each in warehouses.policies if each.trust_policy is not None)
+    return (*warehouses.roles, *(Role(arn, tag_session=True) for arn in trusting if arn not in known))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from redshift_secrets.local.aws.errors import AwsError
+from redshift_secrets.local.aws.errors import AwsError, access_denied
 from redshift_secrets.local.aws.identity import Identities, caller_from_arn
 from redshift_secrets.local.aws.inventory import to_datetime
 from redshift_secrets.local.aws.requests import Call
@@ -55,7 +55,8 @@ class Sts:
             )
         session = call.params["RoleSessionName"]
         account, name = arn.split(":")[4], arn.rpartition("/")[2]
-        caller = caller_from_arn(f"arn:aws:sts::{account}:assumed-role/{name}/{session}", tags)
+        source = call.params.get("SourceIdentity") or call.caller.source_identity
+        caller = caller_from_arn(f"arn:aws:sts::{account}:assumed-role/{name}/{session}", tags, source)
         key = self._identities.add(caller, duration=seconds)
         if key.expires_at is None:
             raise TypeError("the key of an assumed role must expire")
@@ -88,6 +89,4 @@ def _session_tags(call: Call) -> dict[str, str]:
 
 
 def _denied(call: Call, action: str, arn: str) -> AwsError:
-    return AwsError(
-        "AccessDenied", f"User: {call.caller.arn} is not authorized to perform: {action} on resource: {arn}"
-    )
+    return access_denied("query", call.caller.arn, action, arn, None)
