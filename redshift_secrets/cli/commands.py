@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "tag": ("tag", "tag", "Have a warehouse claim conn_ids, and set what its tags say of them."),
     "untag": ("untag", "untag", "Have a warehouse claim conn_ids no more."),
     "policy": ("policy", "policy", "Print the smallest IAM policies for what is configured and tagged."),
+    "migrate": ("migrate", "migrate", "Move stored connections to tags: plan, check, finish."),
     "cache": ("cache", "cache", "Show what processes share, and where."),
     "flush": ("flush", "flush", "Empty what processes share."),
     "audit": ("audit", "audit", "Show which task used which warehouse, from the files of the audit."),

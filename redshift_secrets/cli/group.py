@@ -35,12 +35,10 @@ class LazyGroup(TyperGroup):
             return None
         module, attribute, summary = COMMANDS[cmd_name]
         found = getattr(importlib.import_module(f"redshift_secrets.cli.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            command = typer.main.get_command(found)
-        else:
-            command = _command(found, cmd_name)
-            if cmd_name not in WITHOUT_SITE:
-                command.params += _options_of_sites()
+        command = typer.main.get_command(found) if isinstance(found, typer.Typer) else _command(found, cmd_name)
+        if cmd_name not in WITHOUT_SITE:
+            for each in getattr(command, "commands", {"": command}).values():
+                each.params += _options_of_sites()
         command.short_help = summary
         return command
 

@@ -67,7 +67,7 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
         raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))
         with raw:
             steps.time("TLS", lambda: start_tls(raw, fields.host, fields.conn_type, fields.extra))
-        connection = steps.time("login (opens a second connection)", lambda: _log_in(fields))
+        connection = steps.time("login (opens a second connection)", lambda: log_in(fields))
         try:
             user, database = steps.time("query", lambda: _current_user_and_database(connection))
         finally:
@@ -102,7 +102,8 @@ class _Steps:
             self._on_step(Step(name, seconds, describe(result) if done else "", tier(result) if done else None))
 
 
-def _log_in(fields: ConnectionFields) -> Any:
+def log_in(fields: ConnectionFields) -> Any:
+    """Return a connection of the driver that the hook of this connection uses; raises what that driver raises."""
     # The same driver and arguments as in the hook: the fields, and all of extra unchanged.
     arguments: dict[str, Any] = {"host": fields.host, "port": fields.port}
     if fields.password is not None:

@@ -106,7 +106,7 @@ def plan_tags(
         for key in _keys(prefix + name, conn_ids, set(known) <= set(conn_ids), warehouse.tags):
             wanted[key] = value
     written = {key: value for key, value in wanted.items() if warehouse.tags.get(key) != value}
-    return _checked(settings, TagChange(warehouse, written, ()), conn_ids or known)
+    return check_change(settings, TagChange(warehouse, written, ()), conn_ids or known)
 
 
 def plan_untag(settings: Settings, warehouse: Warehouse, conn_ids: Sequence[str]) -> TagChange:
@@ -125,10 +125,10 @@ def plan_untag(settings: Settings, warehouse: Warehouse, conn_ids: Sequence[str]
         raise TagError(f"{warehouse} does not claim {missing[0]!r}{hint}")
     left = [conn_id for conn_id in claimed if conn_id not in conn_ids] if conn_ids else []
     if not left:  # fields of no connection are of no use
-        return _checked(settings, TagChange(warehouse, {}, tuple(ours)), ())
+        return check_change(settings, TagChange(warehouse, {}, tuple(ours)), ())
     gone = tuple(key for key in ours if key.partition("/")[2] in conn_ids)
     written = {marker: " ".join(left)} if left != claimed else {}
-    return _checked(settings, TagChange(warehouse, written, gone), ())
+    return check_change(settings, TagChange(warehouse, written, gone), ())
 
 
 def warnings_of_claims(settings: Settings, broker: Broker, warehouse: Warehouse, conn_ids: Sequence[str]) -> list[str]:
@@ -160,7 +160,7 @@ def _keys(key: str, conn_ids: Sequence[str], alone: bool, present: Mapping[str, 
     return sorted(own)
 
 
-def _checked(settings: Settings, change: TagChange, conn_ids: Sequence[str]) -> TagChange:
+def check_change(settings: Settings, change: TagChange, conn_ids: Sequence[str]) -> TagChange:
     """Return the change with what is wrong with it, by the rules of lookups and those of AWS."""
     before, after = change.warehouse, replace(change.warehouse, tags=change.after)
     errors: list[str] = []

@@ -30,7 +30,7 @@ _ISSUES_KEYS = (
     "sts:GetSessionToken",
     "iam:CreateAccessKey",
 )
-_RESET_AT_START = ("secretsmanager", "iam", "sts", "redshift-data")
+_RESET_AT_START = ("secretsmanager", "iam", "sts", "redshift-data", "ssm")
 
 _running_lock = threading.Lock()
 _running: set[int] = set()

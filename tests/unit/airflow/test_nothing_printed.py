@@ -15,11 +15,14 @@ from msgspec import msgpack
 
 import redshift_secrets
 from redshift_secrets.airflow import masking
+from redshift_secrets.airflow.stored import Place, StoredConnection
+from redshift_secrets.aws.stored import StoredText
 from redshift_secrets.lookup import caller, connection_fields
 from redshift_secrets.lookup.listing import build_listing, listing_from_rows, listing_to_rows
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import Credential, HiddenMapping, HiddenText, MintRequest, Private, reveal
 from redshift_secrets.operations.environment import ClientEnvironment
+from redshift_secrets.operations.migrate.reading import Source
 from redshift_secrets.settings import Settings
 from tests.support.airflow_parts import from_airflow_3_2
 from tests.support.helpers import cluster
@@ -68,6 +71,11 @@ RECORDS += [
     CREDENTIAL,
     FIELDS,
     ClientEnvironment({"PGPASSWORD": "planted/pass+word="}, ("PGOPTIONS",), "a harmless sentence"),
+    StoredConnection(
+        "analytics", Place("database"), extra={"password": "planted-extra"}, password="planted/pass+word="
+    ),
+    StoredText("airflow/connections/analytics", "analytics", "redshift://etl:planted@prod"),
+    Source("secrets-manager", "airflow/connections", {"aws_secret_access_key": "planted-key"}),
 ]
 
 records = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)

@@ -1,0 +1,317 @@
+"""The connections that people have stored: in Airflow's metadata database, in environment variables, in files and texts.
+
+Whoever asks for no passwords gets none: the database is not asked for them, and a text loses its password before Airflow parses it.
+That is also what makes it quick: Airflow compiles one pattern of all passwords at each one that it sees.
+https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from redshift_secrets.airflow import configuration
+from redshift_secrets.airflow.masking import forms
+from redshift_secrets.errors import RedshiftSecretsError, one_line
+from redshift_secrets.lookup.tags import EXTRA_KEYS
+from redshift_secrets.model import Private
+
+PlaceKind = Literal["secret", "parameter", "environment", "database", "file"]
+
+KEPT_EXTRA = frozenset().union(
+    *EXTRA_KEYS.values(),
+    "auto_create cluster_identifier database db_groups db_user group_federation iam is_serverless options port profile region"
+    " serverless_acct_id serverless_work_group ssl sslrootcert workgroup_name".split(),
+)
+"""Keys of `extra` whose values say where and how a connection logs in, and are no secrets. Of any other only the name is kept."""
+
+_ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
+_WORDS = {
+    "login": ("login", "user", "username", "user_name"),
+    "password": ("password", "pass", "key"),
+    "host": ("host", "remote_host", "server"),
+    "port": ("port",),
+    "schema": ("database", "schema"),
+    "conn_type": ("conn_type", "conn_id", "connection_type", "engine"),
+    "extra": ("extra",),
+}
+"""What the fields of a secret may be called:
+https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/secrets-backends/aws-secrets-manager.html"""
+_PASSWORD = re.compile(r"(?s)([^:/?#]*://(?:[^:/?#]+://)?[^/?#:]*):([^/?#]*)@")
+_SIGN_AFTER_HOST = re.compile(r"(?s)[^:/?#]*://(?:[^:/?#]+://|(?![^:/?#]+://))[^/?#]*[/?#].*@")
+"""A password that is not quoted: what follows a slash in it would be taken for a database, and shown."""
+_DATABASE_SECONDS = 15.0
+
+
+class StoredError(RedshiftSecretsError):
+    """A place where connections are stored cannot be read."""
+
+
+class Place(Struct, frozen=True):
+    """Where a connection is stored: the name of the secret, parameter, variable or file. `region` is that of AWS."""
+
+    kind: PlaceKind
+    name: str = ""
+    region: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "database":
+            return "metadata database"
+        what = "variable" if self.kind == "environment" else self.kind
+        return f"{what} {self.name}"
+
+
+class StoredConnection(Private, frozen=True):
+    """A connection as it is stored, under Airflow's names.
+
+    `extra` has `None` for values that may be secret, unless passwords were asked for. `problem` says why it cannot be read.
+    """
+
+    hidden = ("password", "extra")
+
+    conn_id: str
+    place: Place
+    conn_type: str = ""
+    host: str = ""
+    port: int | None = None
+    schema: str = ""
+    login: str = ""
+    extra: Mapping[str, Any] = {}
+    has_password: bool = False
+    team: str | None = None
+    password: str | None = None
+    problem: str | None = None
+
+
+def from_text(
+    conn_id: str, text: str, place: Place, *, passwords: bool = False, words: Mapping[str, Iterable[str]] | None = None
+) -> StoredConnection:
+    """Return the connection that a URI or a JSON object describes; no message repeats it.
+
+    `words` says what else its fields may be called, by their names.
+    """
+    try:
+        if text.strip().startswith("{"):
+            return from_fields(conn_id, json.loads(text), place, passwords=passwords, words=words)
+        return _from_uri(conn_id, text.strip(), place, passwords)
+    except Exception:  # whatever Airflow raises, its text may repeat a part of the password
+        problem = "Airflow cannot read it: it is neither a connection URI nor a JSON object with a connection's fields"
+        return StoredConnection(conn_id, place, problem=problem)
+
+
+def from_fields(
+    conn_id: str,
+    fields: Mapping[str, Any],
+    place: Place,
+    *,
+    passwords: bool = False,
+    words: Mapping[str, Iterable[str]] | None = None,
+    team: str | None = None,
+) -> StoredConnection:
+    """Return the connection with these fields."""
+    if words is not None:
+        known = {name: [*own, *words.get(name, ())] for name, own in _WORDS.items()}
+        fields = {name: next((fields[key] for key in fields if key in known[name]), None) for name in known}
+    extra = fields.get("extra") or fields.get("extra_dejson") or {}
+    if isinstance(extra, str):
+        extra = json.loads(extra)
+    if not isinstance(extra, Mapping):
+        raise ValueError
+    password = fields.get("password")
+    port = fields.get("port")
+    return StoredConnection(
+        conn_id=conn_id,
+        place=place,
+        conn_type=_conn_type(str(fields.get("conn_type") or "")),
+        host=str(fields.get("host") or ""),
+        port=int(port) if port else None,
+        schema=str(fields.get("schema") or ""),
+        login=str(fields.get("login") or ""),
+        extra=dict(extra) if passwords else {key: extra[key] if key in KEPT_EXTRA else None for key in extra},
+        has_password=bool(password) or bool(extra.get("password")),
+        team=team,
+        password=str(password) if passwords and password else None,
+    )
+
+
+def database_connections(
+    conn_ids: Iterable[str] | None = None, *, passwords: bool = False, seconds: float = _DATABASE_SECONDS
+) -> list[StoredConnection]:
+    """Return the connections in Airflow's metadata database, all or those of some conn_ids; raises `StoredError`, also where it
+    does not answer within `seconds`."""
+    outcome: list[Any] = []
+
+    def read() -> None:
+        try:
+            outcome.append(_database_rows(conn_ids, passwords))
+        except Exception as error:
+            outcome.append(error)
+
+    # A driver waits for minutes for a server that does not answer.
+    thread = threading.Thread(target=read, daemon=True, name="redshift-secrets-database")
+    thread.start()
+    thread.join(seconds)
+    reason = f"it did not answer within {seconds:g} s" if not outcome else None
+    if outcome and isinstance(outcome[0], Exception):
+        reason = _reason(outcome[0])
+    if reason is not None:
+        raise StoredError(
+            f"the metadata database of Airflow cannot be read: {reason}. Check [database] sql_alchemy_conn, or name the other"
+            " places with --from"
+        )
+    return [_from_row(row, passwords) for row in outcome[0]]
+
+
+def _database_rows(conn_ids: Iterable[str] | None, passwords: bool) -> list[Mapping[str, Any]]:
+    """Read the table and not the model, whose objects decrypt and register their passwords."""
+    from sqlalchemy import select
+
+    table = importlib.import_module("airflow.models").Connection.__table__
+    names = ["conn_id", "conn_type", "host", "schema", "login", "port", "extra", "is_extra_encrypted"]
+    names += [name for name in ("team_name",) if name in table.c]  # from 3.2 on
+    if passwords:
+        names += ["password", "is_encrypted"]
+    stored = (table.c.password.is_not(None) & (table.c.password != "")).label("has_password")
+    statement = select(*(table.c[name] for name in names), stored)
+    if conn_ids is not None:
+        statement = statement.where(table.c.conn_id.in_(list(conn_ids)))
+    with importlib.import_module("airflow.utils.session").create_session() as session:
+        return [dict(row) for row in session.execute(statement).mappings()]
+
+
+def _from_row(row: Mapping[str, Any], passwords: bool) -> StoredConnection:
+    place = Place("database", row["conn_id"])
+    try:
+        fields = {
+            **row,
+            "extra": _decrypted(row["extra"], row["is_extra_encrypted"]),
+            "password": _decrypted(row["password"], row["is_encrypted"]) if passwords else None,
+        }
+    except ValueError:
+        problem = "[core] fernet_key does not decrypt it"
+        return StoredConnection(row["conn_id"], place, row["conn_type"], has_password=True, problem=problem)
+    try:
+        found = from_fields(row["conn_id"], fields, place, passwords=passwords, team=row.get("team_name"))
+    except (ValueError, TypeError):
+        return StoredConnection(row["conn_id"], place, row["conn_type"], problem="its extra is not a JSON object")
+    return replace(found, has_password=found.has_password or bool(row["has_password"]))
+
+
+def _decrypted(text: str | None, encrypted: bool) -> str | None:
+    if not text or not encrypted:
+        return text
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+    try:
+        return MultiFernet([Fernet(key) for key in configuration.fernet_keys() or ()]).decrypt(text.encode()).decode()
+    except InvalidToken:
+        raise ValueError("not decrypted") from None
+
+
+def _reason(error: Exception) -> str:
+    """What a driver says, in one line and without the password of the database."""
+    error = getattr(error, "orig", None) or error
+    text = one_line(str(error).strip().partition("\n")[0], 300)
+    with suppress(Exception):
+        from sqlalchemy import make_url
+
+        found = configuration.conf()
+        password = None if found is None else make_url(found.get("database", "sql_alchemy_conn")).password
+        for form in forms(str(password)) | {str(password)} if password else ():
+            text = text.replace(form, "***")
+    return f"{type(error).__name__}: {text}"
+
+
+def environment_connections(
+    environ: Mapping[str, str], *, passwords: bool = False, teams: bool = False
+) -> list[StoredConnection]:
+    """Return the connections in variables `AIRFLOW_CONN_<CONN_ID>`, whose conn_ids come in lower case; with `teams`, also those in
+    `AIRFLOW_CONN__<TEAM>___<CONN_ID>`."""
+    found = []
+    for name in sorted(environ):
+        if not name.startswith(_ENVIRONMENT_PREFIX) or not environ[name] or name == _ENVIRONMENT_PREFIX:
+            continue
+        conn_id, team = name[len(_ENVIRONMENT_PREFIX) :].lower(), None
+        if teams and conn_id.startswith("_") and "___" in conn_id:
+            team, _, conn_id = conn_id[1:].partition("___")
+        stored = from_text(conn_id, environ[name], Place("environment", name), passwords=passwords)
+        found.append(replace(stored, team=team))
+    return found
+
+
+def file_connections(path: Path, *, passwords: bool = False) -> list[StoredConnection]:
+    """Return the connections in a file of `airflow connections export`: JSON, YAML or `.env`. Raises `StoredError`."""
+    try:
+        entries = list(_entries(path, path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StoredError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        # No parser's message: it quotes the line.
+        raise StoredError(
+            f"{path} is no file of connections: it must be JSON, YAML or .env, as `airflow connections export` writes them"
+        ) from None
+    return [_from_entry(str(conn_id), value, Place("file", str(path)), passwords) for conn_id, value in entries]
+
+
+def _entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".json" or (suffix not in (".yaml", ".yml", ".env") and text.lstrip().startswith("{")):
+        loaded = json.loads(text)
+    elif suffix in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            loaded = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError from None
+    else:
+        for line in text.splitlines():
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, equals, value = line.strip().removeprefix("export ").partition("=")
+            if not equals or not name:
+                raise ValueError
+            if name.startswith(_ENVIRONMENT_PREFIX):
+                name = name[len(_ENVIRONMENT_PREFIX) :].lower()
+            yield name, value
+        return
+    if not isinstance(loaded, dict):
+        raise ValueError
+    yield from loaded.items()
+
+
+def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> StoredConnection:
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(value, str):
+        return from_text(conn_id, value, place, passwords=passwords)
+    try:
+        return from_fields(conn_id, value, place, passwords=passwords)
+    except (ValueError, TypeError, AttributeError):
+        return StoredConnection(conn_id, place, problem="it is no object with a connection's fields")
+
+
+def _from_uri(conn_id: str, uri: str, place: Place, passwords: bool) -> StoredConnection:
+    if _SIGN_AFTER_HOST.match(uri):
+        problem = "its URI has an @ after the host: in a URI a password, and every other value, must be quoted (%40)"
+        return StoredConnection(conn_id, place, problem=problem)
+    found = _PASSWORD.match(uri)
+    password = None if found is None else found[2]
+    bare = uri if found is None else f"{found[1]}@{uri[found.end() :]}"
+    connection = importlib.import_module("airflow.models").Connection(uri=bare)
+    fields = {name: getattr(connection, name) for name in ("conn_type", "host", "port", "schema", "login", "extra")}
+    return from_fields(conn_id, {**fields, "password": unquote(password or "")}, place, passwords=passwords)
+
+
+def _conn_type(name: str) -> str:
+    """As `Connection._normalize_conn_type` of Airflow."""
+    return "postgres" if name == "postgresql" else name.replace("-", "_")

@@ -1,0 +1,96 @@
+"""Connections in Secrets Manager and Parameter Store, as the Amazon provider's secrets backends find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from botocore import xform_name
+
+from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.model import Private
+from redshift_secrets.settings.settings import Settings
+
+_THREADS = 8
+"""That read secrets: AWS returns one with each call."""
+
+
+class StoredText(Private, frozen=True):
+    """A secret or parameter: its full name, what follows the prefix, and its text, `None` where it has none."""
+
+    hidden = ("text",)
+
+    name: str
+    conn_id: str
+    text: str | None
+
+
+class StoredTexts:
+    """AWS, called as the identity that the settings name, in one region of theirs. Every method may raise `AwsError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._sessions = Sessions(settings)
+        home = next(iter(settings.regions), None) or settings.region_name
+        self.region = home or self._sessions.default_region()
+
+    def secrets(self, prefix: str, sep: str, wanted: Callable[[str], bool]) -> list[StoredText]:
+        """Return the secrets under a prefix whose conn_ids are wanted.
+
+        https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecrets.html
+        """
+        start = prefix.rstrip(sep) + sep if prefix else ""
+        names = [name for name in self._secret_names(start) if wanted(name[len(start) :])]
+        if not names:
+            return []
+        self._secret(names[0])  # one failure is enough
+        with ThreadPoolExecutor(_THREADS) as pool:
+            texts = list(pool.map(self._secret, names))
+        return [StoredText(name, name[len(start) :], text) for name, text in zip(names, texts, strict=True)]
+
+    def parameters(self, prefix: str, wanted: Callable[[str], bool]) -> list[StoredText]:
+        """Return the parameters under a prefix whose conn_ids are wanted, decrypted.
+
+        https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParametersByPath.html
+        """
+        path = "/" + prefix.strip("/")
+        request = {"Path": path, "Recursive": True, "WithDecryption": True}
+        start = path.rstrip("/") + "/"
+
+        def read(raw: Any) -> tuple[str, str]:
+            return member(raw, "Name", str), member(raw, "Value", str)
+
+        found = self._listed("ssm", "GetParametersByPath", f"parameters under {path}", "Parameters", request, read)
+        return [
+            StoredText(name, name[len(start) :], text)
+            for name, text in found
+            if name.startswith(start) and wanted(name[len(start) :])
+        ]
+
+    def _secret_names(self, start: str) -> list[str]:
+        request = {"Filters": [{"Key": "name", "Values": [start]}]} if start else {}
+        what = f"secrets under {start or '/'}"
+        names = self._listed(
+            "secretsmanager", "ListSecrets", what, "SecretList", request, lambda raw: member(raw, "Name", str)
+        )
+        return [name for name in names if name.startswith(start)]
+
+    def _secret(self, name: str) -> str | None:
+        """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
+        identity = self._sessions.expected_identity(None)
+        with translate_errors("secretsmanager:GetSecretValue", f"secret {name} in {self.region}", identity):
+            answer = self._client("secretsmanager").get_secret_value(SecretId=name)
+        text = answer.get("SecretString")
+        return text if isinstance(text, str) else None
+
+    def _listed(
+        self, service: str, operation: str, what: str, key: str, request: dict[str, Any], read: Callable[[Any], Any]
+    ) -> list[Any]:
+        identity = self._sessions.expected_identity(None)
+        with translate_errors(f"{service}:{operation}", f"{what} in {self.region}", identity):
+            pages = self._client(service).get_paginator(xform_name(operation)).paginate(**request)
+            return [read(raw) for page in pages for raw in member(page, key, list)]
+
+    def _client(self, service: str) -> Any:
+        return self._sessions.client(service, region=self.region, role_arn=None)

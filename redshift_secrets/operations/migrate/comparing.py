@@ -1,0 +1,144 @@
+"""Logs in as a stored connection does and as the tags say, and compares what the two sessions may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from msgspec import Struct
+
+from redshift_secrets.airflow.masking import mask_password
+from redshift_secrets.airflow.stored import StoredConnection
+from redshift_secrets.errors import RedshiftSecretsError, one_line
+from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.model import ConnectionFields, TaskContext, reveal
+from redshift_secrets.operations.connect import log_in
+from redshift_secrets.operations.login_errors import explain, server_message
+from redshift_secrets.operations.migrate.matching import PORT, is_true
+
+# https://docs.aws.amazon.com/redshift/latest/dg/r_PG_GROUP.html and .../r_SVV_USER_GRANTS.html
+_GROUPS = "select groname from pg_group where (select usesysid from pg_user where usename = current_user) = any(grolist) order by 1"
+_ROLES = "select role_name from svv_user_grants where user_name = current_user order by 1"
+
+
+_SHORT = 8
+"""Texts of `extra` that are no longer are no secrets, and parts of other words."""
+
+
+class Session(Struct, frozen=True):
+    """What a session says of itself; groups or roles are `None` where the database does not say them."""
+
+    user: str
+    database: str
+    groups: tuple[str, ...] | None
+    roles: tuple[str, ...] | None
+
+
+class Comparison(Struct, frozen=True):
+    """The sessions of one conn_id, stored and by tags, each as a text where there is none, and what differs between them.
+
+    `equal` is `None` where the stored one cannot log in, so that nothing can be said.
+    """
+
+    conn_id: str
+    equal: bool | None
+    stored: Session | str
+    tagged: Session | str
+    differences: tuple[str, ...]
+
+
+def compare(
+    broker: Broker,
+    stored: StoredConnection,
+    log_in: Callable[[ConnectionFields], Any] = log_in,
+) -> Comparison:
+    """Return how the two logins of a conn_id compare. `stored` must have its password, if it has one. Does not raise."""
+    old = _session(lambda: _stored_fields(stored), log_in, _said)
+    new = _session(lambda: _tagged_fields(broker, stored), log_in, lambda error, fields: explain(error, fields, None))
+    if isinstance(new, str):
+        return Comparison(stored.conn_id, False, old, new, (f"it does not log in by its tags: {new}",))
+    if isinstance(old, str):
+        return Comparison(stored.conn_id, None, old, new, (f"what is stored does not log in: {old}",))
+    differences = [
+        f"{name} {_text(one)} is stored, and {_text(other)} by tags"
+        for name in Session.__struct_fields__
+        if (one := getattr(old, name)) is not None and (other := getattr(new, name)) is not None and one != other
+    ]
+    return Comparison(stored.conn_id, not differences, old, new, tuple(differences))
+
+
+def _stored_fields(stored: StoredConnection) -> ConnectionFields:
+    extra = dict(stored.extra)
+    if is_true(extra.get("iam")) and stored.login:
+        extra.setdefault("db_user", stored.login)  # RedshiftSQLHook mints for the login
+    password = None if stored.password is None else reveal(stored.password)
+    if password is not None:
+        mask_password(password)
+    return ConnectionFields(
+        conn_id=stored.conn_id,
+        conn_type=stored.conn_type,
+        host=stored.host,
+        port=stored.port or PORT,
+        schema=stored.schema or str(extra.get("database") or ""),
+        login=stored.login,
+        password=None if is_true(extra.get("iam")) else password,
+        extra=extra,
+        description="",
+    )
+
+
+def _tagged_fields(broker: Broker, stored: StoredConnection) -> ConnectionFields:
+    fields = broker.connection(stored.conn_id, stored.team, TaskContext(None, stored.team))
+    if fields is None:
+        raise RedshiftSecretsError("no tag claims it")
+    return fields
+
+
+def _session(
+    find: Callable[[], ConnectionFields],
+    log_in: Callable[[ConnectionFields], Any],
+    describe: Callable[[Exception, ConnectionFields], str],
+) -> Session | str:
+    """Return what a login says, or why there is none."""
+    try:
+        fields = find()
+    except RedshiftSecretsError as error:
+        return one_line(str(error))
+    try:
+        connection = log_in(fields)
+        try:
+            return _asked(connection)
+        finally:
+            connection.close()
+    except Exception as error:  # every driver and socket error ends the attempt in the same way
+        return one_line(describe(error, fields))
+
+
+def _said(error: Exception, fields: ConnectionFields) -> str:
+    """What a driver or a server says of a stored connection, whose `extra` may have a password, too."""
+    text = server_message(error, fields.password)
+    for value in reveal(fields.extra).values():
+        text = text.replace(value, "***") if isinstance(value, str) and len(value) > _SHORT else text
+    return f"{type(error).__name__}: {text}"
+
+
+def _asked(connection: Any) -> Session:
+    with suppress(Exception):
+        connection.autocommit = True  # a view that is not there must not end the session
+    cursor = connection.cursor()
+    cursor.execute("select current_user, current_database()")
+    user, database = cursor.fetchone()
+    return Session(str(user), str(database), _names(cursor, _GROUPS), _names(cursor, _ROLES))
+
+
+def _names(cursor: Any, statement: str) -> tuple[str, ...] | None:
+    try:
+        cursor.execute(statement)
+        return tuple(str(row[0]) for row in cursor.fetchall())
+    except Exception:  # PostgreSQL has no such view, and a user may be denied it
+        return None
+
+
+def _text(value: object) -> str:
+    return (" ".join(value) or "none") if isinstance(value, tuple) else str(value)

@@ -1,0 +1,105 @@
+"""The two logins of a conn_id: what is compared, what is said where one of them fails, and that no password is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from redshift_secrets.operations.migrate.comparing import compare
+from tests.support.fakes import cluster, denied
+from tests.unit.operations.migrate.stored import stored
+
+PLANTED = "planted/pass+word="
+TAGGED = cluster(tags={"airflow:conn-id": "analytics", "airflow:db-user": "etl"})
+
+
+class FakeDatabase:
+    """Logs in as the user of a connection, without `IAM:`. `groups` are those of the sessions by tags; roles are not known."""
+
+    def __init__(self, user="etl", groups=("loaders",), error=None, tagged_error=None):
+        self.user, self.groups, self.error, self.tagged_error = user, groups, error, tagged_error
+        self.closed = 0
+        self.fields = []
+
+    def __call__(self, fields):
+        self.fields.append(fields)
+        is_tagged = str(fields.login).startswith("IAM:")
+        error = self.tagged_error if is_tagged else self.error
+        if error is not None:
+            raise error
+        return FakeSession(self, is_tagged)
+
+
+class FakeSession:
+    def __init__(self, database, is_tagged):
+        self.database, self.is_tagged = database, is_tagged
+        self.statement = ""
+
+    def cursor(self):
+        return self
+
+    def execute(self, statement):
+        self.statement = statement
+        if "svv_user_grants" in statement:
+            raise RuntimeError("there is no such view")
+
+    def fetchone(self):
+        return (self.database.user if self.is_tagged else "etl", "dev")
+
+    def fetchall(self):
+        return [(name,) for name in (self.database.groups if self.is_tagged else ("loaders",))]
+
+    def close(self):
+        self.database.closed += 1
+
+
+@pytest.fixture
+def compared(site):
+    def run(database, **fields):
+        return compare(site(TAGGED).broker, stored(password=PLANTED, **fields), database)
+
+    return run
+
+
+def test_equal_sessions(compared):
+    database = FakeDatabase()
+    found = compared(database)
+    assert (found.equal, found.differences) == (True, ())
+    assert (found.tagged.user, found.tagged.groups, found.tagged.roles) == ("etl", ("loaders",), None)
+    assert database.closed == 2
+
+
+def test_each_difference_is_said(compared):
+    found = compared(FakeDatabase("bi", ()))
+    assert found.equal is False
+    assert found.differences == ("user etl is stored, and bi by tags", "groups loaders is stored, and none by tags")
+
+
+def test_a_stored_connection_that_does_not_log_in_says_nothing_of_the_other(compared):
+    found = compared(
+        FakeDatabase(error=OSError(f"no {PLANTED} for planted-token-in-extra")),
+        extra={"token": "planted-token-in-extra"},
+    )
+    assert found.equal is None
+    assert found.differences == ("what is stored does not log in: OSError: no *** for ***",)
+    assert "planted" not in repr(found)
+
+
+def test_tags_that_do_not_log_in_are_a_difference(compared, site):
+    found = compared(FakeDatabase(tagged_error=ConnectionRefusedError("refused")))
+    assert found.equal is False
+    assert found.differences[0].startswith("it does not log in by its tags: ")
+    here = site(TAGGED)
+    here.aws.mint_error = denied("redshift:GetClusterCredentials")
+    found = compare(here.broker, stored(password=PLANTED), FakeDatabase())
+    assert found.equal is False
+    assert "redshift:GetClusterCredentials" in found.differences[0]
+    found = compare(site(cluster(tags={})).broker, stored(password=PLANTED), FakeDatabase())
+    assert found.differences == ("it does not log in by its tags: no tag claims it",)
+
+
+def test_with_iam_the_driver_mints_for_the_login(compared):
+    database = FakeDatabase()
+    compared(database, extra={"iam": True, "cluster_identifier": "prod"})
+    old = database.fields[0]
+    assert old.password is None
+    assert dict(old.extra) == {"iam": True, "cluster_identifier": "prod", "db_user": "etl"}
