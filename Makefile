@@ -6,7 +6,7 @@ VERSIONS ?=
 # Test files run in parallel, since they mostly wait; more than four real Airflows at once would run out of memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test integration matrix security package docs bench lint format clean
+.PHONY: help demo test integration matrix security package docs screenshots bench lint format clean
 
 help:
 	@echo "make demo         a real Airflow runs real DAGs against a laptop stand-in for AWS and Redshift (about two minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make security     attempts to get at passwords in the ways of docs/security.md, and prints what became of each"
 	@echo "make package      makes dist/ (wheel, sdist, bill of materials), and tries the wheel in an environment of its own"
 	@echo "make docs         writes the tables in docs/ that tests generate"
+	@echo "make screenshots  takes the pictures of the page in Airflow that are in the README"
 	@echo "make bench        compares this backend with others (about a quarter of an hour)"
 	@echo "make lint         ruff, mypy and import-linter"
 	@echo "make format       fixes what ruff can fix"
@@ -45,6 +46,9 @@ package: .test-environment
 docs: .test-environment
 	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py \
 		tests/integration/test_nothing_printed.py
+
+screenshots: .test-environment
+	@$(BIN)/python -m tests.integration.web.screenshots
 
 bench: .test-environment
 	@$(BIN)/python -m bench --write docs/performance.md

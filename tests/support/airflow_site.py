@@ -149,6 +149,11 @@ class AirflowSite:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
+    @property
+    def url(self) -> str:
+        """Where people find it: the sub path of `[api] base_url` in front of every page."""
+        return self.environment["AIRFLOW__API__BASE_URL"]
+
     def __enter__(self) -> AirflowSite:
         try:
             self.airflow("db", "migrate")

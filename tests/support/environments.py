@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
 
 def _prepare(folder: Path, purpose: str) -> None:
     demo, test = (f"{each}\n{pyproject_digest()}\n" for each in ("demo", "test"))
+    if purpose == "test":
+        install_chromium()
     found, wanted = read_stamp(folder), demo if purpose == "demo" else test
     if found in (wanted, test):
         return
@@ -67,6 +69,24 @@ def _prepare(folder: Path, purpose: str) -> None:
             install(folder, *_TEST)
             create(folder / "dbt")
             install(folder / "dbt", *_DBT)
+
+
+def chromium() -> str | None:
+    """Return the Chromium of this machine."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def install_chromium() -> None:
+    """Install the browser that tests of the page in Airflow use, where there is none; raises `InstallError`."""
+    if chromium() is not None:
+        return
+    say("Installing Chromium for the tests of the page in Airflow (100 MB)")
+    privileged = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    try:
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            _run([*privileged, "apt-get", *command], lambda _log: "apt-get")
+    except (InstallError, OSError) as error:
+        raise InstallError(f"{error}\nChromium is missing: on Debian, apt-get install chromium") from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ def test_a_row_says_what_a_connection_is(make_page, clock):
     for each in (
         "reports",
         "adhoc",
-        "workgroup, 123456789012, eu-west-1",
+        "workgroup 123456789012 eu-west-1",
         "dev",
         "iam",
         "finance",
