@@ -80,3 +80,24 @@ def test_a_signal_is_handled_after_the_block_that_it_must_not_interrupt(number: 
     )
     expected = 130 if number == "SIGINT" else 143
     assert (done.returncode, done.stdout, done.stderr) == (expected, "recorded\nInterrupted.\n", "")
+
+
+def test_a_machine_without_chromium_gets_it_or_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(environments.shutil, "which", lambda name: None)
+    monkeypatch.setattr(environments, "_run", lambda command, _progress: asked.append(command))
+    environments.install_chromium()
+    assert [each[-1] for each in asked] == ["update", "chromium"]
+
+    def fail(command: list[str], _progress: object) -> None:
+        raise environments.InstallError("apt-get ended with 100")
+
+    monkeypatch.setattr(environments, "_run", fail)
+    with pytest.raises(environments.InstallError, match="on Debian, apt-get install chromium"):
+        environments.install_chromium()
+
+
+def test_a_machine_with_chromium_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delattr(environments, "_run")
+    environments.install_chromium()
