@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import ssl
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from redshift_secrets.local.aws import SimulatedAws
 from redshift_secrets.local.aws.arns import warehouse_arn
 from redshift_secrets.local.config import Cluster, Warehouses, Workgroup
 from redshift_secrets.local.gateway import Gateway
+from redshift_secrets.local.roots import trusted_roots
 from redshift_secrets.local.tokens import TokenRegistry
 
 
@@ -73,10 +73,8 @@ class StandIn:
 
     def _write_ca_bundle(self) -> Path:
         # SSL_CERT_FILE replaces the system's certificates, which a process needs for other servers: so include them.
-        system = ssl.get_default_verify_paths().cafile
-        trusted = Path(system).read_bytes() + b"\n" if system else b""
         bundle = self._folder / "ca-bundle.pem"
-        bundle.write_bytes(trusted + self.gateway.ca_file.read_bytes())
+        bundle.write_bytes(trusted_roots() + self.gateway.ca_file.read_bytes())
         return bundle
 
     def __enter__(self) -> StandIn:

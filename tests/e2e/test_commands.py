@@ -6,9 +6,7 @@ import functools
 import json
 import os
 import re
-import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -351,45 +349,3 @@ def test_the_backend_of_the_workers_is_found_too(run: Run, environment: dict[str
     environment["AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS"] = environment.pop("AIRFLOW__SECRETS__BACKEND_KWARGS")
     done = run("list", "-o", "json")
     assert any(row["conn_id"] == "analytics" for row in json.loads(done.stdout))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_local_up_prints_what_to_export_and_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    file = tmp_path / "warehouses.yaml"
-    file.write_text("clusters: [{identifier: mine, tags: {airflow:conn-id: mine, airflow:db-user: me}}]\n")
-    process = subprocess.Popen(
-        [*commands.COMMAND, "local", "up", "--config", str(file)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
-    )
-    watchdog = threading.Timer(300, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Then try" in line:
-                break
-        exported = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", "".join(lines), re.MULTILINE))
-        home = {"AIRFLOW_HOME": str(tmp_path / "airflow")}
-        done = commands.run("list", "-o", "json", environment={**os.environ, **exported, **home})
-        assert [row["conn_id"] for row in json.loads(done.stdout)] == ["mine"]
-        assert done.returncode == 0
-        process.send_signal(number)
-        assert process.wait(300) == 0
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
-    remaining = [path.name for path in tmp_path.iterdir() if path.name.startswith(("redshift-secrets", "pg-"))]
-    assert remaining == []
-
-
-def test_local_up_with_a_file_that_is_wrong(tmp_path: Path) -> None:
-    file = tmp_path / "warehouses.yaml"
-    file.write_text("clusters: [{identifer: mine}]\n")
-    done = commands.run("local", "up", "--config", str(file))
-    assert done.returncode == 2
-    assert "clusters[0]: unknown key 'identifer'" in done.stderr

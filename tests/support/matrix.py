@@ -67,6 +67,7 @@ SUITE = (
     "tests/e2e/test_doctor_verdicts.py",
     "tests/e2e/test_exec.py",
     "tests/e2e/test_fallback.py",
+    "tests/e2e/test_local_commands.py",
     "tests/e2e/test_metrics_server.py",
     "tests/e2e/test_processes.py",
     "tests/e2e/test_provider.py",
