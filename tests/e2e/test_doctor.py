@@ -77,7 +77,7 @@ def test_a_site_that_serves(run: Run, stand_in: StandIn, environment: dict[str, 
         "in eu-west-3 as arn:aws:iam::123456789012:user/airflow: 1 cluster and 0 workgroups seen, 0 carry airflow:conn-id",
     ) in verdicts(done, "warehouses")
     assert f"in eu-west-1 as {ROLE}: 1 cluster and 0 workgroups seen, 1 carry airflow:conn-id" in done.stdout
-    assert "3 of 3 logins of 3 warehouses minted" in done.stdout
+    assert "3 of 3 logins minted, of 3 warehouses" in done.stdout
     assert len(stand_in.tokens.minted()) == 3
     for token in stand_in.tokens.minted():
         assert token.password not in done.stdout + done.stderr
@@ -155,10 +155,10 @@ backend_kwargs = {kwargs}
     shadowed, refused = verdicts(done, "stored")
     assert shadowed[0] == "warning"
     assert "2 stored connections no longer used" in shadowed[1]
-    assert "AIRFLOW_CONN_ADHOC in environment variables; analytics in the metadata database" in shadowed[1]
+    assert "AIRFLOW_CONN_ADHOC in environment variables; 'analytics' in the metadata database" in shadowed[1]
     assert refused[0] == "problem"
     assert "1 stored connection refused" in refused[1]
-    assert "old_dwh in the metadata database" in refused[1]
+    assert "'old_dwh' in the metadata database" in refused[1]
     assert "planted" not in done.stdout + done.stderr
 
 

@@ -24,6 +24,7 @@ from redshift_secrets.model import Scope
 from redshift_secrets.operations.doctor.configuration import (
     airflow_verdicts,
     configuration_verdicts,
+    fallback_verdicts,
     is_server_side_worker,
 )
 from redshift_secrets.operations.doctor.endpoints import clock_verdicts, endpoint_verdicts
@@ -101,6 +102,7 @@ def examine(
     stores = site.begin(
         Call("the stores", functools.partial(store_verdicts, settings, lambda: site_stores(settings), keys))
     )
+    fallbacks = site.begin(Call("loading the fallbacks", functools.partial(fallback_verdicts, settings)))
     found = installation.describe_installation(environ)
     verdicts = [*airflow_verdicts(found), *configuration_verdicts(settings, found, overridden)]
 
@@ -108,12 +110,13 @@ def examine(
     verdicts += [*aws.verdicts, *by_cause(aws.failures)]
     if aws.seen is not None:
         verdicts += try_tls(runner, aws.seen.serving, patience.connect_seconds, environ)
-    on_progress("waiting for the metadata database")
+    on_progress(f"waiting for {database.what}")
     in_environment = installation.conn_ids_in_environment(environ)
     verdicts += stored_verdicts(settings, aws.seen, in_environment, database.result())
-    on_progress("waiting for the stores")
-    tried = stores.result()
-    verdicts += [verdict("stores", "problem", str(tried))] if isinstance(tried, RedshiftSecretsError) else tried
+    for check, pending in (("stores", stores), ("configuration", fallbacks)):
+        on_progress(f"waiting for {pending.what}")
+        result = pending.result()
+        verdicts += [verdict(check, "problem", str(result))] if isinstance(result, RedshiftSecretsError) else result
     return sorted(verdicts, key=lambda each: CHECKS.index(each.check))
 
 

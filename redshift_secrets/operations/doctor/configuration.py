@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,6 +23,8 @@ CLASSES = {
     "redshift_secrets.server_side.ServerSideBackend": "ServerSideBackend",
 }
 _HIDDEN = "***"
+_WRITTEN = {"class_path": "backend", "kwargs": "backend_kwargs"}
+"""How fields of settings are called in `backend_kwargs`, where not as here."""
 
 
 def airflow_verdicts(found: Installation) -> list[Verdict]:
@@ -109,6 +112,25 @@ def configuration_verdicts(
     return verdicts
 
 
+def fallback_verdicts(settings: Settings) -> list[Verdict]:
+    """Load the class of each fallback; none is constructed."""
+    verdicts = []
+    for number, fallback in enumerate(settings.fallback):
+        module, _, name = fallback.class_path.rpartition(".")
+        try:
+            getattr(importlib.import_module(module), name)
+        except Exception as error:
+            # Other errors may have any text.
+            why = (
+                str(error)
+                if isinstance(error, (AttributeError, ImportError))
+                else f"an unexpected {type(error).__name__}"
+            )
+            said = f"fallback[{number}], {fallback.class_path}, cannot be loaded: {why}. What it has is not found"
+            verdicts.append(verdict("configuration", "problem", said))
+    return verdicts
+
+
 def _name(backend: Backend) -> str:
     return CLASSES.get(backend.class_path, backend.class_path)
 
@@ -138,7 +160,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Struct):
         hidden = value.hidden if isinstance(value, Private) else ()
         said = {
-            name: _HIDDEN if name in hidden else each
+            _WRITTEN.get(name, name): _HIDDEN if name in hidden else each
             for name, each in asdict(value).items()
             if each not in (None, (), {})
         }

@@ -56,12 +56,14 @@ def try_actions(
         for scope, action in tried
     ]
     results = runner.run("trying permissions", calls)
-    failures, spared, allowed = [], dict[str, list[str]](), dict[str, None]()
+    failures, spared = [], dict[str, list[str]]()
+    refused = {str(getattr(error, "operation", "")) for error in unlisted.values()}
     for (scope, action), result in zip(tried, results, strict=True):
         where = f"{scope.region} as {identity[scope.role_arn]}"
         if not isinstance(result, RedshiftSecretsError):
-            allowed[action] = None
-        elif action in _SPARE and isinstance(result, AwsError) and result.is_denied:
+            continue
+        refused.add(action)
+        if action in _SPARE and isinstance(result, AwsError) and result.is_denied:
             spared.setdefault(action, []).append(where)
         elif action not in _SPARE and not any(result is known for known in unlisted.values()):
             failures.append(Failure("permissions", "call", where, result))
@@ -69,8 +71,9 @@ def try_actions(
         verdict("permissions", "warning", f"{action} is denied in {names(where)}: {_SPARE[action]}. Grant it", where)
         for action, where in spared.items()
     ]
-    if allowed and not failures and not unlisted:
-        places = {(scope.region, scope.role_arn) for scope, _ in tried}
+    allowed = dict.fromkeys(action for _, action in tried if action not in refused)
+    if allowed:
+        places = dict.fromkeys((scope.region, scope.role_arn) for scope, action in tried if action in allowed)
         everywhere = [f"{region} as {identity[role]}" for region, role in places]
         accounts = counted(len({role for _, role in places}), "account")
         regions = counted(len({region for region, _ in places}), "region")
@@ -107,13 +110,13 @@ def try_mints(
         for request, result in zip(requests, results, strict=True)
         if isinstance(result, RedshiftSecretsError)
     ]
-    minted = len(requests) - len(failures)
+    minted = [request for request, result in zip(requests, results, strict=True) if not isinstance(result, Exception)]
     if not minted:
         return [], failures
-    actions = dict.fromkeys(MINT[request.auth, request.kind] for request in requests)
-    warehouses = len({request.arn for request in requests})
-    said = f"{', '.join(actions)}: {minted} of {counted(len(requests), 'login')} of {counted(warehouses, 'warehouse')} minted"
-    return [verdict("permissions", "ok", said)] if not failures else [], failures
+    actions = dict.fromkeys(MINT[request.auth, request.kind] for request in minted)
+    warehouses = counted(len({request.arn for request in minted}), "warehouse")
+    said = f"{', '.join(actions)}: {len(minted)} of {counted(len(requests), 'login')} minted, of {warehouses}"
+    return [verdict("permissions", "ok", said)], failures
 
 
 def try_mints_without_a_warehouse(

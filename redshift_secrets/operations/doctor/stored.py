@@ -61,6 +61,6 @@ def _named(stored: Sequence[tuple[str, str]]) -> str:
     by_place: dict[str, list[str]] = {}
     for conn_id, where in stored:
         by_place.setdefault(DATABASE if where == DATABASE else "environment variables", []).append(
-            conn_id if where == DATABASE else where
+            repr(conn_id) if where == DATABASE else where
         )
     return "; ".join(f"{names(found)} in {place}" for place, found in by_place.items())

@@ -76,10 +76,19 @@ def _verdict(same: Sequence[Failure]) -> Verdict:
     numbers = " and ".join(counted(len({each.where for each in same if each.kind == kind}), kind) for kind in kinds)
     said = str(error)
     if len(dict.fromkeys(where)) > 1 and isinstance(error, AwsError) and of_aws:
+        places = names([each.removesuffix(f" as {error.identity}") for each in where])
         said = (
-            f"{error.operation} as {error.identity} failed ({error.code}) for {numbers} ({names(where)}). The first: {error.reason}"
-            f" {error.advice}"
+            f"{error.operation} as {error.identity} failed ({error.code}) for {numbers} ({places}). The first: {error.reason}"
+            f" {_advice(error, same)}"
         )
     elif len(dict.fromkeys(where)) > 1:
         said = f"{numbers} ({names(where)}) failed for one reason: {error}"
     return verdict(first.check, status, said, where)
+
+
+def _advice(error: AwsError, same: Sequence[Failure]) -> str:
+    """What to do about all of them: what is to be granted is named for each."""
+    if not error.advice.startswith(f"Grant {error.operation} on "):
+        return error.advice
+    resources = [each.error.resource for each in same if isinstance(each.error, AwsError)]
+    return f"Grant {error.operation} on {names(resources)} to {error.identity}."

@@ -57,14 +57,19 @@ def seen_verdicts(settings: Settings, seen: Seen, identity: Mapping[str | None, 
     for scope, found in seen.warehouses.items():
         places.setdefault((scope.region, scope.role_arn), []).extend(found)
     tagged_anywhere = any(marker in each.tags for each in _each(seen.warehouses))
-    verdicts = []
+    verdicts, empty = [], []
     for (region, role), found in places.items():
+        if not found:
+            empty.append(f"{region} as {identity[role]}")
+            continue
         kinds = [scope.kind for scope in seen.warehouses if (scope.region, scope.role_arn) == (region, role)]
         numbers = [counted(sum(each.kind == kind for each in found), kind) for kind in dict.fromkeys(kinds)]
         tagged = sum(marker in each.tags for each in found)
-        status: Status = "ok" if tagged or not found else "warning"
+        status: Status = "ok" if tagged else "warning"
         said = f"in {region} as {identity[role]}: {' and '.join(numbers)} seen, {tagged} carry {marker}"
         verdicts.append(verdict("warehouses", status, said, map(str, found)))
+    if empty:
+        verdicts.append(verdict("warehouses", "ok", f"none in {names(empty)}", empty))
     if seen.complete and not tagged_anywhere:
         said = (
             f"no warehouse carries the tag {marker}, so this site serves no connection: `redshift-secrets tag` adds it"
@@ -143,7 +148,7 @@ def _conflicts(settings: Settings, seen: Seen) -> Iterator[Verdict]:
         if rivals:
             groups.setdefault(tuple(rivals), []).append(conn_id)
     for rivals_of_all, conn_ids in groups.items():
-        said = f"{names(conn_ids)} claimed by {' and '.join(rivals_of_all)}"
+        said = f"{_quoted(conn_ids)} claimed by {' and '.join(rivals_of_all)}"
         if settings.on_conflict == "oldest":
             yield verdict(
                 "claims", "warning", f"{said}: on_conflict = oldest gives it to the one created first", conn_ids
@@ -167,7 +172,7 @@ def _outside(settings: Settings, seen: Seen) -> Iterator[Verdict]:
     for setting, claims in found.items():
         conn_ids = [conn_id for conn_id, _ in claims]
         said = (
-            f"{names(conn_ids)} outside {setting}, so the claim of {names([where for _, where in claims])} has no effect."
+            f"{_quoted(conn_ids)} outside {setting}, so the claim of {names([where for _, where in claims])} has no effect."
             f" Add it to {setting}, or remove it from the tag"
         )
         yield verdict("claims", "problem", said, conn_ids)
@@ -194,6 +199,10 @@ def _problems(warehouse: Warehouse, settings: Settings) -> Iterator[tuple[Status
 def _alike(key: str, marker: str) -> bool:
     one, other = (re.sub(r"[\W_]", "", each.lower()) for each in (key, marker))
     return difflib.SequenceMatcher(None, one, other).ratio() >= _NEARLY
+
+
+def _quoted(conn_ids: Sequence[str]) -> str:
+    return names(list(map(repr, conn_ids)))
 
 
 def _each(warehouses: Mapping[Scope, Sequence[Warehouse]]) -> Iterable[Warehouse]:

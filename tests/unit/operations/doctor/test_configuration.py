@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.airflow.installation import Backend, Installation
-from redshift_secrets.operations.doctor.configuration import airflow_verdicts, configuration_verdicts
+from redshift_secrets.operations.doctor.configuration import airflow_verdicts, configuration_verdicts, fallback_verdicts
 from redshift_secrets.settings import Settings
 
 OWN = "redshift_secrets.RedshiftSecretsBackend"
@@ -93,3 +93,24 @@ def test_no_setting_shows_a_secret():
     assert "external_id = ***" in text
     assert "config = ***" in text
     assert "redis_url: rediss://cache:6380/0, key: ***" in text
+
+
+def test_fallbacks_are_loaded():
+    fallback = ["json.JSONDecoder", "no_such_package.Vault", "json.NoSuchClass"]
+    first, second = fallback_verdicts(Settings.from_kwargs({"fallback": fallback}))
+    assert (first.check, first.status) == ("configuration", "problem")
+    assert first.message.startswith(
+        "fallback[1], no_such_package.Vault, cannot be loaded: No module named 'no_such_package'"
+    )
+    assert (
+        "fallback[2], json.NoSuchClass, cannot be loaded: module 'json' has no attribute 'NoSuchClass'"
+        in second.message
+    )
+
+
+def test_a_fallback_that_breaks_while_it_is_loaded_says_nothing_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "breaking.py").write_text("raise ValueError('planted')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (found,) = fallback_verdicts(Settings.from_kwargs({"fallback": "breaking.Vault"}))
+    assert "an unexpected ValueError" in found.message
+    assert "planted" not in found.message

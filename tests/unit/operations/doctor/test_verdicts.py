@@ -10,8 +10,8 @@ from redshift_secrets.operations.doctor.verdicts import Failure, by_cause, names
 def failure(
     where, code="AccessDenied", identity="me", operation="redshift:DescribeClusters", check="permissions", **changes
 ):
-    host_only = changes.pop("host_only", False)
-    error = AwsError(operation, f"all of {where}", identity, code, "Not allowed.", "Grant it.", host_only)
+    host_only, advice = changes.pop("host_only", False), changes.pop("advice", "Grant it.")
+    error = AwsError(operation, f"all of {where}", identity, code, "Not allowed.", advice, host_only)
     return Failure(check, changes.pop("kind", "listing"), where, error)
 
 
@@ -28,6 +28,17 @@ def test_what_one_identity_may_not_do_is_one_verdict_for_each_identity():
     assert [each.where for each in found] == [("a", "b"), ("c",)]
     assert found[0].message == (
         "redshift:DescribeClusters as me failed (AccessDenied) for 2 listings (a, b). The first: Not allowed. Grant it."
+    )
+
+
+def test_what_is_to_be_granted_is_named_for_each():
+    advice = "Grant redshift:DescribeClusters on all of a to me."
+    (found,) = by_cause(
+        [failure(f"{each} as me", advice=advice.replace("of a", f"of {each} as me")) for each in "abcde"]
+    )
+    assert found.message == (
+        "redshift:DescribeClusters as me failed (AccessDenied) for 5 listings (a, b, c, d and 1 more). The first: Not allowed."
+        " Grant redshift:DescribeClusters on all of a as me, all of b as me, all of c as me, all of d as me and 1 more to me."
     )
 
 

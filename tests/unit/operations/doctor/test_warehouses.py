@@ -128,7 +128,9 @@ def test_two_claims(on_conflict, status):
     settings, seen = site(cluster("a"), cluster("b", created_at=EPOCH), on_conflict=on_conflict)
     found = [each for each in claim_verdicts(settings, seen) if each.status != "ok"]
     assert [each.status for each in found] == [status]
-    assert found[0].message.startswith("analytics claimed by cluster a (account 123456789012, eu-west-1) and cluster b")
+    assert found[0].message.startswith(
+        "'analytics' claimed by cluster a (account 123456789012, eu-west-1) and cluster b"
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_claims_outside_the_patterns(setting):
     )
     (found,) = [each for each in claim_verdicts(settings, seen) if each.status == "problem"]
     assert found.message == (
-        f"smtp outside {setting}, so the claim of {PROD} has no effect. Add it to {setting}, or remove it from the tag"
+        f"'smtp' outside {setting}, so the claim of {PROD} has no effect. Add it to {setting}, or remove it from the tag"
     )
 
 
@@ -187,7 +189,7 @@ def test_stored_connections():
     shadowed, refused = stored_verdicts(settings, seen, variables, ["bi", "analytics", "smtp"])
     assert shadowed.status == "warning"
     assert "2 stored connections no longer used" in shadowed.message
-    assert "AIRFLOW_CONN_ANALYTICS in environment variables; analytics in the metadata database" in shadowed.message
+    assert "AIRFLOW_CONN_ANALYTICS in environment variables; 'analytics' in the metadata database" in shadowed.message
     assert refused.status == "problem"
     assert "1 stored connection refused" in refused.message
     assert refused.where == ("bi",)
