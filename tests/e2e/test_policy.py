@@ -47,7 +47,7 @@ def test_what_it_prints_is_enough_for_every_connection(
         # Nor is it enough for anything else.
         denied = run(
             "tag",
-            "arn:aws:redshift:eu-west-1:123456789012:cluster:prod",
+            "arn:aws:redshift:us-east-1:222222222222:cluster:remote",
             "--database",
             "other",
             "--yes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import io
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+CHART = (Path(__file__).parents[2] / "examples" / "helm-values.yaml").read_text(encoding="utf-8")
 BLOCKS = [block for title, text in SECTIONS.items() if title != "Teams" for block in blocks(text)]
 
 
@@ -62,7 +64,9 @@ def _variables(config: dict[str, dict[str, str]]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("language", "block"), BLOCKS, ids=[str(number) for number in range(len(BLOCKS))])
+@pytest.mark.parametrize(
+    ("language", "block"), [*BLOCKS, ("yaml", CHART)], ids=[*(str(number) for number in range(len(BLOCKS))), "chart"]
+)
 def test_a_block_sets_what_airflow_and_this_backend_accept(language: str, block: str) -> None:
     found = read_settings(language, block)
     assert found.pop("AIRFLOW__SECRETS__BACKEND") == "redshift_secrets.RedshiftSecretsBackend"
@@ -87,6 +91,30 @@ def test_every_topology_has_a_section_with_a_block() -> None:
         "Astronomer",
     ):
         assert "```" in SECTIONS[topology], topology
+
+
+def test_the_values_of_the_chart_are_those_of_the_page_with_a_role_for_each_component_that_resolves() -> None:
+    (shown,) = [yaml.safe_load(text) for _, text in blocks(SECTIONS["The official Helm chart"])]
+    values = yaml.safe_load(CHART)
+    assert values["config"] == shown["config"]
+    assert set(shown) <= set(values)
+    subjects = re.search(r"subjects += (\[.*\])", CHART)
+    assert subjects is not None
+    named = [subject.removeprefix("airflow:airflow-") for subject in json.loads(subjects[1])]
+    components = {"apiServer": "api-server", "triggerer": "triggerer", "dagProcessor": "dag-processor"}
+    assert sorted(named) == sorted(components[each] for each in values if each in components)
+    roles = {values[each]["serviceAccount"]["annotations"]["eks.amazonaws.com/role-arn"] for each in components}
+    assert roles == {"arn:aws:iam::123456789012:role/redshift-secrets"}  # the name that the Terraform module gives it
+
+
+def test_the_chart_writes_a_configuration_that_is_read_back() -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    for section, options in yaml.safe_load(CHART)["config"].items():
+        parser[section] = options
+    text = io.StringIO()
+    parser.write(text)
+    read = read_settings("ini", text.getvalue())
+    assert read == read_settings("yaml", CHART)
 
 
 def test_with_teams_only_the_api_servers_have_the_url_and_key_of_the_fleet_store() -> None:

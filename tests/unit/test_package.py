@@ -80,7 +80,7 @@ def test_the_wheel_declares_the_command_the_provider_and_the_plugin(wheel: zipfi
 def test_the_sdist_contains_the_whole_project(folder: Path) -> None:
     with tarfile.open(folder / f"redshift_secrets-{VERSION}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    folders = ("redshift_secrets", "tests", "examples", "bench", "docs")
+    folders = ("redshift_secrets", "tests", "examples", "terraform", "bench", "docs")
     assert names == {
         *files_under(*folders, "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"),
         *files_under("Makefile", "pyproject.toml", ".gitignore"),

@@ -58,13 +58,13 @@ def _resources(identity: IdentityPolicies, provider: str | None) -> Iterator[str
             "aws_iam_role",
             label,
             provider,
-            [("name", json.dumps(name)), ("path", json.dumps(path)), *more],
+            [("name", _hcl(name, "")), ("path", _hcl(path, "")), *more],
             ("assume_role_policy", identity.trust),
         )
     elif isinstance(identity.arn, Placeholder):
         label, role = "caller", f'element(reverse(split("/", var.{identity.arn.name})), 0)'
     else:
-        label, role = "caller", json.dumps(name)
+        label, role = "caller", _hcl(name, "")
         attached = "user" if ":user/" in identity.arn else "role"
     for number, (policy, document) in enumerate(identity.policies.items(), 1):
         of = label if len(identity.policies) == 1 else f"{label}_{number}"

@@ -397,6 +397,13 @@ def test_one_account_alone():
     assert [each.account for each in in_account(unknown, "210987654321").identities] == ["210987654321"]
 
 
+def test_what_terraform_takes_for_a_template_is_escaped():
+    role = "arn:aws:iam::210987654321:role/${a}/%{b}/x"
+    text = as_code(plan(accounts=[{"role_arn": role}]), "terraform")
+    assert '= "/$${a}/%%{b}/"' in text
+    assert '"Resource" : "arn:aws:iam::210987654321:role/$${a}/%%{b}/x"' in text
+
+
 def test_a_user_has_policies_attached_too():
     site = plan(cluster(), caller="arn:aws:iam::123456789012:user/team/bot")
     assert 'resource "aws_iam_user_policy_attachment" "caller"' in as_code(site, "terraform")
