@@ -98,6 +98,12 @@ class _Plan:
         for spec in specs:
             if spec.errors:
                 self._notes.append(f"{spec.conn_id!r} is left out, since it cannot be served: {spec.errors[0]}")
+        drivers = sorted({spec.conn_id for spec in self._served if spec.auth == "connector"})
+        if drivers:
+            self._notes.append(
+                f"{', '.join(drivers)}: with auth connector the driver mints as the identity of the task; where that is another role"
+                " than the one of --caller, attach the policy to it too"
+            )
         reasons: dict[str, list[str]] = {}
         for scope, why in unseen.items():
             reasons.setdefault(why, []).append(str(scope))

@@ -148,6 +148,8 @@ def test_names_that_a_policy_cannot_hold_are_written_as_patterns():
 def test_a_connection_for_the_driver_takes_what_the_driver_does():
     site = plan(cluster(tags=tagged(auth="connector", db_user="etl", db_groups="g", auto_create="true")))
     assert {"LogInToClusters", "JoinGroups", "CreateDatabaseUsers"} <= set(statements(site))
+    (note,) = site.notes
+    assert note.startswith("analytics: with auth connector the driver mints as the identity of the task")
     assert "LogInToWorkgroups" in statements(plan(workgroup(tags=tagged(auth="connector"))))
 
 
