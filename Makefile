@@ -12,7 +12,7 @@ help:
 	@echo "make demo         a real Airflow runs real DAGs against a laptop stand-in for AWS and Redshift (about two minutes)"
 	@echo "make test         the test suite; the unit tests alone: $(BIN)/python -m pytest tests/unit -m 'not airflow'"
 	@echo "make integration  a real Airflow in each topology, including tests that take minutes"
-	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"lowest 3.3\" selects some"
+	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"lowest 3.3\" selects some, 3.3.1=FILE is under constraints"
 	@echo "make security     attempts to get at passwords in the ways of docs/security.md, and prints what became of each"
 	@echo "make package      makes dist/ (wheel, sdist, bill of materials), and tries the wheel in an environment of its own"
 	@echo "make docs         writes the tables in docs/ that tests generate"

@@ -3,6 +3,9 @@
 
     python -m tests.support.matrix [VERSION ...]
 
+`3.3.1=FILE` is one release with the packages of a constraints file (a path or URL), as `pip install -c` takes it: Airflow publishes
+one for each of its releases, and Amazon MWAA installs all packages under that of its Airflow.
+
 Exits with 1 if a version failed or was skipped. The environments stay in `.venvs`, and are made again when `pyproject.toml`
 or the Python changes.
 """
@@ -59,6 +62,17 @@ PINS: Mapping[str, Sequence[str]] = {
 }
 """Packages whose newest version an Airflow does not work with; its own constraints pin them, too."""
 
+MWAA = (
+    "apache-airflow-providers-amazon[aiobotocore]",
+    "apache-airflow-providers-celery",
+    "apache-airflow-providers-common-sql",
+    "apache-airflow-providers-postgres",
+    "celery[sqs]",
+    "statsd",
+    "watchtower",
+)
+"""What is installed beside Airflow under a constraints file: the packages of the images of Amazon MWAA, but those for its build."""
+
 SUITE = (
     "tests/e2e/test_audit.py",
     "tests/e2e/test_cache_commands.py",
@@ -69,6 +83,9 @@ SUITE = (
     "tests/e2e/test_fallback.py",
     "tests/e2e/test_local_commands.py",
     "tests/e2e/test_metrics_server.py",
+    "tests/e2e/test_migrate.py",
+    "tests/e2e/test_mwaa.py",
+    "tests/e2e/test_policy.py",
     "tests/e2e/test_processes.py",
     "tests/e2e/test_provider.py",
     "tests/e2e/test_user_per_dag.py",
@@ -76,6 +93,7 @@ SUITE = (
     "tests/unit/airflow",
     "tests/unit/cli/test_app.py",
     "tests/unit/operations/doctor",
+    "tests/unit/operations/migrate",
     "tests/unit/settings/test_db_user.py",
     "tests/unit/test_audit_files.py",
     "tests/unit/test_backend.py",
@@ -149,7 +167,7 @@ class Outcome:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the suite with the given versions, by default all, and print a table."""
-    unknown = [each for each in arguments if each not in VERSIONS]
+    unknown = [each for each in arguments if series(each) not in VERSIONS]
     if unknown:
         print(f"unknown version: {' '.join(unknown)}. Supported: {' '.join(VERSIONS)}", file=sys.stderr)
         return 2
@@ -173,15 +191,15 @@ def python_for(version: str) -> Python:
 
 def run_version(version: str, python: Python) -> Outcome:
     """Make the environment of a version, if it is not ready, and run the suite in it."""
-    if python.minor > VERSIONS[version]:
-        newest, this = (".".join(map(str, each)) for each in (VERSIONS[version], python.minor))
+    if python.minor > VERSIONS[series(version)]:
+        newest, this = (".".join(map(str, each)) for each in (VERSIONS[series(version)], python.minor))
         return Outcome(
             version,
             remark=f"SKIPPED: does not support Python {this}; make clean, then make PYTHON=python{newest} matrix",
         )
     ENVIRONMENTS.mkdir(exist_ok=True)
     # Locked until the suite has run, so that no other process replaces the environment meanwhile.
-    with environments.locked(ENVIRONMENTS / f"{version}.lock"):
+    with environments.locked(ENVIRONMENTS / f"{folder_name(version)}.lock"):
         try:
             python_of_version = ready_environment(version, python)
         except InstallError as error:
@@ -190,9 +208,23 @@ def run_version(version: str, python: Python) -> Outcome:
         return run_suite(version, python_of_version)
 
 
+def series(version: str) -> str:
+    """Return the key in `VERSIONS` of a version as it is named on the command line."""
+    return ".".join(version.partition("=")[0].split(".")[:2])
+
+
+def folder_name(version: str) -> str:
+    """Return the name of the environment of a version, which rows of the table have, too."""
+    release, constrained, _ = version.partition("=")
+    return f"{release}=" if constrained else version
+
+
 def ready_environment(version: str, python: Python) -> Path:
     """Return the Python of an environment with this Airflow and everything the tests need."""
-    folder = ENVIRONMENTS / version
+    folder = ENVIRONMENTS / folder_name(version)
+    release, _, constraints = version.partition("=")
+    if constraints:
+        return _constrained_environment(folder, python, release, constraints)
     packages = lowest_versions() if version == LOWEST else (f"apache-airflow=={version}.*", *PINS.get(version, ()))
     contents = f"{python.version}\n{environments.pyproject_digest()}\n{' '.join(packages)}\n"
     if environments.read_stamp(folder) != contents:
@@ -200,6 +232,24 @@ def ready_environment(version: str, python: Python) -> Path:
             environments.create(folder, python.path)
             environments.say(f"Installing Airflow {version} and all that the tests need (700 MB, one to five minutes)")
             environments.install(folder, *packages, "--editable", ".[local,redis]", "--group", "test")
+    return folder / "bin" / "python"
+
+
+def _constrained_environment(folder: Path, python: Python, release: str, constraints: str) -> Path:
+    """What a user installs follows the constraints file; what only the tests need fits to that."""
+    contents = f"{python.version}\n{environments.pyproject_digest()}\n{release} {constraints}\n"
+    if environments.read_stamp(folder) != contents:
+        with environments.making(folder, contents), tempfile.TemporaryDirectory() as scratch:
+            environments.create(folder, python.path)
+            environments.say(f"Installing Airflow {release} under {constraints}")
+            airflow = (f"apache-airflow[celery,statsd]=={release}", *MWAA)
+            environments.install(folder, *airflow, "--editable", ".[redis]", "--constraint", constraints)
+            freeze = [folder / "bin" / "python", "-m", "pip", "freeze", "--exclude-editable"]
+            installed = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout
+            (Path(scratch) / "installed.txt").write_text(installed, encoding="utf-8")
+            environments.say("Installing what the tests need beside that")
+            tests = ("--editable", ".[local,redis]", "--group", "test", "--constraint", f"{scratch}/installed.txt")
+            environments.install(folder, *tests)
     return folder / "bin" / "python"
 
 
@@ -261,7 +311,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     lines = [f"{'Airflow':<8}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}"]
     for each in outcomes:
         numbers = f"{each.passed:>8}{each.failed:>8}{each.skipped:>9}{each.seconds:>9.0f}"
-        lines.append(f"{each.version:<8}{numbers}  {each.remark}".rstrip())
+        lines.append(f"{folder_name(each.version):<8}{numbers}  {each.remark}".rstrip())
     return "\n".join(lines)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.support import matrix
+from tests.support import environments, matrix
 from tests.support.environments import ROOT, InstallError
 from tests.support.matrix import LOWEST, NEWEST_ONLY, ONCE, SUITE, THIS_PYTHON, VERSIONS, Outcome, Python
 
@@ -73,6 +75,36 @@ def test_one_failed_version_fails_the_run(
 def test_an_unknown_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert matrix.main(["2.10"]) == 2
     assert capsys.readouterr().err == f"unknown version: 2.10. Supported: {' '.join(VERSIONS)}\n"
+
+
+def test_a_release_under_a_constraints_file_has_an_environment_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = []
+
+    def run(command: list[object], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 0, "boto3==1.42.61\n")
+
+    def install(_folder: Path, *requirements: str) -> None:
+        (file,) = [each for before, each in itertools.pairwise(requirements) if before == "--constraint"]
+        kept = Path(file).read_text("utf-8") if Path(file).name == "installed.txt" else file
+        installed.append((requirements, kept))
+
+    monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(environments, "create", lambda folder, _python: folder.mkdir())
+    monkeypatch.setattr(environments, "install", install)
+    monkeypatch.setattr(subprocess, "run", run)
+    python = matrix.ready_environment("2.11.2=of/airflow.txt", THIS_PYTHON)
+    assert python == tmp_path / "2.11.2=" / "bin" / "python"
+    (user, constraints), (tests, kept) = installed
+    assert {"apache-airflow[celery,statsd]==2.11.2", ".[redis]", "celery[sqs]"} <= set(user)
+    assert ".[local,redis]" not in user
+    assert ".[local,redis]" in tests
+    assert (constraints, kept) == ("of/airflow.txt", "boto3==1.42.61\n")
+    matrix.ready_environment("2.11.2=of/airflow.txt", THIS_PYTHON)
+    assert len(installed) == 2  # it is ready
+    assert matrix.table([Outcome("2.11.2=of/airflow.txt", 7)]).splitlines()[1].startswith("2.11.2=        7 ")
+    assert matrix.run_version("2.11.2=x", Python("python3.13", "3.13.0 (main)")).remark.startswith("SKIPPED")
 
 
 def test_the_lowest_versions_are_those_of_every_lower_bound() -> None:
