@@ -39,6 +39,7 @@ ROWS = (
     Row("triggerer", "2,000 concurrent lookups in a triggerer", servers.triggerer),
     Row("day", "a day of a million lookups over 5,000 connections and 500 hosts", day.whole_day),
     Row("doctor", "a check of a site of 200 connections", commands.doctor),
+    Row("migrate", "the plan of a move of 200 stored connections", commands.migrate_plan),
     Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
 )
 

@@ -32,6 +32,14 @@ def doctor(effort: Effort) -> Sequence[Line]:
     return [beyond_airflow("doctor", effort, ["doctor"], tagged=200, limit=15.0)]
 
 
+def migrate_plan(effort: Effort) -> Sequence[Line]:
+    """`redshift-secrets migrate plan` in a new process, on the same site with no conn_id in a tag yet: it reads 200 connections from the
+    metadata database, lists every warehouse with its VPC endpoints in 4 accounts and 3 regions, and composes the tags of all of them.
+    The time that `import airflow.configuration` takes is not counted.
+    """
+    return [beyond_airflow("migrate plan", effort, ["migrate", "plan"], tagged=0, limit=10.0)]
+
+
 def beyond_airflow(name: str, effort: Effort, arguments: Sequence[str], *, tagged: int, limit: float) -> Line:
     """Return the line of a command on the big site, of which the first `tagged` conn_ids are in tags: how much longer it takes than
     importing Airflow's configuration."""

@@ -223,7 +223,7 @@ def _reason(error: Exception) -> str:
     error = getattr(error, "orig", None) or error
     text = one_line(str(error).strip().partition("\n")[0], 300)
     with suppress(Exception):
-        from sqlalchemy import make_url
+        from sqlalchemy.engine import make_url  # where SQLAlchemy 1.4 has it, too
 
         found = configuration.conf()
         password = None if found is None else make_url(found.get("database", "sql_alchemy_conn")).password

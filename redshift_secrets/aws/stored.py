@@ -42,11 +42,9 @@ class StoredTexts:
         """
         start = prefix.rstrip(sep) + sep if prefix else ""
         names = [name for name in self._secret_names(start) if wanted(name[len(start) :])]
-        if not names:
-            return []
-        self._secret(names[0])  # one failure is enough
+        texts = [self._secret(name) for name in names[:1]]  # where it is denied, one call is enough to know
         with ThreadPoolExecutor(_THREADS) as pool:
-            texts = list(pool.map(self._secret, names))
+            texts += pool.map(self._secret, names[1:])
         return [StoredText(name, name[len(start) :], text) for name, text in zip(names, texts, strict=True)]
 
     def parameters(self, prefix: str, wanted: Callable[[str], bool]) -> list[StoredText]:

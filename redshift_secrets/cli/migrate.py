@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 
 from redshift_secrets.cli.errors import FAILED, PARTIAL, USAGE, fail, run
-from redshift_secrets.cli.output import Output, OutputOption, note, print_rows
+from redshift_secrets.cli.output import Output, OutputOption, note, print_document, print_rows
 from redshift_secrets.cli.site import site_settings, stdout_for_the_result
 from redshift_secrets.cli.tag import Form
 from redshift_secrets.errors import one_line
@@ -69,10 +69,9 @@ def plan(
 
     site = _site(places, conn_id)
     if form is not None:
-        _say_what_is_missing(site)
         typer.echo(rendering.code(site.plan, form.value))
-    elif output is Output.json:
-        print(json.dumps(rendering.as_json(site.plan, site.stored, site.seen)))
+    elif output in (Output.json, Output.yaml):
+        print_document(rendering.as_document(site.plan, site.stored, site.seen), output)
     else:
         said = rendering.remarks(site.plan)
         print_rows(rendering.rows(site.plan, said), rendering.COLUMNS, output)
@@ -86,7 +85,7 @@ def plan(
         for sentence in rendering.sentences(site.plan, site.stored, site.seen):
             note(sentence, stream=stream)
         _say_what_to_set(site, stream)
-        _say_what_is_missing(site)
+    _say_what_is_missing(site)
     raise typer.Exit(_code(site))
 
 
@@ -123,16 +122,14 @@ def finish(places: FromOption = None, conn_id: ConnIdOption = None) -> None:
     site = _site(places, conn_id)
     served = [move for move in _served(site, conn_id) if move.state == "served"]
     by_name = {(under.conn_id, under.used.team or ""): under for under in site.stored.conn_ids}
-    compared = {each.conn_id: each for each in _compared(site, served, places)}
-    for move in served:
-        each = compared[move.conn_id]
-        typer.echo(one_line(f"# {move.conn_id}: served from {move.warehouse}; logs in {_verdict(each)}"))
+    for move, each in zip(served, _compared(site, served, places), strict=True):
+        typer.echo(one_line(f"# {move.conn_id}: served from {move.warehouse}; login: {_verdict(each)}"))
         for text in each.differences:
-            typer.echo(one_line(f"#   {text}"))
+            typer.echo(one_line(f"# {text}"))
         for entry in by_name[move.conn_id, move.team].entries:
             keep = "# differs, look at it first: " if each.equal is False else ""
             typer.echo(f"{keep}{rendering.removal(entry.place)}")
-            typer.echo(f"#   way back: {rendering.way_back(move, entry.place, site.settings)}")
+            typer.echo(f"# way back: {rendering.way_back(move, entry.place, site.settings)}")
     if not served:
         typer.echo("no stored connection can go yet: see `redshift-secrets migrate plan`", err=True)
     elif site.plan.managed_now and site.settings.managed_conn_ids is None:
@@ -173,22 +170,23 @@ def _served(site: _Site, conn_ids: Sequence[str] | None) -> list[Move]:
     return claimed
 
 
-def _compared(site: _Site, served: Sequence[Move], places: Sequence[str] | None) -> list[Comparison]:
+def _compared(site: _Site, served: Sequence[Move], places: Sequence[str] | None) -> Iterator[Comparison]:
+    """Log in twice for each of these, several at once, and yield how that compares, in their order."""
     from redshift_secrets.operations.migrate.comparing import compare
     from redshift_secrets.operations.migrate.reading import read_stored, sources
     from redshift_secrets.operations.site import site_broker
 
-    settings = site.settings
     if not served:
-        return []
+        return
+    settings = site.settings
     with stdout_for_the_result():
         # Passwords are read for these alone, and stay in memory.
         names = [move.conn_id for move in served]
         stored = read_stored(settings, sources(places or (), settings), dict(os.environ), names, passwords=True)
         under = {(each.conn_id, each.used.team or ""): each.used for each in stored.conn_ids}
         broker = site_broker(settings)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda move: compare(broker, under[move.conn_id, move.team]), served))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda move: compare(broker, under[move.conn_id, move.team]), served)
 
 
 def _verdict(each: Comparison) -> str:

@@ -64,7 +64,7 @@ class Move(Struct, frozen=True):
 
 class Plan(Struct, frozen=True):
     """A row for each stored conn_id, the changes of tags that serve all that can be served, and `managed_conn_ids` for what tags
-    serve now and for what they serve then."""
+    claim now and for what they claim then."""
 
     moves: tuple[Move, ...]
     changes: tuple[TagChange, ...]
@@ -104,11 +104,11 @@ def make_plan(settings: Settings, stored: Stored, seen: Seen) -> Plan:
     moves = _one_for_each_team(moves)
     moves, changes = _with_tags(moves, seen.warehouses, settings)
     moves = _with_twins(moves)
-    served = [move.conn_id for move in moves if move.state == "served"]
-    then = served + [move.conn_id for move in moves if move.state == "move"]
+    claimed = sorted(specs)  # also what is stored nowhere any more
+    then = claimed + [move.conn_id for move in moves if move.state == "move"]
     known = settings.managed_conn_ids
     covered = known is not None and all(known.match(conn_id) for conn_id in then)
-    return Plan(tuple(moves), tuple(changes), managed_pattern(served), managed_pattern(then), covered)
+    return Plan(tuple(moves), tuple(changes), managed_pattern(claimed), managed_pattern(then), covered)
 
 
 def managed_pattern(conn_ids: Sequence[str]) -> str:
@@ -133,6 +133,8 @@ def _move(under: StoredUnder, endpoints: Endpoints, specs: Specs, unseen: Sequen
     notes = _others(under, match.endpoint, endpoints)
     if settings.manages(under.conn_id):
         notes = ("it is refused now: managed_conn_ids matches it, and no tag claims it", *notes)
+    elif settings.managed_conn_ids is not None:
+        notes = ("managed_conn_ids does not match it yet, so that no tag can claim it", *notes)
     return replace(
         _on(row, match.endpoint),
         state="cannot" if wanted.refusals else "move",

@@ -167,8 +167,7 @@ def _from_aws(
         else aws.parameters(source.name, wanted)
     )
     words = dict(kwargs.get("extra_conn_words") or {})
-    if "user" in words:
-        words["login"] = words.pop("user")
+    words["login"] = [*words.get("login", ()), *words.pop("user", ())]  # by either name
     found = []
     for each in texts:
         place = Place("secret" if is_secret else "parameter", each.name, aws.region)

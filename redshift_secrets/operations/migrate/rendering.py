@@ -55,7 +55,7 @@ def rows(plan: Plan, said: Sequence[Remark]) -> list[dict[str, str]]:
     ]
 
 
-def as_json(plan: Plan, stored: Stored, seen: Seen) -> dict[str, Any]:
+def as_document(plan: Plan, stored: Stored, seen: Seen) -> dict[str, Any]:
     """Return everything that is known, as plain data."""
     return {
         "read": dict(stored.counts),

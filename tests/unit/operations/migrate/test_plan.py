@@ -29,6 +29,11 @@ def test_what_a_tag_serves_already():
     assert (found.managed_now, found.managed_then) == ("^(analytics)$", "^(analytics)$")
 
 
+def test_what_has_moved_stays_managed_when_it_is_stored_no_more():
+    found = plan(stored("bi"), warehouses=(CLAIMED,))
+    assert (found.managed_now, found.managed_then) == ("^(analytics)$", "^(analytics|bi)$")
+
+
 def test_what_is_served_differently_from_what_is_stored():
     row = move(stored(login="bi", extra={"timeout": 3}), warehouses=(CLAIMED,))
     assert row.state == "served"
@@ -63,7 +68,10 @@ def test_what_managed_conn_ids_refuses_today_is_said():
     assert row.notes == ("it is refused now: managed_conn_ids matches it, and no tag claims it",)
     made = plan(stored(), managed_conn_ids="^ana")
     assert made.covered
-    assert move(stored(), managed_conn_ids="^dw_").state == "move"
+    row = move(stored(), managed_conn_ids="^dw_")
+    assert (row.state, row.notes) == ("move", ("managed_conn_ids does not match it yet, so that no tag can claim it",))
+    row = move(stored(), managed_conn_ids="^dw_", warehouses=(CLAIMED,))  # its tag is there already
+    assert (row.state, row.tags) == ("move", {})
     assert not plan(stored(), managed_conn_ids="^dw_").covered
 
 
