@@ -40,6 +40,8 @@ ROWS = (
     Row("day", "a day of a million lookups over 5,000 connections and 500 hosts", day.whole_day),
     Row("doctor", "a check of a site of 200 connections", commands.doctor),
     Row("migrate", "the plan of a move of 200 stored connections", commands.migrate_plan),
+    Row("list", "a list of 200 connections", commands.listing),
+    Row("help", "the list of commands", commands.usage),
     Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
 )
 

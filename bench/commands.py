@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.big_site import big_site
-from bench.figures import Effort, Line, NotMeasuredError, Spread, seconds
+from bench.figures import Effort, Line, NotMeasuredError, Spread, paired, seconds
 from bench.loopback import BACKEND, HIDDEN, memory_backed
 from redshift_secrets.local.stand_in import StandIn
 
@@ -38,6 +38,26 @@ def migrate_plan(effort: Effort) -> Sequence[Line]:
     The time that `import airflow.configuration` takes is not counted.
     """
     return [beyond_airflow("migrate plan", effort, ["migrate", "plan"], tagged=0, limit=10.0)]
+
+
+def listing(effort: Effort) -> Sequence[Line]:
+    """`redshift-secrets list` on the same site, once as a process on a warm host, which finds the listings in the host store and asks STS
+    who it is, and once with `--no-cache`, which lists 24 scopes. What importing Airflow takes is not counted either."""
+    return [
+        beyond_airflow("list", effort, ["list"], tagged=200, limit=3.0),
+        beyond_airflow("list --no-cache", effort, ["list", "--no-cache"], tagged=200, limit=3.0),
+    ]
+
+
+def usage(effort: Effort) -> Sequence[Line]:
+    """`redshift-secrets --help` in a new process, and a Python that does nothing, by turns."""
+    command = str(Path(sys.executable).parent / "redshift-secrets")
+    rounds = [
+        (_seconds([command, "--help"], dict(os.environ)), _seconds([sys.executable, "-c", "pass"], dict(os.environ)))
+        for _ in range(effort.rounds(20, 5))
+    ]
+    own, peer = ([each[side] for each in rounds] for side in (0, 1))
+    return [paired("`redshift-secrets --help`, against `python -c pass`", own, peer, limit=4.0)]
 
 
 def beyond_airflow(name: str, effort: Effort, arguments: Sequence[str], *, tagged: int, limit: float) -> Line:

@@ -37,13 +37,14 @@ def list_command(
     """List every conn_id that a tag claims, with what is wrong with it. Ends with 1 where anything is."""
     from redshift_secrets.airflow.fallback import import_problems
     from redshift_secrets.operations.inspect import view_site
-    from redshift_secrets.operations.site import site_broker, site_caller, site_tiers
+    from redshift_secrets.operations.site import site_broker, site_caller, site_client, site_tiers
 
     settings = run(lambda: site_settings(filters=True))
     callers: list[str | None] = []
-    asking = threading.Thread(target=lambda: callers.append(site_caller(settings)), daemon=True)
+    aws = site_client(settings)
+    asking = threading.Thread(target=lambda: callers.append(site_caller(aws)), daemon=True)
     asking.start()
-    found = run(lambda: view_site(site_broker(settings, () if no_cache else site_tiers(settings))))
+    found = run(lambda: view_site(site_broker(settings, () if no_cache else site_tiers(settings), aws)))
     asking.join(_STS_SECONDS)
     rows = [row for row in found.rows if _is_wanted(row, conn_ids or [], account, problem)]
     if output in (Output.table, Output.wide):

@@ -100,6 +100,7 @@ class LazyAwsClient:
         self._clock = clock
         self._environ = environ
         self._created: AwsClient | None = None
+        self._first: dict[str, AwsClient] = {}
         self._identity: str | None = None
         self._has_changed = False
         self.on_change: Callable[[], None] = lambda: None
@@ -121,8 +122,7 @@ class LazyAwsClient:
         self._check_environment()
         client = self._new_client()
         identity = client.sts_identity()
-        if self._created is None:
-            self._created = client
+        self._keep(client)
         return identity
 
     def expect(self, identity: str) -> None:
@@ -167,9 +167,12 @@ class LazyAwsClient:
     @property
     def _client(self) -> AwsClient:
         self._check_environment()
-        if self._created is None:
-            # Two threads that come here at once create one client too many, which costs nothing else.
-            self._created = self._new_client()
+        return self._created or self._keep(self._new_client())
+
+    def _keep(self, client: AwsClient) -> AwsClient:
+        """Return the client of this process: of the threads that come first at the same time, all get that of one, since each client
+        reads the models of AWS's services for itself. A lock would have to be reset in the child of a fork."""
+        self._created = self._created or self._first.setdefault("client", client)
         return self._created
 
     def _new_client(self) -> AwsClient:

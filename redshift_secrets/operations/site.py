@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from redshift_secrets.aws.tagging import Tagging
 
 
-def site_broker(settings: Settings, tiers: Sequence[Tier] = ()) -> Broker:
+def site_client(settings: Settings) -> LazyAwsClient:
+    """Return what calls AWS for this site; who shares it reads the models of AWS's services once."""
+    return LazyAwsClient(settings, caller_fingerprint(os.environ))
+
+
+def site_broker(settings: Settings, tiers: Sequence[Tier] = (), aws: LazyAwsClient | None = None) -> Broker:
     """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
-    aws = LazyAwsClient(settings, caller_fingerprint(os.environ))
-    return create_broker(settings, aws, tiers, mask=mask_password, audit=site_audit(settings))
+    return create_broker(settings, aws or site_client(settings), tiers, mask=mask_password, audit=site_audit(settings))
 
 
-def site_caller(settings: Settings) -> str | None:
+def site_caller(aws: LazyAwsClient) -> str | None:
     """Return the ARN that STS gives for this process's AWS credentials, `None` where it does not answer."""
     try:
-        return LazyAwsClient(settings, caller_fingerprint(os.environ)).sts_identity()
+        return aws.sts_identity()
     except RedshiftSecretsError:
         return None
 

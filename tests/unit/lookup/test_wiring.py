@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 
 import pytest
 
@@ -10,7 +11,7 @@ from redshift_secrets.errors import CallerChangedError
 from redshift_secrets.lookup import wiring
 from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster
-from tests.support.helpers import Site, all_refreshes_done
+from tests.support.helpers import Crowd, Site, all_refreshes_done
 from tests.support.memory_store import MemoryStore, tier
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
@@ -144,3 +145,20 @@ class TestFleet:
         aws = wiring.LazyAwsClient(settings, "caller")
         wiring.create_tiers(settings, "caller", aws, airflow_keys=None, clock=clock, environ={})
         assert created == [seconds]
+
+
+def test_threads_that_come_first_at_the_same_time_share_one_client(environ, monkeypatch):
+    """Each client reads megabytes of service models: 24 scopes that are listed at once would read them 24 times."""
+    client, together = client_of(environ), threading.Barrier(4)
+
+    class Created:
+        def default_region(self):
+            return self
+
+    def create():
+        together.wait(30)
+        return Created()
+
+    monkeypatch.setattr(client, "_new_client", create)
+    answers = Crowd(4, client.default_region).outcomes()
+    assert len(set(map(id, answers))) == 1
