@@ -199,6 +199,7 @@ fetch("{target}", {{method: "POST", mode: "no-cors", credentials: "include"}})
             thread.join()
 
 
+@pytest.mark.attempt("have the browser of somebody who is signed in test or flush from another site")
 def test_a_foreign_page_can_post_nothing(browser: Browser) -> None:
     target = f"{browser.url}/redshift-connections/flush"
     with foreign_page(target) as address, browser.page("admin") as page:

@@ -147,6 +147,7 @@ def test_this_process_forgets_too_where_nothing_is_shared(make_page):
     assert "none yet" in page.get("/table").text
 
 
+@pytest.mark.attempt("find a password in what the page answers")
 def test_no_secret_is_in_an_answer_or_a_log(make_page, connecting, caplog):
     caplog.set_level(logging.DEBUG)
     tags = {"airflow:conn-id": "analytics ip", "airflow:auth/ip": "connector"}

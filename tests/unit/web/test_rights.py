@@ -30,6 +30,7 @@ def page(make_page):
     return make_page(cluster("prod"), cluster("fin", LEDGER))
 
 
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
 def test_each_route_needs_a_user(page):
     page.app.dependency_overrides.clear()
     answers = {
@@ -40,6 +41,7 @@ def test_each_route_needs_a_user(page):
     assert not any("analytics" in each.text for each in answers.values())
 
 
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
 @pytest.mark.parametrize("role", ["VIEWER", "USER", None])
 def test_without_the_right_to_read_connections_nothing_is_shown(page, role):
     page.sign_in(role)
@@ -52,6 +54,7 @@ def test_without_the_right_to_read_connections_nothing_is_shown(page, role):
     assert "You may not see connections" in page.get("/").text
 
 
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
 @knows_teams
 def test_each_row_is_asked_for_with_the_team_of_its_tag(page, monkeypatch):
     page.sign_in("OP", "marketing")
@@ -96,6 +99,7 @@ def test_who_may_only_read_neither_tests_nor_flushes(page, monkeypatch):
     assert page.post("/refresh").status_code == 200
 
 
+@pytest.mark.attempt("have the browser of somebody who is signed in test or flush from another site")
 @pytest.mark.parametrize(
     "headers",
     [
