@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
 from redshift_secrets.cli.errors import FAILED, PARTIAL, run
-from redshift_secrets.cli.output import Output, OutputOption
+from redshift_secrets.cli.output import Output, OutputOption, note, paint, print_document
+from redshift_secrets.cli.progress import say
 from redshift_secrets.cli.site import NotConfiguredError, options, site_settings, stdout_for_the_result
 
 if TYPE_CHECKING:
-    from redshift_secrets.operations.doctor.running import Progress
     from redshift_secrets.operations.doctor.verdicts import Verdict
 
-_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "magenta"}
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "yellow"}
 _WIDE = 100
 """With fewer columns, an ARN would not fit beside the first two."""
 
@@ -32,14 +30,10 @@ def doctor(output: OutputOption = Output.table) -> None:
     problem, with 4 where something could not be found out.
     """
     verdicts = run(_verdicts)
-    if output is Output.json:
-        print(json.dumps([_record(each) for each in verdicts], indent=2))
-    elif output is Output.yaml:
-        import yaml
-
-        print(yaml.safe_dump([_record(each) for each in verdicts], sort_keys=False), end="")
+    if output in (Output.json, Output.yaml):
+        print_document([_record(each) for each in verdicts], output)
     else:
-        _print(verdicts, sys.stdout.isatty() and output is Output.table)
+        _print(verdicts, sys.stdout.isatty() and output is not Output.plain)
     statuses = {each.status for each in verdicts}
     raise typer.Exit(FAILED if "problem" in statuses else PARTIAL if "unknown" in statuses else 0)
 
@@ -59,10 +53,7 @@ def _verdicts() -> list[Verdict]:
 
     given = {"regions": options.region and "--region", "profile_name": options.profile and "--profile"}
     overridden = {name: option for name, option in given.items() if option}
-    with _progress() as on_progress:
-        return examine(
-            settings, Patience(_aws_patience(settings.aws_timeout_seconds)), on_progress, overridden=overridden
-        )
+    return examine(settings, Patience(_aws_patience(settings.aws_timeout_seconds)), say, overridden=overridden)
 
 
 def _aws_patience(seconds: float) -> float:
@@ -82,10 +73,10 @@ def _record(verdict: Verdict) -> dict[str, object]:
 def _print(verdicts: Sequence[Verdict], is_terminal: bool) -> None:
     width = shutil.get_terminal_size().columns if is_terminal else None
     for line in lines(verdicts, width):
-        typer.echo(line)
+        print(line)
     numbers = {status: sum(each.status == status for each in verdicts) for status in _COLOURS if status != "ok"}
     found = [f"{number} {status}{_ending(status, number)}" for status, number in numbers.items() if number]
-    typer.echo(", ".join(found) or "nothing is wrong", err=True)
+    note(", ".join(found) or "nothing is wrong")
 
 
 def lines(verdicts: Sequence[Verdict], width: int | None) -> Iterator[str]:
@@ -109,29 +100,9 @@ def lines(verdicts: Sequence[Verdict], width: int | None) -> Iterator[str]:
             break_on_hyphens=False,
         )
         first, others = (wrapped[0].strip(), wrapped[1:]) if fits else ("", wrapped)
-        yield f"{head}{typer.style(status, fg=_COLOURS[each.status])}  {first}".rstrip()
+        yield f"{head}{paint(status, _COLOURS[each.status])}  {first}".rstrip()
         yield from others
 
 
 def _ending(status: str, number: int) -> str:
     return "s" if number > 1 and status != "unknown" else ""
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show what is being done in one line of the terminal, which is gone afterwards; nothing where there is none."""
-    stream = sys.stderr
-    if not stream.isatty():
-        yield lambda _text: None
-        return
-    width = shutil.get_terminal_size().columns
-
-    def show(text: str) -> None:
-        stream.write(f"\r\x1b[K{text[: width - 1]}")
-        stream.flush()
-
-    try:
-        yield show
-    finally:
-        stream.write("\r\x1b[K")
-        stream.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ class Spinner:
         self._over = threading.Event()
         self._drawing = threading.Lock()
 
+    def say(self, what: str) -> None:
+        """Show something else from the next turn on."""
+        self._what = what
+
     def turn(self) -> None:
         """Draw until it is over."""
         pause = _AFTER_SECONDS
@@ -32,7 +37,8 @@ class Spinner:
             pause = _EVERY_SECONDS
             with self._drawing:
                 if not self._over.is_set():
-                    self._stream.write(f"\r{frame} {self._what}")
+                    line = f"{frame} {self._what}"[: shutil.get_terminal_size().columns - 1]
+                    self._stream.write(f"{_ERASE}{line}")
                     self._stream.flush()
 
     def erase(self) -> None:
@@ -65,6 +71,12 @@ def spinner(what: str, stream: TextIO | None = None, quiet: bool = False) -> Ite
     finally:
         _running.clear()
         shown.end()
+
+
+def say(what: str) -> None:
+    """Have a spinner that is running show what is being done now."""
+    for shown in _running:
+        shown.say(what)
 
 
 def make_room() -> None:

@@ -82,17 +82,18 @@ def test_a_site_that_serves(run: Run, stand_in: StandIn, environment: dict[str, 
     for token in stand_in.tokens.minted():
         assert token.password not in done.stdout + done.stderr
     assert verdicts(done, "tls")[0][1].startswith("3 endpoints of warehouses accept connections")
-    assert not done.stderr
 
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal(environment: dict[str, str], columns: int) -> None:
     terminal = OnATerminal([*commands.COMMAND, "doctor"], environment, columns)
     assert terminal.end() == 0, terminal.raw
-    assert "listing 1 of 4" in terminal.raw  # and gone in the end
+    assert re.search(
+        r"(listing|reaching AWS|trying permissions|minting|connecting) \d+ of \d+", terminal.raw
+    )  # and gone in the end
     assert "\x1b[32mok" in terminal.raw
     *shown, summary = terminal.shown.rstrip("\n").split("\n")
-    assert "listing" not in terminal.shown
+    assert not re.search(r"\d of \d+$", terminal.shown, re.MULTILINE)
     assert re.fullmatch(r"\d warnings?", summary)
     for line in shown:
         assert len(line) <= columns or " " not in line.strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict, fields
 
+from redshift_secrets.airflow.fallback import import_problems
 from redshift_secrets.airflow.installation import Backend, Installation
 from redshift_secrets.model import HiddenMapping, HiddenText, Private
 from redshift_secrets.operations.doctor.verdicts import Status, Verdict, verdict
@@ -113,22 +113,9 @@ def configuration_verdicts(
 
 
 def fallback_verdicts(settings: Settings) -> list[Verdict]:
-    """Load the class of each fallback; none is constructed."""
-    verdicts = []
-    for number, fallback in enumerate(settings.fallback):
-        module, _, name = fallback.class_path.rpartition(".")
-        try:
-            getattr(importlib.import_module(module), name)
-        except Exception as error:
-            # Other errors may have any text.
-            why = (
-                str(error)
-                if isinstance(error, (AttributeError, ImportError))
-                else f"an unexpected {type(error).__name__}"
-            )
-            said = f"fallback[{number}], {fallback.class_path}, cannot be loaded: {why}. What it has is not found"
-            verdicts.append(verdict("configuration", "problem", said))
-    return verdicts
+    """Import the class of each fallback; none is constructed."""
+    problems = import_problems(settings.fallback)
+    return [verdict("configuration", "problem", f"{problem}. What it has is not found") for problem in problems]
 
 
 def _name(backend: Backend) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
-import typer
 
 from redshift_secrets.cli.doctor import lines
 from redshift_secrets.operations.doctor.verdicts import Verdict
@@ -44,10 +44,13 @@ def without_colours(line):
 
 
 @pytest.mark.parametrize(("columns", "shown"), [(80, AT_80), (200, AT_200)])
-def test_on_a_terminal(columns, shown):
+def test_on_a_terminal(monkeypatch, columns, shown):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     found = list(lines(VERDICTS, columns))
     assert "".join(f"{without_colours(line)}\n" for line in found) == shown
-    assert typer.style("problem", fg="red") in "".join(found)
+    assert "\x1b[31mproblem\x1b[0m" in "".join(found)
 
 
 def test_in_a_pipe_each_verdict_is_a_line_without_colours():

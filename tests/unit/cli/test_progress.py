@@ -31,7 +31,7 @@ def test_it_turns_until_the_work_is_done_and_is_erased(monkeypatch):
     terminal = Terminal()
     with spinner("asking AWS", terminal):
         assert terminal.written.wait(30)
-    assert terminal.getvalue().startswith("\r| asking AWS")
+    assert terminal.getvalue().startswith("\r\x1b[K| asking AWS")
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
@@ -41,7 +41,7 @@ def test_it_is_not_drawn_before_half_a_second():
     shown._over.wait = lambda seconds: waits.append(seconds) or len(waits) == 3
     shown.turn()
     assert waits == [0.5, 0.1, 0.1]
-    assert shown._stream.getvalue() == "\r| x\r/ x"
+    assert shown._stream.getvalue() == "\r\x1b[K| x\r\x1b[K/ x"
 
 
 @pytest.mark.parametrize(("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)])
@@ -67,3 +67,16 @@ def test_what_is_printed_meanwhile_has_the_line_for_itself():
         assert terminal.getvalue() == "\r\x1b[K"
     make_room()
     assert terminal.getvalue() == "\r\x1b[K\r\x1b[K"
+
+
+def test_it_shows_what_is_done_now(monkeypatch):
+    monkeypatch.setattr(progress, "_AFTER_SECONDS", 0.0)
+    terminal = Terminal()
+    progress.say("nobody shows this")
+    with spinner("reading", terminal):
+        assert terminal.written.wait(30)
+        terminal.written.clear()
+        progress.say("listing 1 of 2")
+        while "listing 1 of 2" not in terminal.getvalue():
+            assert terminal.written.wait(30)
+            terminal.written.clear()

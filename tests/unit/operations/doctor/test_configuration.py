@@ -95,22 +95,9 @@ def test_no_setting_shows_a_secret():
     assert "redis_url: rediss://cache:6380/0, key: ***" in text
 
 
-def test_fallbacks_are_loaded():
-    fallback = ["json.JSONDecoder", "no_such_package.Vault", "json.NoSuchClass"]
+def test_fallbacks_are_imported():
+    fallback = ["json.JSONDecoder", "no_such_package.Vault", "json.JSONDecoda"]
     first, second = fallback_verdicts(Settings.from_kwargs({"fallback": fallback}))
     assert (first.check, first.status) == ("configuration", "problem")
-    assert first.message.startswith(
-        "fallback[1], no_such_package.Vault, cannot be loaded: No module named 'no_such_package'"
-    )
-    assert (
-        "fallback[2], json.NoSuchClass, cannot be loaded: module 'json' has no attribute 'NoSuchClass'"
-        in second.message
-    )
-
-
-def test_a_fallback_that_breaks_while_it_is_loaded_says_nothing_of_its_own(tmp_path, monkeypatch):
-    (tmp_path / "breaking.py").write_text("raise ValueError('planted')")
-    monkeypatch.syspath_prepend(tmp_path)
-    (found,) = fallback_verdicts(Settings.from_kwargs({"fallback": "breaking.Vault"}))
-    assert "an unexpected ValueError" in found.message
-    assert "planted" not in found.message
+    assert "no_such_package.Vault cannot be imported: no module 'no_such_package'" in first.message
+    assert "json has no 'JSONDecoda' (did you mean 'JSONDecoder'?)" in second.message
