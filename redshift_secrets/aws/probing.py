@@ -32,7 +32,6 @@ _TRIALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "redshift:GetClusterCredentials": ("clusters", {"ClusterIdentifier": NO_SUCH_WAREHOUSE}),
     "redshift:GetClusterCredentialsWithIAM": ("clusters", {"ClusterIdentifier": NO_SUCH_WAREHOUSE}),
     "redshift-serverless:GetCredentials": ("workgroups", {"workgroupName": NO_SUCH_WAREHOUSE}),
-    "redshift-serverless:GetWorkgroup": ("every workgroup", {"workgroupName": NO_SUCH_WAREHOUSE}),
     "redshift-serverless:ListEndpointAccess": ("every VPC endpoint", {"maxResults": 1}),
     "redshift-serverless:ListNamespaces": ("every namespace", {"maxResults": 1}),
     "redshift-serverless:ListWorkgroups": ("every workgroup", {"maxResults": 1}),

@@ -46,6 +46,10 @@ def test_what_it_prints_is_enough_for_every_connection(
         assert all(broker.connection(conn_id) for conn_id in specs)
         listed = run("list", "-o", "json", environment=environment)
         assert (listed.returncode, len(json.loads(listed.stdout))) == (0, len(specs))
+        # doctor tries nothing that lookups can do without, but for the endpoints that no tag selects.
+        found = run("doctor", "-o", "json", environment=environment)
+        problems = [each["message"] for each in json.loads(found.stdout) if each["verdict"] == "problem"]
+        assert problems == []
         # Nor is it enough for anything else.
         denied = run(
             "tag",

@@ -31,6 +31,7 @@ from redshift_secrets.operations.doctor.endpoints import clock_verdicts, endpoin
 from redshift_secrets.operations.doctor.permissions import (
     server_of,
     try_actions,
+    try_descriptions,
     try_mints,
     try_mints_without_a_warehouse,
 )
@@ -187,9 +188,10 @@ def _examine_aws(settings: Settings, client: ProbingClient, runner: Runner) -> _
         *tag_verdicts(settings, seen),
         *claim_verdicts(settings, seen),
     ]
-    more, more_failed = try_mints(runner, client, seen.serving)
-    verdicts += more
-    failed += failures(*more_failed)
+    for attempts in (try_descriptions, try_mints):
+        more, more_failed = attempts(runner, client, seen.serving)
+        verdicts += more
+        failed += failures(*more_failed)
     verdicts += try_mints_without_a_warehouse(runner, client, settings, _untagged(seen), identity)
     return _Aws(verdicts, failed, seen)
 

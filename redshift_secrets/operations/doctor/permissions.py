@@ -40,7 +40,7 @@ def try_actions(
     identity: Mapping[str | None, str],
     unlisted: Mapping[Scope, RedshiftSecretsError],
 ) -> tuple[list[Verdict], list[Failure]]:
-    """Try what listing and describing take in each scope, but for what is known to fail there. `identity` is who calls, by role."""
+    """Try what listing takes in each scope, but for what is known to fail there. `identity` is who calls, by role."""
     tried = [
         (scope, action)
         for scope in scopes
@@ -80,6 +80,30 @@ def try_actions(
         said = f"{', '.join(allowed)} allowed in {regions} and {accounts}"
         verdicts.insert(0, verdict("permissions", "ok", said, everywhere))
     return verdicts, failures
+
+
+def try_descriptions(
+    runner: Runner, client: ProbingClient, specs: Sequence[ConnectionSpec]
+) -> tuple[list[Verdict], list[Failure]]:
+    """Ask for the state of each workgroup, as lookups do of one that is not available. Of clusters, listing takes the same permission."""
+    workgroups = {spec.warehouse.arn: spec.warehouse for spec in specs if spec.warehouse.kind == "workgroup"}
+    if not workgroups:
+        return [], []
+    (action,) = {each.action for each in to_describe("workgroup", "")}
+    calls = [
+        Call(f"{action} on {each}", functools.partial(client.describe, each), server_of(action, each.region))
+        for each in workgroups.values()
+    ]
+    results = runner.run("trying permissions", calls)
+    failures = [
+        Failure("permissions", "workgroup", str(warehouse), result)
+        for warehouse, result in zip(workgroups.values(), results, strict=True)
+        if isinstance(result, RedshiftSecretsError)
+    ]
+    allowed = len(workgroups) - len(failures)
+    if not allowed:
+        return [], failures
+    return [verdict("permissions", "ok", f"{action} allowed on {counted(allowed, 'workgroup')}")], failures
 
 
 def try_mints(
@@ -163,7 +187,7 @@ def try_mints_without_a_warehouse(
 
 def _to_find(scope: Scope) -> list[str]:
     found = [each.action for each in to_list(scope.kind, Place(scope.region)) if each.action != _LISTED_ONE_BY_ONE]
-    return list(dict.fromkeys([*found, *(each.action for each in to_describe(scope.kind, ""))]))
+    return list(dict.fromkeys(found))
 
 
 def _request(spec: ConnectionSpec) -> MintRequest | None:
