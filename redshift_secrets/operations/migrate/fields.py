@@ -100,6 +100,8 @@ class _Fields:
 
     def _address(self) -> None:
         endpoint, host = self._endpoint, normal_host(self._stored.host)
+        if not endpoint.host:  # AWS gives it none yet
+            return
         if endpoint.name != "own" and self._base.address != (endpoint.host, endpoint.port):
             self.fields["endpoint"] = endpoint.name
         if host and host != normal_host(endpoint.host):

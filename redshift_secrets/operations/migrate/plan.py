@@ -135,6 +135,9 @@ def _move(under: StoredUnder, endpoints: Endpoints, specs: Specs, unseen: Sequen
         notes = ("it is refused now: managed_conn_ids matches it, and no tag claims it", *notes)
     elif settings.managed_conn_ids is not None:
         notes = ("managed_conn_ids does not match it yet, so that no tag can claim it", *notes)
+    warehouse = match.endpoint.warehouse
+    if not warehouse.can_serve:
+        notes = (*notes, f"{warehouse} does not accept logins now: {warehouse.status}")
     return replace(
         _on(row, match.endpoint),
         state="cannot" if wanted.refusals else "move",

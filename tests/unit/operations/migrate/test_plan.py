@@ -75,6 +75,16 @@ def test_what_managed_conn_ids_refuses_today_is_said():
     assert not plan(stored(), managed_conn_ids="^dw_").covered
 
 
+def test_a_warehouse_that_accepts_no_logins_now_is_said():
+    row = move(stored(), warehouses=(cluster("prod", {}, status="paused"),))
+    assert row.state == "move"
+    assert row.notes == ("cluster prod (account 123456789012, eu-west-1) does not accept logins now: paused",)
+    made = cluster("prod", {}, status="creating", host=None, port=None)
+    row = move(stored(host="", extra={"iam": True, "cluster_identifier": "prod"}), warehouses=(made,))
+    assert (row.state, row.tags) == ("move", {"db-user": "etl"})
+    assert row.notes[0].endswith("does not accept logins now: creating")
+
+
 def test_one_connection_under_several_names():
     found = plan(stored("a"), stored("b"), stored("c", login="bi"), stored("d"))
     assert [each.same_as for each in found.moves] == ["", "a", "", "a"]
