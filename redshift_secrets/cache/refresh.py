@@ -172,6 +172,11 @@ class Refresher:
                 found |= {name: (tier.store.name, entry) for name, entry in self._tiers.read(others, tier).items()}
         return found
 
+    @property
+    def farthest_tier(self) -> str:
+        """The name of the last store, of this process where there is none."""
+        return [tier.store.name for tier in self._tiers][-1] if self._nearest is not None else "process"
+
     def newest(self, item: Item[V]) -> Entry[V] | None:
         """Return the newest entry that this process or any store has, however old, without asking AWS or who the caller is."""
         with self._lock:

@@ -193,6 +193,13 @@ class Broker:
             return None
         return answer
 
+    def answered_by(self, lookup: Lookup, made_at: float, began_at: float) -> str:
+        """Return the tier that has answered a lookup, which began at a time, with what was made at another time: `process`, `host`,
+        `fleet` or `aws`. Where it waited for a refresh, that may have found in a store what is older than the lookup."""
+        if lookup.tier == "aws" and made_at < began_at:
+            return self._refresher.farthest_tier
+        return lookup.tier
+
     def minted_at(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> float:
         """Return when the credential of the last answer was minted, in seconds since the epoch; now, where there is none."""
         answer = self._answers.get((conn_id, team_name, task))

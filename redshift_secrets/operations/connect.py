@@ -16,7 +16,6 @@ from redshift_secrets.airflow.connection import with_root_certificates
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
-from redshift_secrets.operations.inspect import answering_tier
 from redshift_secrets.operations.login_errors import explain
 from redshift_secrets.operations.tls import start_tls
 
@@ -51,14 +50,14 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     snapshot = steps.time(
         "catalog",
         lambda: broker.snapshot(lookup),
-        tier=lambda found: answering_tier(lookup.tier, found.newest_at, began_at),
+        tier=lambda found: broker.answered_by(lookup, found.newest_at, began_at),
     )
     began_at, lookup = broker.now(), broker.lookup()
     fields = steps.time(
         "credential",
         lambda: broker.connection(conn_id, task.team, task, lookup=lookup),
         lambda made: made.description,
-        lambda _made: answering_tier(lookup.tier, broker.minted_at(conn_id, task.team, task), began_at),
+        lambda _made: broker.answered_by(lookup, broker.minted_at(conn_id, task.team, task), began_at),
     )
     if fields is None:
         return None

@@ -103,7 +103,7 @@ def view_site(broker: Broker, conn_id: str | None = None, credentials: bool = Fa
         snapshot.ignored,
         unseen(snapshot),
         scopes(snapshot),
-        answering_tier(lookup.tier, snapshot.newest_at, began_at),
+        broker.answered_by(lookup, snapshot.newest_at, began_at),
         snapshot.listed_at,
         max(0.0, broker.now() - snapshot.listed_at),
     )
@@ -119,12 +119,6 @@ def places(scopes: Sequence[Scope]) -> str:
         only = " (clusters alone)" if "cluster" in kinds else " (Serverless workgroups alone)"
     through = f", also as {' and '.join(roles)}" if roles else ""
     return f"{' and '.join(regions)}{through}{only}"
-
-
-def answering_tier(tier: str, made_at: float, began_at: float) -> str:
-    """Return which tier has answered a lookup that began at a time and went as far as `tier`, with what was made at another
-    time: where it waited for a refresh, that may have found in the fleet store what is older than the lookup."""
-    return "fleet" if tier == "aws" and made_at < began_at else tier
 
 
 def login_user(spec: ConnectionSpec) -> str:

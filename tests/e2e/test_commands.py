@@ -16,6 +16,7 @@ import yaml
 from redshift_secrets.local.stand_in import StandIn
 from tests.e2e import commands
 from tests.support.airflow_parts import backend_environment, from_airflow_3_0, from_airflow_3_2
+from tests.support.terminals import OnATerminal
 
 pytestmark = pytest.mark.airflow
 
@@ -145,17 +146,17 @@ state          available
 
 
 def test_list_at_a_terminal_of_80_columns(environment: dict[str, str]) -> None:
-    code, printed = commands.run_at_terminal("list", "--no-cache", columns=80, environment=environment)
-    assert "\n".join(commands.as_seen(printed)) == LIST_AT_80
-    assert code == 1
-    assert "\x1b[1m" in printed  # the header is bold
+    terminal = OnATerminal([*commands.COMMAND, "list", "--no-cache"], environment, 80)
+    assert terminal.end() == 1
+    assert terminal.shown == LIST_AT_80
+    assert "\x1b[1m" in terminal.raw  # the header is bold
 
 
 def test_list_at_a_terminal_of_200_columns_without_colours(environment: dict[str, str]) -> None:
-    code, printed = commands.run_at_terminal("list", "-o", "wide", columns=200, environment=environment, no_color=True)
-    assert "\n".join(commands.as_seen(printed)).startswith(LIST_AT_200)
-    assert "\x1b[1m" not in printed
-    assert code == 1
+    terminal = OnATerminal(["env", "NO_COLOR=1", *commands.COMMAND, "list", "-o", "wide"], environment, 200)
+    assert terminal.end() == 1
+    assert terminal.shown.startswith(LIST_AT_200)
+    assert "\x1b[1m" not in terminal.raw
 
 
 def test_list_filters(run: Run) -> None:
@@ -225,11 +226,10 @@ def test_show_of_two_claims_is_one_document(run: Run) -> None:
 
 
 def test_show_at_a_terminal_of_80_columns(environment: dict[str, str]) -> None:
-    code, printed = commands.run_at_terminal("show", "bi/reporting", columns=80, environment=environment)
-    seen = commands.as_seen(printed)
-    assert "\n".join(seen).startswith(SHOW_AT_80)
-    assert max(map(len, seen)) <= 80
-    assert code == 0
+    terminal = OnATerminal([*commands.COMMAND, "show", "bi/reporting"], environment, 80)
+    assert terminal.end() == 0
+    assert terminal.shown.startswith(SHOW_AT_80)
+    assert max(map(len, terminal.shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,13 @@ def test_a_value_of_the_setting_extra_that_may_be_a_secret_is_hidden():
     assert field(row, "extra.application_name") == ("nightly", "setting extra")
     assert field(row, "extra.sslmode") == ("verify-full", "default")
     assert "planted" not in repr(row) + msgspec.json.encode(row).decode()
+
+
+def test_what_was_found_in_the_fleet_store_did_not_come_from_aws():
+    clock = Clock()
+    host, fleet = MemoryStore(clock), MemoryStore(clock, "fleet")
+    aws = FakeAws(clock, [cluster()])
+    view_site(Site(clock, aws=aws, tiers=[tier(fleet)]).broker)
+    clock.pass_(20)
+    on_another_host = Site(clock, aws=aws, tiers=[tier(host), tier(fleet)]).broker
+    assert [view_site(on_another_host).tier for _ in range(2)] == ["fleet", "host"]
