@@ -57,7 +57,7 @@ class _Site(NamedTuple):
     plan: Plan
 
 
-@migrate.command()
+@migrate.command(short_help="Show which tags would serve what is stored.")
 def plan(
     places: FromOption = None,
     conn_id: ConnIdOption = None,
@@ -89,7 +89,7 @@ def plan(
     raise typer.Exit(_code(site))
 
 
-@migrate.command()
+@migrate.command(short_help="Log in both ways and compare.")
 def check(places: FromOption = None, conn_id: ConnIdOption = None, output: OutputOption = Output.table) -> None:
     """Log in as what is stored and as the tags say, and compare user, database, groups and roles. Ends with 1 where they differ."""
     site = _site(places, conn_id)
@@ -114,7 +114,7 @@ def check(places: FromOption = None, conn_id: ConnIdOption = None, output: Outpu
     raise typer.Exit(FAILED if differ or refused else _code(site))
 
 
-@migrate.command()
+@migrate.command(short_help="List what can go, and the way back.")
 def finish(places: FromOption = None, conn_id: ConnIdOption = None) -> None:
     """List the stored connections that can go, the command for each, and the way back. Deletes nothing."""
     from redshift_secrets.operations.migrate import rendering
