@@ -41,14 +41,14 @@ def stored_verdicts(
     refused = [each for each in stored if each not in shadowed and settings.manages(each[0])] if seen.complete else []
     if shadowed:
         said = (
-            f"{counted(len(shadowed), 'stored connection')} no longer used, since a tag claims the conn_id: {_named(shadowed)}. Once"
-            " the new ones are checked, remove these with their passwords"
+            f"{counted(len(shadowed), 'stored connection')} no longer used, since a tag claims the conn_id: {_named(shadowed)}."
+            " `redshift-secrets migrate finish` says which can be removed, with their passwords"
         )
         verdicts.append(verdict("stored", "warning", said, (conn_id for conn_id, _ in shadowed)))
     if refused:
         said = (
             f"{counted(len(refused), 'stored connection')} refused, since managed_conn_ids matches the conn_id and no warehouse claims it:"
-            f" {_named(refused)}. Tag their warehouses, or exclude them from managed_conn_ids"
+            f" {_named(refused)}. Tag their warehouses (`redshift-secrets migrate plan` says how), or exclude them from managed_conn_ids"
         )
         verdicts.append(verdict("stored", "problem", said, (conn_id for conn_id, _ in refused)))
     if not shadowed and not refused:

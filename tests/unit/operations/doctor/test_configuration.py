@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.airflow.installation import Backend, Installation
+from redshift_secrets.operations import doctor
 from redshift_secrets.operations.doctor.configuration import airflow_verdicts, configuration_verdicts, fallback_verdicts
 from redshift_secrets.settings import Settings
 
@@ -101,3 +102,11 @@ def test_fallbacks_are_imported():
     assert (first.check, first.status) == ("configuration", "problem")
     assert "no_such_package.Vault cannot be imported: no module 'no_such_package'" in first.message
     assert "json has no 'JSONDecoda' (did you mean 'JSONDecoder'?)" in second.message
+
+
+def test_an_airflow_that_cannot_be_read_is_no_worker_that_asks_the_api_server(monkeypatch):
+    def fail(_environ):
+        raise ImportError("planted")
+
+    monkeypatch.setattr(doctor.installation, "describe_installation", fail)
+    assert doctor.examine_worker({}) == []

@@ -98,3 +98,23 @@ def test_a_call_in_the_background():
     pending = Runner(0.0).begin(Call("the store", never.wait))
     assert str(pending.result()) == "the store did not end within 0 s"
     never.set()
+
+
+def test_without_a_thread_to_give_calls_are_made_one_after_the_other(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert Runner(BOUND).run("x", [Call("a", lambda: 1), Call("b", lambda: 2)]) == [1, 2]
+    assert Runner(BOUND).begin(Call("c", lambda: 3)).result() == 3
+
+
+def test_who_does_not_answer_is_named():
+    never = threading.Event()
+    call = Call("the list", never.wait, ("redshift", "eu-west-1"), lambda: "https://redshift did not answer")
+    (found,) = Runner(0.0).run("x", [call])
+    never.set()
+    assert str(found) == (
+        "the list did not end within 0 s: https://redshift did not answer. Check the route to it (NAT, VPC endpoint, proxy, security"
+        " groups)"
+    )

@@ -63,6 +63,12 @@ def test_different_calls_without_an_answer_are_different_causes():
     assert [each.message for each in found] == ["a did not end", "b did not end"]
 
 
+def test_calls_to_one_server_without_an_answer_are_one_cause():
+    server = ("redshift", "eu-west-1")
+    failures = [Failure("permissions", "call", each, NoAnswerError(f"{each} did not end", server)) for each in "ab"]
+    assert [each.message for each in by_cause(failures)] == ["2 calls (a, b) failed for one reason: a did not end"]
+
+
 def test_it_is_in_the_check_of_the_first():
     (found,) = by_cause([failure("a", check="caller"), failure("b", check="permissions")])
     assert found.check == "caller"

@@ -1,0 +1,59 @@
+"""Calls that are tried one by one: what counts as allowed, and what is read of an answer's clock."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+
+from redshift_secrets.aws import probing
+from redshift_secrets.aws.probing import ProbingClient, _ahead
+from redshift_secrets.errors import AwsError
+from redshift_secrets.settings import Settings
+
+
+class FakeClient:
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.requests: list[dict[str, object]] = []
+
+    def get_cluster_credentials(self, **request: object) -> dict[str, object]:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        return {}
+
+
+def attempt(monkeypatch: pytest.MonkeyPatch, code: str | None) -> FakeClient:
+    error = None if code is None else ClientError({"Error": {"Code": code, "Message": "No."}}, "GetClusterCredentials")
+    client, fake = ProbingClient(Settings.from_kwargs({"regions": ["eu-west-1"]})), FakeClient(error)
+    monkeypatch.setattr(client._sessions, "client", lambda *_arguments, **_options: fake)
+    client.attempt("redshift:GetClusterCredentials", "eu-west-1", None, DbUser="etl")
+    return fake
+
+
+@pytest.mark.parametrize("code", ["ClusterNotFound", "ClusterNotFoundFault", "ResourceNotFoundException", None])
+def test_what_does_not_exist_may_be_asked_for(monkeypatch: pytest.MonkeyPatch, code: str | None) -> None:
+    fake = attempt(monkeypatch, code)
+    assert fake.requests == [{"ClusterIdentifier": probing.NO_SUCH_WAREHOUSE, "DbUser": "etl"}]
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "Throttling"])
+def test_anything_else_is_an_error(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    with pytest.raises(AwsError) as caught:
+        attempt(monkeypatch, code)
+    assert caught.value.code == code
+    assert caught.value.operation == "redshift:GetClusterCredentials"
+    assert caught.value.resource == "clusters in eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Thu, 01 Jan 1970 00:16:40 GMT", 9.5),  # 1000 s after the epoch, cut off
+        ("Thu, 01 Jan 1970 00:33:20 GMT", -990.5),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_how_far_the_clock_is_ahead(date: str | None, ahead: float | None) -> None:
+    assert _ahead(date, 1010.0) == ahead
