@@ -21,6 +21,7 @@ from redshift_secrets.local.stand_in import StandIn
 from tests.e2e import commands
 from tests.support.airflow_parts import backend_environment
 from tests.support.helpers import forget_memory
+from tests.support.terminals import OnATerminal
 
 pytestmark = pytest.mark.airflow
 
@@ -341,11 +342,9 @@ def test_a_database_that_cannot_be_read_is_one_sentence_and_leaves_the_rest(site
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal(site: Site, columns: int) -> None:
-    code, printed = commands.run_at_terminal(
-        "migrate", "plan", *EVERYWHERE, columns=columns, environment=site.environment
-    )
-    assert code == 0
-    shown = "\n".join(commands.as_seen(printed))
+    terminal = OnATerminal([*commands.COMMAND, "migrate", "plan", *EVERYWHERE], site.environment, columns)
+    assert terminal.end() == 0
+    shown = terminal.shown
     assert not [secret for secret in SECRETS if secret in shown]
     # That text is to be copied.
     assert all(len(line) <= columns for line in shown.splitlines() if '"managed_conn_ids"' not in line)
