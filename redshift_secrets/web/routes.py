@@ -135,12 +135,13 @@ class _Page:
     def _table(self, user: Any, view: View, *, refresh: bool = False) -> Response:
         if not may(user, "GET"):
             return _html("forbidden.html", 403)
+        began_at = self._clock()
         try:
             overview = self._site.overview(refresh=refresh)
         except NotConfiguredError:
-            return _html("message.html", 200, text=_NOT_CONFIGURED)
+            return _html("unavailable.html", 200, text=_NOT_CONFIGURED)
         except RedshiftSecretsError as error:
-            return _html("message.html", 200, text=one_line(str(error)))
+            return _html("unavailable.html", 200, text=one_line(str(error)))
         claims = self._site.readable(user, overview)
         table = build_table(claims, view)
         now = self._clock()
@@ -148,6 +149,7 @@ class _Page:
         response = _html(
             "table.html",
             overview=overview,
+            failed_to_refresh=refresh and overview.listed_at < began_at,
             all_readable=len(claims) == len(overview.claims),
             table=table,
             view=view,

@@ -12,7 +12,7 @@ from playwright.sync_api import FrameLocator, Page, Playwright, expect, sync_pla
 
 from tests.support.environments import chromium
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 ROUTE = "plugin/redshift-connections"
 _ARGUMENTS = (
     "--no-sandbox",

@@ -152,8 +152,21 @@ def test_what_cannot_be_listed_is_said_beside_the_rest(make_page):
 def test_nothing_can_be_listed(make_page):
     page = make_page(cluster())
     page.aws.failing = {Scope(kind, "eu-west-1", None): denied() for kind in ("cluster", "workgroup")}
-    assert "no warehouse could be listed" in page_text(page)
+    text = page_text(page)
+    assert "no warehouse could be listed" in text
+    assert "Nothing is listed" in text
     assert page.post("/flush").status_code == 200
+
+
+def test_a_refresh_that_fails_says_that_what_is_shown_is_older(make_page, clock):
+    page = make_page(cluster())
+    assert "could not be asked" not in page.post("/refresh").text
+    clock.pass_(60)
+    page.aws.failing[Scope("cluster", "eu-west-1", None)] = denied()
+    answer = page.post("/refresh")
+    assert claims(answer) == ["analytics"]
+    assert "AWS could not be asked for everything" in answer.text
+    assert "listed 1 min ago" in answer.text
 
 
 def test_an_api_server_without_this_backend_says_so(make_page):
