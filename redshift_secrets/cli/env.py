@@ -13,6 +13,7 @@ import typer
 
 from redshift_secrets.cli.connect import DagIdOption, TeamOption
 from redshift_secrets.cli.errors import USAGE, fail, run, unknown_conn_id
+from redshift_secrets.cli.output import note
 from redshift_secrets.cli.site import site_settings, stdout_for_the_result
 from redshift_secrets.errors import one_line
 
@@ -40,11 +41,11 @@ def env(
     if conn_id is None and not unset:
         fail("env needs a conn_id, or --unset", USAGE)
     if not unset and not show and sys.stdout.isatty():
-        fail(
-            f'this would print a password to the terminal. Use eval "$(redshift-secrets env {shlex.quote(str(conn_id))})",'
-            " or add --show",
-            USAGE,
-        )
+        note("redshift-secrets: this would print a password to the terminal. Add --show, or run this instead:", "red")
+        typer.echo(
+            f'eval "$(redshift-secrets env {shlex.quote(str(conn_id))})"', err=True
+        )  # on a line of its own, to copy
+        raise typer.Exit(USAGE)
     if conn_id is None or unset:
         from redshift_secrets.operations.environment import NAMES
 

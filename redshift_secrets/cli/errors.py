@@ -39,7 +39,10 @@ def run(work: Callable[[], T]) -> T:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print the message to standard error and end with the exit code."""
-    note(f"redshift-secrets: {message}", "red")
+    if "\n" in message:  # with an example, in lines of its own
+        typer.echo(f"redshift-secrets: {message}", err=True)
+    else:
+        note(f"redshift-secrets: {message}", "red")
     raise typer.Exit(code)
 
 

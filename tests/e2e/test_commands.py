@@ -340,7 +340,7 @@ def test_an_airflow_without_this_backend(run: Run, environment: dict[str, str]) 
     del environment["AIRFLOW__SECRETS__BACKEND"]
     done = run("list")
     assert done.returncode == 2
-    assert "backend = redshift_secrets.RedshiftSecretsBackend" in done.stderr
+    assert "\n    backend = redshift_secrets.RedshiftSecretsBackend\n" in done.stderr
 
 
 @from_airflow_3_0

@@ -115,7 +115,7 @@ def test_the_commands_say_that_the_user_depends_on_the_dag() -> None:
     assert "etl_{dag_id}" in run("list", "-o", "plain").stdout
     assert "etl_{dag_id}" in run("show", "analytics").stdout
     refused = run("test", "analytics")
-    assert (refused.returncode, "needs the DAG" in refused.stderr) == (1, True)
+    assert (refused.returncode, "needs the DAG" in refused.stdout) == (1, True)
     done = run("test", "analytics", "--dag-id", "sales")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "logged in to database dev as etl_sales")
 

@@ -129,3 +129,10 @@ def test_a_command_keeps_what_it_is_given_for_the_site(monkeypatch, capsys):
     code, _, error = run(capsys, "show", "analytics", "--profile", "dev", "--region=eu-west-3", "-v")
     assert (code, error) == (2, "redshift-secrets: enough\n")
     assert vars(site.options) == {"profile": "dev", "region": "eu-west-3", "verbose": True}
+
+
+def test_an_example_of_several_lines_keeps_them(monkeypatch, capsys):
+    monkeypatch.setattr(
+        site, "configured_settings", lambda: (_ for _ in ()).throw(site.NotConfiguredError("add\n\n    [secrets]"))
+    )
+    assert run(capsys, "show", "analytics") == (2, "", "redshift-secrets: add\n\n    [secrets]\n")
