@@ -91,7 +91,7 @@ SUITE = (
     "tests/e2e/test_user_per_dag.py",
     "tests/integration",
     "tests/unit/airflow",
-    "tests/unit/cli/test_app.py",
+    "tests/unit/cli",
     "tests/unit/operations/doctor",
     "tests/unit/operations/migrate",
     "tests/unit/settings/test_db_user.py",
