@@ -11,6 +11,7 @@ from redshift_secrets.cli.errors import FAILED, PARTIAL, USAGE, fail, run, unkno
 from redshift_secrets.cli.list import TIERS, NoCacheOption
 from redshift_secrets.cli.output import Output, OutputOption, note, paint, print_document, print_rows
 from redshift_secrets.cli.progress import make_room, spinner
+from redshift_secrets.errors import one_line
 
 if TYPE_CHECKING:
     from redshift_secrets.lookup.broker import Broker
@@ -121,7 +122,8 @@ def _print_result(result: dict[str, Any], with_name: bool) -> None:
     if result["connected"]:
         seconds = sum(step["seconds"] for step in result["steps"])
         taken = f" in {seconds:.1f} s" if with_name else ""
-        print(paint(f"{name}logged in to database {result['database']} as {result['user']}{taken}", "green"))
+        line = f"{name}logged in to database {result['database']} as {result['user']}{taken}"
+        print(paint(one_line(line), "green"))  # the names are what the server says
     else:
         note(f"{name}failed: {result['failure']}", "red", sys.stdout)
 

@@ -104,5 +104,14 @@ def test_a_command_prints_no_control_characters(output, capsys):
 
 
 def test_a_step_of_a_test_prints_no_control_characters(capsys):
-    connect_command._print(Step("mint", 0.1, HOSTILE))
+    connect_command._print_step(Step("mint", 0.1, HOSTILE))
+    for failure in (None, HOSTILE):
+        result = {
+            "conn_id": HOSTILE,
+            "connected": failure is None,
+            "failure": failure,
+            "database": HOSTILE,
+            "user": HOSTILE,
+        }
+        connect_command._print_result({**result, "steps": []}, with_name=True)
     assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
