@@ -99,6 +99,7 @@ def test_psycopg_transaction_rolls_back(psycopg_connection: psycopg.Connection[t
 
 
 def test_sqlalchemy(harness: Harness) -> None:
+    pytest.importorskip("sqlalchemy", minversion="2", reason="SQLAlchemy 1 has no dialect for psycopg 3")
     host, port = harness.address()
     token = harness.mint("IAM:etl")
     url = sqlalchemy.URL.create("postgresql+psycopg", token.user, token.password, host, port, "dev")
