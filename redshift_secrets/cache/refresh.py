@@ -72,6 +72,11 @@ class MustWait(Exception):  # noqa: N818  # it is no error: the lookup is tried 
         super().__init__(waits)
         self.waits = waits
 
+    def wait(self) -> None:
+        """Wait for them in this thread."""
+        for run, until in self.waits:
+            run.wait(until)
+
 
 class Refresher:
     """Entries in memory and in the `tiers`, from near to far, and their refresh. Safe among threads, and after a fork.

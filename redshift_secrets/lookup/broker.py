@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -17,13 +17,10 @@ from msgspec.structs import replace
 from redshift_secrets.cache import forks
 from redshift_secrets.cache.entry import Entry
 from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
-from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import (
     AwsError,
     CannotServeError,
-    CatalogUnavailableError,
-    PerDagCredentialsError,
     RedshiftSecretsError,
     TooManyWaitingError,
     cause_of,
@@ -33,16 +30,17 @@ from redshift_secrets.errors import (
 )
 from redshift_secrets.lookup import connection_fields
 from redshift_secrets.lookup.caller import default_region
-from redshift_secrets.lookup.catalog import Catalog, Claims, Snapshot, WarehouseLister
-from redshift_secrets.lookup.credentials import Credentials, Minter, name_of
+from redshift_secrets.lookup.catalog import Catalog, Claims, WarehouseLister
+from redshift_secrets.lookup.credentials import Credentials, Minter
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
-from redshift_secrets.lookup.reasons import ErrorLog, causes, not_ready, refusal, state
+from redshift_secrets.lookup.reasons import ErrorLog, not_ready, refusal, state
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential, MintRequest, TaskContext, reveal
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import render
 
 if TYPE_CHECKING:
     from redshift_secrets.lookup.audit import Audit
+    from redshift_secrets.lookup.inventory import Inventory
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +69,6 @@ class Answer(Struct, frozen=True):
     valid_until_monotonic: float = 0.0
     size: int = 0
     """How many bytes it takes to keep it, roughly."""
-
-
-class CachedConnection(Struct, frozen=True):
-    """A connection of the catalog with its credential, if a tier has one: without the password. `tier` is the nearest that has it."""
-
-    spec: ConnectionSpec
-    credential: Entry[Credential] | None
-    tier: str = ""
 
 
 class Broker:
@@ -237,79 +227,12 @@ class Broker:
         """Return seconds since the epoch, on the clock that decides what is still valid."""
         return self._clock()
 
-    def snapshot(self, lookup: Lookup | None = None, since: float = float("-inf")) -> Snapshot:
-        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers.
+    @property
+    def inventory(self) -> Inventory:
+        """What commands and the page see and drop of the catalog and the caches."""
+        from redshift_secrets.lookup.inventory import Inventory  # no task needs it
 
-        Raises `CatalogUnavailableError` when nothing is known.
-        """
-        lookup = lookup or self.lookup()
-        while True:
-            try:
-                snapshot = self._catalog.snapshot(lookup, since)
-            except MustWait as must:
-                _wait(must)
-                continue
-            if snapshot.stale_at == float("-inf"):
-                raise CatalogUnavailableError(causes([(each.scope, each.error) for each in snapshot.unseen]))
-            return snapshot
-
-    def cached(self) -> tuple[Snapshot | None, list[CachedConnection]]:
-        """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
-        snapshot = self._catalog.cached()
-        if snapshot is None:
-            return None, []
-        return snapshot, self.cached_credentials(
-            [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
-        )
-
-    def cached_credentials(self, specs: Sequence[ConnectionSpec]) -> list[CachedConnection]:
-        """Return each spec with the credential that memory or a shared tier has for it, without asking AWS."""
-        found = self._credentials.locate([MintRequest.of(spec) for spec in specs])
-        return [
-            CachedConnection(spec, at[1], at[0]) if at is not None else CachedConnection(spec, None)
-            for spec, at in zip(specs, found, strict=True)
-        ]
-
-    def serves(self, spec: ConnectionSpec, claims: Sequence[ConnectionSpec]) -> bool:
-        """Whether of all claims of a conn_id by one team this is the one that lookups go by."""
-        from redshift_secrets.lookup.deciding import who_has_it
-
-        try:
-            return who_has_it(claims, (), self._settings, lambda _level, _conn_id, _text: None) is spec
-        except CannotServeError:
-            return False
-
-    def flush(self, tiers: Sequence[Tier], conn_id: str) -> bool:
-        """Remove the credentials of one conn_id from the tiers; `False` where the nearest one does not know it.
-
-        Raises `PerDagCredentialsError` where there is one for each DAG: there is no list of those.
-        """
-        snapshot = self._catalog.cached()
-        specs = snapshot.specs.get(conn_id, ()) if snapshot else ()
-        if any(spec.per_dag for spec in specs):
-            raise PerDagCredentialsError(
-                f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
-            )
-        for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
-            for spec in specs:
-                place = tier.place(name_of(MintRequest.of(spec)))
-                if place is not None:
-                    tier.store.clear(place)
-            tier.store.mark_flushed()
-        return bool(specs)
-
-    def flush_catalog(self, tiers: Sequence[Tier]) -> None:
-        """Remove from the tiers what was listed for this caller; credentials stay. Raises `RedshiftSecretsError`."""
-        lookup, names = self.lookup(), None
-        while names is None:
-            try:
-                names = self._catalog.names(lookup)
-            except MustWait as must:
-                _wait(must)
-        for tier in reversed(tiers):  # or a process would copy a farther row back
-            for place in filter(None, map(tier.place, names)):
-                tier.store.clear(place)
-            tier.store.mark_flushed()
+        return Inventory(self._settings, self._catalog, self._credentials, self.lookup)
 
     def _wait(self, must: MustWait, lookup: Lookup, max_waiting: int | None) -> None:
         """Wait for what the lookup has to wait for, or have it answer without."""
@@ -319,7 +242,7 @@ class Broker:
                 return
             self._waiting += 1
         try:
-            _wait(must)
+            must.wait()
         finally:
             with self._waiting_changed:
                 self._waiting -= 1
@@ -499,11 +422,6 @@ def _failing_closed(lookup: Lookup) -> Iterator[None]:
         if lookup.claimed is None:
             raise
         raise refusal(lookup.claimed, str(known_error(error)), error) from None
-
-
-def _wait(must: MustWait) -> None:
-    for run, until in must.waits:
-        run.wait(until)
 
 
 def _with_db_user(task: TaskContext, spec: ConnectionSpec) -> ConnectionSpec:

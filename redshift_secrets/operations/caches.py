@@ -11,7 +11,7 @@ from redshift_secrets.cache.host.paths import ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier as SharedTier
-from redshift_secrets.lookup.broker import CachedConnection
+from redshift_secrets.lookup.inventory import CachedConnection
 from redshift_secrets.operations.inspect import login_user
 from redshift_secrets.operations.site import site_audit, site_broker, site_tiers
 from redshift_secrets.settings import Settings
@@ -52,14 +52,14 @@ def flush(settings: Settings, conn_id: str | None, *, catalog: bool = False) -> 
         return Flushed((line,), complete=False)
     known = True
     if catalog:
-        site_broker(settings, tiers[:1]).flush_catalog(tiers)
+        site_broker(settings, tiers[:1]).inventory.flush_catalog(tiers)
     elif conn_id is None:
         for tier in reversed(tiers):  # or a process would copy a farther row back
             tier.store.clear()
             tier.store.mark_flushed()
     else:
         # Each store's own catalog decides which entries are those of the conn_id.
-        known = True in [site_broker(settings, [tier]).flush(tiers, conn_id) for tier in tiers]
+        known = True in [site_broker(settings, [tier]).inventory.flush(tiers, conn_id) for tier in tiers]
     troubles = {tier.store.name: _trouble(tier, whose=catalog or conn_id is not None) for tier in tiers}
     if not known and not any(troubles.values()):
         line = (
@@ -92,7 +92,7 @@ def _trouble(tier: SharedTier, whose: bool) -> str | None:
 
 
 def _tier(settings: Settings, tier: SharedTier, now: float) -> Tier:
-    snapshot, connections = site_broker(settings, [tier]).cached()
+    snapshot, connections = site_broker(settings, [tier]).inventory.cached()
     if snapshot is None:
         catalog = "no catalog"
     else:

@@ -49,7 +49,7 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     began_at, lookup = broker.now(), broker.lookup()
     snapshot = steps.time(
         "catalog",
-        lambda: broker.snapshot(lookup),
+        lambda: broker.inventory.snapshot(lookup),
         tier=lambda found: broker.answered_by(lookup, found.newest_at, began_at),
     )
     began_at, lookup = broker.now(), broker.lookup()

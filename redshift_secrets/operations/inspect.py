@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from redshift_secrets.lookup.broker import Broker, CachedConnection
+from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import Snapshot
+from redshift_secrets.lookup.inventory import CachedConnection
 from redshift_secrets.lookup.tags import EXTRA_KEYS
 from redshift_secrets.model import ConnectionSpec, Scope, WarehouseKind
 
@@ -92,10 +93,10 @@ def view_site(broker: Broker, conn_id: str | None = None, credentials: bool = Fa
     Raises `RedshiftSecretsError` where nothing can be listed.
     """
     lookup, began_at = broker.lookup(), broker.now()
-    snapshot = broker.snapshot(lookup)
+    snapshot = broker.inventory.snapshot(lookup)
     conn_ids = sorted(snapshot.specs) if conn_id is None else [conn_id]
     claims = [(spec, snapshot.specs[each]) for each in conn_ids for spec in snapshot.specs.get(each, ())]
-    cached = broker.cached_credentials([spec for spec, _ in claims]) if credentials else []
+    cached = broker.inventory.cached_credentials([spec for spec, _ in claims]) if credentials else []
     found = {id(each.spec): each for each in cached}
     return SiteView(
         tuple(view_connection(broker, spec, rivals, found.get(id(spec))) for spec, rivals in claims),
@@ -169,7 +170,7 @@ def view_connection(
         team=spec.team,
         state=_state(spec),
         available=warehouse.can_serve,
-        fails=bool(spec.errors) or not warehouse.can_serve or not broker.serves(spec, claims),
+        fails=bool(spec.errors) or not warehouse.can_serve or not broker.inventory.serves(spec, claims),
         problems=tuple(problems),
         fields=field_views(spec) if fields else (),
         credential=credential_view(cached),

@@ -84,7 +84,7 @@ class Details(Struct, frozen=True):
 
 def overview(settings: Settings, broker: Broker, *, refresh: bool = False) -> Overview:
     """Return what tags claim, as it was last listed, or with `refresh` as AWS lists it now. Raises `RedshiftSecretsError`."""
-    snapshot = broker.snapshot(since=broker.now() if refresh else float("-inf"))
+    snapshot = broker.inventory.snapshot(since=broker.now() if refresh else float("-inf"))
     claims = [
         _claim(settings, broker, spec, specs, snapshot)
         for _, specs in sorted(snapshot.specs.items())
@@ -103,7 +103,7 @@ def overview(settings: Settings, broker: Broker, *, refresh: bool = False) -> Ov
 
 def credentials(broker: Broker, claims: Sequence[Claim]) -> list[CredentialView | None]:
     """Return for each claim the credential that the nearest tier has and that is still valid; asks AWS nothing."""
-    found = broker.cached_credentials([claim.spec for claim in claims])
+    found = broker.inventory.cached_credentials([claim.spec for claim in claims])
     views = [credential_view(each) for each in found]
     return [each if each is not None and each.expires_at > broker.now() else None for each in views]
 

@@ -139,7 +139,7 @@ def warnings_of_claims(settings: Settings, broker: Broker, warehouse: Warehouse,
         if not settings.looks_up(conn_id)
     ]
     try:
-        snapshot = broker.snapshot()
+        snapshot = broker.inventory.snapshot()
     except RedshiftSecretsError as error:
         return [*warnings, f"whether another warehouse claims the same is not known: {error}"]
     for conn_id in conn_ids:

@@ -88,7 +88,7 @@ def test_clusters_are_listed_a_hundred_a_call(monkeypatch: pytest.MonkeyPatch, t
         settings = Settings.from_kwargs({"regions": ["eu-west-1"], "aws_timeout_seconds": PATIENCE_SECONDS})
         aws = AwsClient(settings, clock=clock)
         broker = create_broker(settings, aws, mask=lambda _password, _expires_at: None, clock=clock)
-        assert len(broker.snapshot().specs) == tagged
+        assert len(broker.inventory.snapshot().specs) == tagged
         assert stand_in.aws.calls.by_operation()[LIST] == calls
 
 

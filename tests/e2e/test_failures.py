@@ -118,7 +118,7 @@ def test_a_denied_account_leaves_the_others_working_and_keeps_its_known_connecti
     stand_in.aws.faults.add(operation=LIST, kind="access_denied", account="222222222222")
     clock.pass_(400)
     broker.connection("analytics")
-    assert "remote" in broker.snapshot().specs
+    assert "remote" in broker.inventory.snapshot().specs
     assert broker.connection("remote") is not None
     assert broker.connection("analytics") is not None
 

@@ -51,4 +51,4 @@ def test_its_clusters_are_served(moto: None) -> None:
     assert found is not None
     assert (found.login, found.schema, found.port) == ("IAM:etl", "dwh", 5439)
     assert "cluster prod (account 123456789012, eu-west-1)" in found.description
-    assert broker.snapshot().unseen == ()
+    assert broker.inventory.snapshot().unseen == ()

@@ -41,7 +41,7 @@ def test_what_it_prints_is_enough_for_every_connection(
     stand_in.aws.set_policies(config.parse({"policies": printed}).policies)
     try:
         broker = make_broker()
-        specs = broker.snapshot().specs
+        specs = broker.inventory.snapshot().specs
         assert len(specs) > 15
         assert all(broker.connection(conn_id) for conn_id in specs)
         listed = run("list", "-o", "json", environment=environment)

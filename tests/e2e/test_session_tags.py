@@ -137,7 +137,7 @@ def test_settings_name_user_and_roles_where_no_tag_does(make: MakeBroker) -> Non
 
 def test_each_dag_has_a_user_of_its_own_and_one_role_is_assumed_for_each(make: MakeBroker, stand_in: StandIn) -> None:
     broker = make(db_user="etl_{dag_id}")
-    broker.snapshot()
+    broker.inventory.snapshot()
     stand_in.aws.calls.clear()
     for dag_id in ("sales", "stock", "sales"):
         user = f"IAMR:etl_{dag_id}"
@@ -150,7 +150,7 @@ def test_each_dag_has_a_user_of_its_own_and_one_role_is_assumed_for_each(make: M
 
 def test_one_user_is_minted_for_once(make: MakeBroker, stand_in: StandIn) -> None:
     broker = make()
-    broker.snapshot()
+    broker.inventory.snapshot()
     stand_in.aws.calls.clear()
     logins = [broker.connection(conn_id) for conn_id in ("etl", "etl-again", "etl")]
     assert len({fields.password for fields in logins if fields is not None}) == 1
@@ -161,7 +161,7 @@ def test_sessions_beyond_the_limit_are_forgotten_and_made_again(
     make: MakeBroker, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redshift_secrets.aws.sessions._MAX_TAGGED", 2)
-    [spec] = make(db_user="etl").snapshot().specs["any"]
+    [spec] = make(db_user="etl").inventory.snapshot().specs["any"]
     aws = AwsClient(Settings.from_kwargs({"regions": ["eu-west-1"], "role_arn": OWN}))
     stand_in.aws.calls.clear()
     for user in ("a", "b", "a", "c", "a", "b"):
@@ -193,7 +193,7 @@ def test_a_role_that_may_not_be_tagged_is_refused_with_what_to_allow(make: MakeB
 
 def test_a_caller_that_may_not_mint_with_tags_is_named_by_its_role(make: MakeBroker, stand_in: StandIn) -> None:
     broker = make()
-    broker.snapshot()
+    broker.inventory.snapshot()
     stand_in.aws.faults.add(MINT_SERVERLESS, "access_denied")
     with pytest.raises(CannotServeError, match=rf"as {OWN} failed .*Grant {MINT_SERVERLESS} on \S+ to {OWN}\."):
         broker.connection("etl")
@@ -201,7 +201,7 @@ def test_a_caller_that_may_not_mint_with_tags_is_named_by_its_role(make: MakeBro
 
 def test_without_a_role_it_is_refused_and_nothing_is_asked_of_sts(make: MakeBroker, stand_in: StandIn) -> None:
     broker = make(role_arn=None)
-    broker.snapshot()
+    broker.inventory.snapshot()
     stand_in.aws.calls.clear()
     for conn_id in ("etl", "bi", "roles", "grouped", "grouped-user"):
         with pytest.raises(CannotServeError, match=r"no role is configured for account 123456789012\. Set role_arn"):

@@ -26,7 +26,7 @@ def site_policies(settings: Settings, caller: str | None) -> SitePolicies:
         return keys.key_of(str(warehouse.admin_secret_arn), warehouse.region, warehouse.role_arn)
 
     try:
-        snapshot = site_broker(settings).snapshot()
+        snapshot = site_broker(settings).inventory.snapshot()
     except (AwsError, CatalogUnavailableError) as error:
         return plan_policies(settings, (), dict.fromkeys(scopes, str(error)), home, caller, secret_key)
     specs = [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]

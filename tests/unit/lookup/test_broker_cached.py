@@ -29,14 +29,14 @@ def new_process(aws, host):
 
 
 def test_an_empty_tier_has_no_catalog_and_no_connections(new_process, aws):
-    assert new_process().broker.cached() == (None, [])
+    assert new_process().broker.inventory.cached() == (None, [])
     assert aws.calls == {}
 
 
 def test_it_returns_the_catalog_with_its_age_and_the_credential_of_each_connection(new_process, aws):
     new_process().ask("a")
     aws.calls.clear()
-    snapshot, connections = new_process().broker.cached()
+    snapshot, connections = new_process().broker.inventory.cached()
     assert (snapshot.stale_at, set(snapshot.specs)) == (EPOCH + 300, {"a", "b", "bi"})
     found = [
         (each.spec.conn_id, each.tier, each.credential and each.credential.value.minted_at) for each in connections
@@ -49,7 +49,7 @@ def test_it_returns_the_catalog_with_its_age_and_the_credential_of_each_connecti
 def test_without_the_setting_regions_it_looks_in_the_region_that_was_found_before(new_process, aws):
     new_process(regions=[]).ask("a")
     aws.calls.clear()
-    _, connections = new_process(regions=[]).broker.cached()
+    _, connections = new_process(regions=[]).broker.inventory.cached()
     assert [each.spec.conn_id for each in connections] == ["a", "b", "bi"]
     assert aws.calls == {}
 
@@ -57,7 +57,7 @@ def test_without_the_setting_regions_it_looks_in_the_region_that_was_found_befor
 def test_flushing_a_conn_id_removes_its_credential_and_no_other(new_process, host, aws):
     process = new_process(db_user="etl")
     assert [process.ask(conn_id).password for conn_id in ("a", "bi")] == ["password-1", "password-2"]
-    assert new_process(db_user="etl").broker.flush([tier(host)], "a")
+    assert new_process(db_user="etl").broker.inventory.flush([tier(host)], "a")
     after = [new_process(db_user="etl").ask(conn_id).password for conn_id in ("bi", "a")]
     assert after == ["password-2", "password-3"]
     assert aws.calls["list"] == 2
@@ -67,7 +67,7 @@ def test_a_running_process_finds_a_flush_of_one_conn_id_5_s_later(site, host, cl
     monotonic = type(clock)(0)
     running = site(tiers=[tier(host)], monotonic=monotonic)
     assert running.ask().password == "password-1"
-    assert site(tiers=[tier(host)]).broker.flush([tier(host)], "analytics")
+    assert site(tiers=[tier(host)]).broker.inventory.flush([tier(host)], "analytics")
     monotonic.pass_(4.9)
     assert running.ask().password == "password-1"
     monotonic.pass_(0.1)
@@ -75,10 +75,10 @@ def test_a_running_process_finds_a_flush_of_one_conn_id_5_s_later(site, host, cl
 
 
 def test_flushing_an_unknown_conn_id_removes_nothing(new_process, host):
-    assert not new_process().broker.flush([tier(host)], "a")
+    assert not new_process().broker.inventory.flush([tier(host)], "a")
     new_process().ask("a")
     groups = dict(host.groups)
-    assert not new_process().broker.flush([tier(host)], "unknown")
+    assert not new_process().broker.inventory.flush([tier(host)], "unknown")
     assert host.groups == groups
     assert host.flush_mark() is None
 
@@ -86,17 +86,17 @@ def test_flushing_an_unknown_conn_id_removes_nothing(new_process, host):
 def test_a_conn_id_with_a_credential_for_each_dag_cannot_be_flushed_alone(new_process, host):
     new_process(db_user="dag_{dag_id}").ask("nobody")
     with pytest.raises(PerDagCredentialsError, match="'a' has a credential for each DAG"):
-        new_process(db_user="dag_{dag_id}").broker.flush([tier(host)], "a")
+        new_process(db_user="dag_{dag_id}").broker.inventory.flush([tier(host)], "a")
 
 
 def test_flushing_the_catalog_has_it_listed_again_and_mints_nothing(new_process, host, aws):
     before = new_process().ask("a")
-    new_process().broker.flush_catalog([tier(host)])
+    new_process().broker.inventory.flush_catalog([tier(host)])
     after = new_process().ask("a")
     assert (after.password, aws.calls["mint"], aws.calls["list"]) == (before.password, 1, 4)
 
 
 def test_running_processes_are_told_that_the_catalog_was_flushed(new_process, host):
     before = host.flush_mark()
-    new_process().broker.flush_catalog([tier(host)])
+    new_process().broker.inventory.flush_catalog([tier(host)])
     assert host.flush_mark() != before

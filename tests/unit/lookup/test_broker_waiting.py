@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from redshift_secrets.cache.entry import Failure
+from redshift_secrets.cache.refresh import MustWait
 from redshift_secrets.errors import CannotServeError
-from redshift_secrets.lookup import broker
 from tests.support.fakes import cluster
 from tests.support.helpers import BOUND, Crowd, all_refreshes_done, in_child
 from tests.support.memory_store import MemoryStore, tier
@@ -33,13 +33,13 @@ def here(site, host, monkeypatch):
     here = site(
         *(cluster(name, {"airflow:conn-id": name}) for name in names), tiers=[tier(host)], aws_timeout_seconds=300
     )
-    begun, wait = threading.Semaphore(0), broker._wait
+    begun, wait = threading.Semaphore(0), MustWait.wait
 
     def noting(must):
         begun.release()
         wait(must)
 
-    monkeypatch.setattr(broker, "_wait", noting)
+    monkeypatch.setattr(MustWait, "wait", noting)
 
     def fill(most=MOST, number=MOST):
         here.aws.hold = here.aws.hold or threading.Event()

@@ -88,7 +88,7 @@ class TestGoingOn:
         clock.pass_(240)
         new_process().ask()
         began = clock() - 240 - PAGES
-        assert new_process().broker.snapshot().stale_at == began + 300
+        assert new_process().broker.inventory.snapshot().stale_at == began + 300
 
     def test_answers_that_are_too_old_are_asked_for_again(self, aws, clock, new_process):
         cut(new_process(), aws, 5)

@@ -75,12 +75,12 @@ class TestOutside:
             " 123456789012, eu-west-1))"
         )
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [problem]
-        snapshot = here.broker.snapshot()
+        snapshot = here.broker.inventory.snapshot()
         assert (list(snapshot.specs), snapshot.problems) == (["analytics"], (problem,))
 
     def test_so_is_one_that_is_never_looked_up(self, site):
         here = site(cluster(tags={"airflow:conn-id": "analytics aws_default"}), connections_lookup_pattern=MWAA)
-        snapshot = here.broker.snapshot()
+        snapshot = here.broker.inventory.snapshot()
         assert list(snapshot.specs) == ["analytics"]
         assert (
             "'aws_default' does not match connections_lookup_pattern, so it is never looked up" in snapshot.problems[0]

@@ -160,7 +160,7 @@ class EnforcingSite:
 
     def printed(self, caller: str | None = CALLER) -> list[dict[str, Any]]:
         """What `redshift-secrets policy` prints, with the external id in its place."""
-        snapshot = self.broker(self.client()).snapshot()
+        snapshot = self.broker(self.client()).inventory.snapshot()
         specs = [spec for found in snapshot.specs.values() for spec in found]
         keys = self.aws._inventory.secret_keys()
         site = plan_policies(

@@ -1,0 +1,110 @@
+"""What is known of a site, for commands and the page: the catalog, and the credentials that tiers have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.refresh import Lookup, MustWait
+from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.errors import CannotServeError, CatalogUnavailableError, PerDagCredentialsError
+from redshift_secrets.lookup.catalog import Catalog, Snapshot
+from redshift_secrets.lookup.credentials import Credentials, name_of
+from redshift_secrets.lookup.deciding import who_has_it
+from redshift_secrets.lookup.reasons import causes
+from redshift_secrets.model import ConnectionSpec, Credential, MintRequest
+from redshift_secrets.settings import Settings
+
+
+class CachedConnection(Struct, frozen=True):
+    """A connection of the catalog with its credential, if a tier has one: without the password. `tier` is the nearest that has it."""
+
+    spec: ConnectionSpec
+    credential: Entry[Credential] | None
+    tier: str = ""
+
+
+class Inventory:
+    """Sees what lookups go by, and drops it. `begin` returns a lookup that begins now."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, credentials: Credentials, begin: Callable[[], Lookup]
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._credentials = credentials
+        self._begin = begin
+
+    def snapshot(self, lookup: Lookup | None = None, since: float = float("-inf")) -> Snapshot:
+        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers.
+
+        Raises `CatalogUnavailableError` when nothing is known.
+        """
+        lookup = lookup or self._begin()
+        while True:
+            try:
+                snapshot = self._catalog.snapshot(lookup, since)
+            except MustWait as must:
+                must.wait()
+                continue
+            if snapshot.stale_at == float("-inf"):
+                raise CatalogUnavailableError(causes([(each.scope, each.error) for each in snapshot.unseen]))
+            return snapshot
+
+    def cached(self) -> tuple[Snapshot | None, list[CachedConnection]]:
+        """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
+        snapshot = self._catalog.cached()
+        if snapshot is None:
+            return None, []
+        return snapshot, self.cached_credentials(
+            [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
+        )
+
+    def cached_credentials(self, specs: Sequence[ConnectionSpec]) -> list[CachedConnection]:
+        """Return each spec with the credential that memory or a shared tier has for it, without asking AWS."""
+        found = self._credentials.locate([MintRequest.of(spec) for spec in specs])
+        return [
+            CachedConnection(spec, at[1], at[0]) if at is not None else CachedConnection(spec, None)
+            for spec, at in zip(specs, found, strict=True)
+        ]
+
+    def serves(self, spec: ConnectionSpec, claims: Sequence[ConnectionSpec]) -> bool:
+        """Whether of all claims of a conn_id by one team this is the one that lookups go by."""
+        try:
+            return who_has_it(claims, (), self._settings, lambda _level, _conn_id, _text: None) is spec
+        except CannotServeError:
+            return False
+
+    def flush(self, tiers: Sequence[Tier], conn_id: str) -> bool:
+        """Remove the credentials of one conn_id from the tiers; `False` where the nearest one does not know it.
+
+        Raises `PerDagCredentialsError` where there is one for each DAG: there is no list of those.
+        """
+        snapshot = self._catalog.cached()
+        specs = snapshot.specs.get(conn_id, ()) if snapshot else ()
+        if any(spec.per_dag for spec in specs):
+            raise PerDagCredentialsError(
+                f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
+            )
+        for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
+            for spec in specs:
+                place = tier.place(name_of(MintRequest.of(spec)))
+                if place is not None:
+                    tier.store.clear(place)
+            tier.store.mark_flushed()
+        return bool(specs)
+
+    def flush_catalog(self, tiers: Sequence[Tier]) -> None:
+        """Remove from the tiers what was listed for this caller; credentials stay. Raises `RedshiftSecretsError`."""
+        lookup, names = self._begin(), None
+        while names is None:
+            try:
+                names = self._catalog.names(lookup)
+            except MustWait as must:
+                must.wait()
+        for tier in reversed(tiers):  # or a process would copy a farther row back
+            for place in filter(None, map(tier.place, names)):
+                tier.store.clear(place)
+            tier.store.mark_flushed()
