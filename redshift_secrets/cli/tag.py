@@ -87,13 +87,14 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
         PartlyWrittenError,
         as_code,
         find_warehouse,
+        plan_with_endpoints,
         warnings_of_claims,
         write,
     )
 
     settings = run(site_settings)
     aws = site_tagging(settings)
-    change = run(lambda: plan(settings, find_warehouse(settings, aws, name)))
+    change = run(lambda: plan_with_endpoints(settings, find_warehouse(settings, aws, name), plan))
     warehouse = change.warehouse
     typer.echo(one_line(f"{warehouse}, {warehouse.arn}"), err=form is not None)
     warnings = list(change.warnings)

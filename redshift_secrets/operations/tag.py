@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import scopes_to_list
 from redshift_secrets.lookup.spec import build_spec, ineligible
-from redshift_secrets.model import Warehouse
+from redshift_secrets.model import Scope, Warehouse
 from redshift_secrets.settings import Settings, values
 
 if TYPE_CHECKING:
@@ -85,6 +85,24 @@ def find_warehouse(settings: Settings, aws: Tagging, name: str) -> Warehouse:
         )
         raise TagError(f"there is no warehouse {name!r}{why}")
     return next(iter(found.values()))
+
+
+def plan_with_endpoints(
+    settings: Settings,
+    warehouse: Warehouse,
+    plan: Callable[[Settings, Warehouse], TagChange],
+) -> TagChange:
+    """Return the change that `plan` makes of a warehouse, with its VPC endpoints where a tag selects one of them afterwards.
+
+    Raises as `plan` does, or `AwsError`.
+    """
+    change = plan(settings, warehouse)
+    if not any(value.strip().startswith("vpc:") for value in change.after.values()):
+        return change
+    from redshift_secrets.aws.client import AwsClient  # loads boto3
+
+    listed = AwsClient(settings).list_all(Scope(warehouse.kind, warehouse.region, warehouse.role_arn))
+    return plan(settings, next((each for each in listed if each.arn == warehouse.arn), warehouse))
 
 
 def plan_tags(

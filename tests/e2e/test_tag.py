@@ -26,7 +26,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 WAREHOUSES = {
     "clusters": [
-        {"identifier": "prod", "database": {"name": "dwh", "users": ["etl"]}, "tags": {"owner": "data"}},
+        {
+            "identifier": "prod",
+            "database": {"name": "dwh", "users": ["etl"]},
+            "tags": {"owner": "data"},
+            "vpc_endpoints": ["inside"],
+        },
         {"identifier": "twin"},
     ],
     "workgroups": [{"name": "adhoc"}, {"name": "twin"}],
@@ -190,3 +195,14 @@ def test_a_restriction_goes_after_what_it_restricts(run: Run, stand_in: StandIn,
     assert "host: cleared the catalog" in done.stdout
     assert "airflow:conn-id was written, and airflow:team/bi was not removed: redshift:DeleteTags" in done.stderr
     assert tags(stand_in, arns["redshift prod"])["airflow:conn-id"] == "analytics"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "code", "said"),
+    [("inside", 0, "+ airflow:endpoint = vpc:inside"), ("outside", 1, "no Redshift-managed VPC endpoint of that name")],
+)
+def test_a_vpc_endpoint_is_looked_for(run: Run, arns: dict[str, str], endpoint: str, code: int, said: str) -> None:
+    done = run("tag", "prod", "--conn-id", "bi", "--db-user", "etl", "--endpoint", f"vpc:{endpoint}", "--dry-run")
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "inside" in done.stdout + done.stderr
