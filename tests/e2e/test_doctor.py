@@ -122,7 +122,7 @@ def test_ctrl_c_ends_at_once_while_aws_is_silent(environment: dict[str, str], st
 def test_a_metadata_database_and_an_airflow_cfg(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/metadata.db"
     engine = sqlalchemy.create_engine(database)
-    Connection.metadata.create_all(engine)
+    Connection.metadata.create_all(engine, tables=[Connection.__table__])
     with Session(engine) as session:
         for conn_id in ("analytics", "old_dwh", "other_db"):
             session.add(Connection(conn_id=conn_id, conn_type="redshift", login="me", password="planted"))

@@ -28,6 +28,8 @@ from importlib.metadata import entry_points
 import warnings
 warnings.simplefilter("error")
 plugin = found.load()()
+if getattr(manager, "plugins", ()) is None:  # as in 2.11 before any is loaded
+    manager.plugins = []
 assert manager.is_valid_plugin(type(plugin)) if hasattr(manager, "is_valid_plugin") else True
 print(json.dumps([sorted(set(sys.modules) - before), [each.__module__ for each in type(plugin).__mro__]]))
 """
@@ -39,12 +41,12 @@ def test_loading_it_loads_nothing_else(manager: str, tmp_path: Path) -> None:
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROBE.format(manager=manager)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    if manager.startswith("airflow.sdk") and "No module named 'airflow.sdk.plugins_manager'" in done.stderr:
+    if manager.startswith("airflow.sdk") and "No module named 'airflow.sdk" in done.stderr:
         pytest.skip("this Airflow has one for all processes")
     assert done.returncode == 0, done.stderr
     loaded, bases = json.loads(done.stdout.splitlines()[-1])
     own = {"redshift_secrets", "redshift_secrets.web", "redshift_secrets.web.plugin"}
-    assert {each for each in loaded if not each.startswith("importlib")} <= own | {"csv", "_csv", "zipfile"}
+    assert {each for each in loaded if not each.startswith(("importlib", "zipp"))} <= own | {"csv", "_csv", "zipfile"}
     assert "redshift_secrets.web.plugin" in loaded
     assert any("plugins_manager" in each for each in bases)
 
