@@ -126,7 +126,9 @@ def test_a_lookup_is_served(
     }
     assert stand_in.aws.calls.by_operation()[MINT] == mints
     ours = [
-        line for line in (done.stdout + done.stderr).splitlines() if "host store" in line or "nothing is cached" in line
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if "host store: " in line or "nothing is cached" in line
     ]
     if warning is None:
         assert ours == []

@@ -14,7 +14,7 @@ from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.cache import flushes
 from redshift_secrets.cache.host import paths
 from redshift_secrets.cli import site
-from redshift_secrets.cli.app import app
+from redshift_secrets.cli.app import main
 from redshift_secrets.local.stand_in import StandIn
 from redshift_secrets.lookup import wiring
 from redshift_secrets.settings import Settings
@@ -63,7 +63,7 @@ def flush(arguments: list[str], cache: dict[str, Any], environment: dict[str, st
     def run() -> Any:
         site.site_settings = lambda: Settings.from_kwargs({**SETTINGS, "cache": cache})
         try:
-            app(["flush", *arguments])
+            main(["flush", *arguments])
         except SystemExit as end:
             return end.code
 
