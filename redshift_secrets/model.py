@@ -162,17 +162,6 @@ class Scope(Struct, frozen=True):
         return f"{kind} in {self.region}" + (f" as {self.role_arn}" if self.role_arn else "")
 
 
-class Listing(Struct, frozen=True):
-    """What is known of one scope. `listed_at` is `None` until it was listed once; `error` is why the last attempt failed."""
-
-    scope: Scope
-    warehouses: tuple[Warehouse, ...] = ()
-    listed_at: float | None = None
-    error: str | None = None
-    failures: int = 0
-    due_at: float = 0.0
-
-
 Auth = Literal["db-user", "iam", "secret", "connector"]
 
 
