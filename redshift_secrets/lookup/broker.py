@@ -29,8 +29,8 @@ from redshift_secrets.errors import (
     one_line,
 )
 from redshift_secrets.lookup import connection_fields
-from redshift_secrets.lookup.caller import default_region
 from redshift_secrets.lookup.catalog import Catalog, Claims, WarehouseLister
+from redshift_secrets.lookup.credential_source import default_region
 from redshift_secrets.lookup.credentials import Credentials, Minter
 from redshift_secrets.lookup.metrics import AGE_AT_USE, LOOKUPS, Metrics, NoMetrics
 from redshift_secrets.lookup.reasons import ErrorLog, not_ready, refusal, state

@@ -11,36 +11,46 @@ https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 from __future__ import annotations
 
 import base64
+import configparser
+import functools
 import hashlib
 import os
+import pwd
 import re
-import shlex
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec.json
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
-from redshift_secrets.lookup.credential_files import (
-    CredentialFiles,
-    Read,
-    Section,
-    digest,
-    expand,
-    expand_user,
-    read_file,
-)
 from redshift_secrets.model import HiddenMapping
 from redshift_secrets.settings.settings import Settings
 
-Source = Literal["local", "process", "metadata"]
-"""Where credentials come from: something that is told apart on the host alone, a program, or the metadata service."""
+Read = Callable[[str], bytes]
+"""Returns the content of the file at a path, or raises `OSError`."""
 
+Section = Mapping[str, str]
+
+_OPTIONS = (
+    "role_arn", "source_profile", "credential_source", "web_identity_token_file", "sso_role_name", "sso_account_id",
+    "sso_session", "sso_start_url", "login_session", "region",
+)  # fmt: skip
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "credential_process")
+"""Options of which only their presence is kept in memory."""
+_MAX_PARSED = 8
 _PROXIES = ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY")
 """botocore asks the metadata service through a proxy, too."""
 _LOGIN_ROTATES = ("accessToken", "refreshToken")
 """What botocore writes anew into the file of a login; the key that the login was made with stays."""
+
+
+def read_file(path: str) -> bytes:
+    """Return the content of a regular file; raises `OSError`. Anything else, a pipe for one, could keep the reader waiting."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(path)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def settings_fingerprint(settings: Settings) -> str:
@@ -67,16 +77,6 @@ def caller_fingerprint(environ: Mapping[str, str], read: Read = read_file) -> st
 def without_logins(caller: str) -> str:
     """Return the part of a `caller_fingerprint` that stays when botocore renews the token of a login in the middle of a call."""
     return caller.partition(" ")[0]
-
-
-def credential_source(environ: Mapping[str, str], profile_name: str | None, read: Read = read_file) -> Source:
-    """Return where botocore's default chain finds credentials; `profile_name` is that of the settings."""
-    return _Chain(environ, profile_name, CredentialFiles(environ, read)).source()
-
-
-def default_region(environ: Mapping[str, str], read: Read = read_file) -> str | None:
-    """Return the region that clients of boto3 have here unless they are told another one; `None` where there is none."""
-    return environ.get("AWS_DEFAULT_REGION") or _Chain(environ, None, CredentialFiles(environ, read)).region
 
 
 def fingerprint(content: object) -> str:
@@ -146,94 +146,106 @@ def _logins(environ: Mapping[str, str], files: CredentialFiles) -> list[Any]:
     return found
 
 
-# --- the chain
+# --- files
 
 
-class _Chain:
-    """botocore's default chain, in its order, as far as to say where credentials come from."""
+class CredentialFiles:
+    """The files in which botocore looks for credentials, as `environ` names them."""
 
-    def __init__(self, environ: Mapping[str, str], profile_name: str | None, files: CredentialFiles) -> None:
+    def __init__(self, environ: Mapping[str, str], read: Read) -> None:
         self._environ = environ
-        self._files = files
-        self._explicit = profile_name is not None
-        names = (environ[name] for name in ("AWS_DEFAULT_PROFILE", "AWS_PROFILE") if name in environ)
-        self._name = profile_name or next(names, None) or "default"
-        self._credentials = files.sections("credentials")
-        self._config = _profiles(files.sections("config"))
-        # Of a profile in both files, botocore takes each option of the credentials file before that of the config file.
-        self._profiles = dict(self._config)
-        for name, section in self._credentials.items():
-            self._profiles[name] = {**self._profiles.get(name, {}), **section}
+        self._read = read
+        places = {
+            "config": environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
+            "credentials": environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        }
+        # botocore reads the second of boto's own files where the first one has no credentials.
+        boto = [environ["BOTO_CONFIG"]] if "BOTO_CONFIG" in environ else ["/etc/boto.cfg", "~/.boto"]
+        places |= {f"boto {number}": place for number, place in enumerate(boto)}
+        self._contents = {name: self.content(expand(place, environ)) for name, place in places.items()}
+        if "AWS_CREDENTIAL_FILE" in environ:
+            self._contents["ec2"] = self.content(expand_user(environ["AWS_CREDENTIAL_FILE"], environ))
+        self.digests = {name: digest(content) for name, content in self._contents.items()}
+        self.profiles = [section for name in ("config", "credentials") for section in self.sections(name).values()]
+
+    def content(self, path: str) -> bytes | None:
+        """Return the content of a file, `None` where it cannot be read."""
+        try:
+            return self._read(path)
+        except OSError:
+            return None
+
+    def sections(self, name: str) -> Mapping[str, Section]:
+        """Return those options of a file that matter here, by section; nothing for one that botocore cannot read either."""
+        content = self._contents.get(name)
+        return _sections(self.digests[name], content) if content else {}
 
     @property
-    def region(self) -> str | None:
-        return self._profiles.get(self._name, {}).get("region")
+    def ec2_has_key(self) -> bool:
+        """Whether the file of Amazon's first command line tools has a key."""
+        lines = (self._contents.get("ec2") or b"").splitlines()
+        return any(line.partition(b"=")[0].strip() == b"AWSAccessKeyId" for line in lines if b"=" in line)
 
-    def source(self) -> Source:
-        environ = self._environ
-        if not self._explicit and environ.get("AWS_ACCESS_KEY_ID"):
-            return "local"
-        if _assumes_role(self._profiles.get(self._name, {})):
-            return self._source_of_role(self._name, {self._name})
-        found = self._source_of_profile(self._name, environ if not self._explicit else {})
-        if found is not None:
-            return found
-        if self._files.ec2_has_key or self._files.boto_has_key or _is_container(environ):
-            return "local"
-        return _metadata(environ)
-
-    def _source_of_role(self, name: str, visited: set[str]) -> Source:
-        """Where the credentials come from with which the role of a profile is assumed."""
-        profile = self._profiles[name]
-        if profile.get("credential_source", "").lower() == "ec2instancemetadata":
-            return _metadata(self._environ)
-        source = profile.get("source_profile")
-        if source is None or source not in self._profiles:
-            return "local"  # the environment, a container, or nothing that botocore accepts
-        if _has_key(self._profiles[source]) or not _assumes_role(self._profiles[source]):
-            return self._source_of_profile(source, {}) or "local"
-        return "local" if source in visited else self._source_of_role(source, visited | {source})
-
-    def _source_of_profile(self, name: str, environ: Mapping[str, str]) -> Source | None:
-        profile = self._profiles.get(name, {})
-        if environ.get("AWS_WEB_IDENTITY_TOKEN_FILE", profile.get("web_identity_token_file")):
-            return "local"
-        if "sso_role_name" in profile or "sso_account_id" in profile:
-            return "local"
-        if "aws_access_key_id" in self._credentials.get(name, {}) or "login_session" in profile:
-            return "local"
-        if "credential_process" in profile:
-            return "process"
-        return "local" if "aws_access_key_id" in self._config.get(name, {}) else None
+    @property
+    def boto_has_key(self) -> bool:
+        """Whether one of boto's own files has a key."""
+        files = [self.sections(name) for name in self._contents if name.startswith("boto")]
+        return any("aws_access_key_id" in file.get("Credentials", {}) for file in files)
 
 
-def _profiles(sections: Mapping[str, Section]) -> dict[str, Section]:
-    """Return the sections of the config file that are profiles, by the profile's name."""
-    profiles: dict[str, Section] = {}
-    for title, section in sections.items():
-        if title == "default":
-            profiles[title] = section
-        elif title.startswith("profile"):
-            try:
-                _, name = shlex.split(title)
-            except ValueError:
-                continue
-            profiles[name] = section
-    return profiles
+def digest(content: bytes | None) -> str:
+    """Return a digest of what `CredentialFiles.content` returned."""
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
-def _assumes_role(profile: Section) -> bool:
-    return "role_arn" in profile and "web_identity_token_file" not in profile
+_parsed: dict[str, Mapping[str, Section]] = {}
 
 
-def _has_key(profile: Section) -> bool:
-    return "aws_access_key_id" in profile or "aws_secret_access_key" in profile
+def _sections(digest: str, content: bytes) -> Mapping[str, Section]:
+    # Parsing takes longer than all the rest, and hardly any process ever has more than one content to parse.
+    sections = _parsed.get(digest)
+    if sections is None:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(content.decode(errors="surrogateescape"))
+        except configparser.Error:
+            parser.clear()
+        sections = {
+            name: {
+                option: "" if option in _SECRETS else value
+                for option, value in parser.items(name)
+                if option in _OPTIONS or option in _SECRETS
+            }
+            for name in parser.sections()
+        }
+        if len(_parsed) >= _MAX_PARSED:
+            _parsed.clear()
+        _parsed[digest] = sections
+    return sections
 
 
-def _is_container(environ: Mapping[str, str]) -> bool:
-    return "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in environ or "AWS_CONTAINER_CREDENTIALS_FULL_URI" in environ
+def expand(path: str, environ: Mapping[str, str]) -> str:
+    """Expand `$VAR`, `${VAR}` and `~` as `os.path` does, from `environ`."""
+    if "$" in path:  # to compile a pattern takes longer than all the rest of this
+        variable = r"\$(\w+|\{[^}]*\})"
+        path = re.sub(variable, lambda found: environ.get(found[1].strip("{}"), found[0]), path, flags=re.ASCII)
+    return expand_user(path, environ)
 
 
-def _metadata(environ: Mapping[str, str]) -> Source:
-    # Where it is switched off, botocore finds nothing at all.
-    return "local" if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true" else "metadata"
+def expand_user(path: str, environ: Mapping[str, str]) -> str:
+    """Expand `~` and `~user` as `os.path.expanduser` does, from `environ`."""
+    if not path.startswith("~"):
+        return path
+    user, slash, rest = path[1:].partition("/")
+    home = environ.get("HOME") if not user else None
+    if home is None:
+        home = _home_of(user or os.getuid())
+    return path if home is None else (home.rstrip("/") + slash + rest) or "/"
+
+
+@functools.lru_cache(8)
+def _home_of(user: str | int) -> str | None:
+    try:
+        return (pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)).pw_dir
+    except KeyError:
+        return None

@@ -20,13 +20,8 @@ from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import NO_REDIS_KEY, CallerChangedError, RedshiftSecretsError, SettingsError
 from redshift_secrets.lookup.broker import Aws, Broker
-from redshift_secrets.lookup.caller import (
-    caller_fingerprint,
-    credential_source,
-    fingerprint,
-    settings_fingerprint,
-    without_logins,
-)
+from redshift_secrets.lookup.caller import caller_fingerprint, fingerprint, settings_fingerprint, without_logins
+from redshift_secrets.lookup.credential_source import credential_source
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings import Settings

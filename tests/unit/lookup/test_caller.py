@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import fields, replace
 
 from redshift_secrets.lookup import caller
-from redshift_secrets.lookup.credential_files import expand, expand_user, read_file
+from redshift_secrets.lookup.caller import expand, expand_user, read_file
 from redshift_secrets.settings import Cache, Settings
 from tests.unit.settings.test_settings import DEFAULTS, NEEDS, READ
 
@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_parsed_still_counts(config):
 
 def test_parsed_files_are_not_kept_with_their_secrets(monkeypatch):
     parsed = {}
-    monkeypatch.setattr("redshift_secrets.lookup.credential_files._parsed", parsed)
+    monkeypatch.setattr("redshift_secrets.lookup.caller._parsed", parsed)
     secret = (
         b"[a]\naws_access_key_id = AKIASECRET\naws_secret_access_key = SECRET\ncredential_process = x --token SECRET"
     )

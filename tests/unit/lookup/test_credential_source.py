@@ -14,7 +14,8 @@ from botocore.credentials import create_credential_resolver
 from botocore.tokens import create_token_resolver
 from botocore.utils import ContainerMetadataFetcher, InstanceMetadataFetcher
 
-from redshift_secrets.lookup.caller import caller_fingerprint, credential_source
+from redshift_secrets.lookup.caller import caller_fingerprint
+from redshift_secrets.lookup.credential_source import credential_source
 
 PROVIDERS = {
     "env": "local: the variables are in the fingerprint",
