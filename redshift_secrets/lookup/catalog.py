@@ -3,12 +3,16 @@
 Each scope (one kind of warehouse, one region, one account) is an item of its own: it is listed, fails, and is kept for as
 long as docs/contract.md, "Ages", says, whatever becomes of the others. What may be decided where some of them are not
 known: "Looking a conn_id up".
+
+In a shared tier a listing is msgpack, never a pickle: one row, or where it is long a fixed number of small ones, of which a
+lookup reads only that of its conn_id.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,21 +23,13 @@ from msgspec.structs import replace
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.refresh import Lookup, Refresher
+from redshift_secrets.cache.store import Rows
 from redshift_secrets.errors import ENDLESS_PAGING, AwsError, RedshiftSecretsError, known_error
-from redshift_secrets.lookup.listing import (
-    ALL_ROWS,
-    Listing,
-    Specs,
-    build_listing,
-    claim_changes,
-    listing_from_rows,
-    listing_to_rows,
-    rows_of,
-)
+from redshift_secrets.lookup.listing import Listing, build_listing, claim_changes
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
 from redshift_secrets.lookup.reasons import unanswered
 from redshift_secrets.lookup.spec import build_spec
-from redshift_secrets.model import ConnectionSpec, Scope, Warehouse, WarehouseKind
+from redshift_secrets.model import ConnectionSpec, Scope, VpcEndpoint, Warehouse, WarehouseKind, reveal
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +43,16 @@ _MISSING_SECONDS = 10.0
 """How long a missing conn_id that matches `managed_conn_ids` is not looked for again, at first."""
 _STATE_SECONDS = 5.0
 _ROW = ("value",)
+_ALL, _PROBLEMS = "all", "problems"
+_ONE_ROW = 32
+"""So many conn_ids are read at once."""
+_BUCKETS = 512
+"""Rows that more conn_ids are spread over. Their number is fixed, so that each one is there, also when it is empty: a row
+that is missing or damaged can then not be taken for a conn_id that no warehouse claims."""
+
+ALL_ROWS: Sequence[str] = (_ALL, _PROBLEMS, *map(str, range(_BUCKETS)))
+"""The names of all rows that a listing may have."""
+
 _KINDS: Mapping[str, WarehouseKind] = {"clusters": "cluster", "workgroups": "workgroup"}
 """What the setting `warehouses` may name."""
 
@@ -96,24 +102,6 @@ class Claims(Struct, frozen=True):
     stale_at: float
 
 
-class Snapshot(Struct, frozen=True):
-    """Everything that is known: specs by conn_id, scopes of which something is and of which nothing is, and what was left out
-    of listings and why, as `Listing` has it.
-
-    When the oldest and the newest listing were made, and until when all are fresh, is in seconds since the epoch.
-    """
-
-    specs: Specs
-    seen: tuple[Scope, ...]
-    unseen: tuple[Unseen, ...]
-    ignored: tuple[str, ...]
-    problems: tuple[str, ...]
-    unread: tuple[str, ...]
-    listed_at: float
-    newest_at: float
-    stale_at: float
-
-
 def scopes_to_list(settings: Settings, home: Sequence[str]) -> tuple[Scope, ...]:
     """Return everything there is to list: each kind, in every region of every account, `home` being the caller's regions."""
     places: list[tuple[str | None, str]] = [(None, region) for region in home]
@@ -145,14 +133,14 @@ class Catalog:
         scopes = self._scopes(lookup)
         rows = rows_of(conn_id)
         entries = self._refresher.get([self._listing(scope, rows, conn_id) for scope in scopes], lookup, since)
-        seen, unseen = _divide(scopes, entries)
-        specs = _merge([entry.value.specs.get(conn_id, ()) for entry in seen])
+        seen, unseen = divide(dict(zip(scopes, entries, strict=True)))
+        specs = merge([entry.value.specs.get(conn_id, ()) for entry in seen.values()])
         return Claims(
             specs,
             scopes,
             unseen,
-            min((entry.made_at for entry in seen), default=float("-inf")),
-            min((entry.stale_at for entry in seen), default=float("-inf")),
+            min((entry.made_at for entry in seen.values()), default=float("-inf")),
+            min((entry.stale_at for entry in seen.values()), default=float("-inf")),
         )
 
     def find_missing(self, conn_id: str, claims: Claims, lookup: Lookup) -> Claims:
@@ -185,23 +173,22 @@ class Catalog:
         scope = Scope(warehouse.kind, warehouse.region, warehouse.role_arn)
         self._refresher.refresh_behind(self._listing(scope, ALL_ROWS), self._refresher.clock())
 
-    def snapshot(self, lookup: Lookup, since: float = float("-inf")) -> Snapshot:
-        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers."""
+    def listings(self, lookup: Lookup, since: float = float("-inf")) -> dict[Scope, Entry[Listing] | Exception]:
+        """Return the listing of each scope, or why there is none; made after `since` (seconds since the epoch) where AWS answers."""
         scopes = self._scopes(lookup)
-        items = [self._listing(scope, ALL_ROWS) for scope in scopes]
-        return _snapshot(scopes, self._refresher.get(items, lookup, since))
+        entries = self._refresher.get([self._listing(scope, ALL_ROWS) for scope in scopes], lookup, since)
+        return dict(zip(scopes, entries, strict=True))
 
     def names(self, lookup: Lookup) -> list[str]:
         """Return the names under which listings are cached."""
         return [self._listing(scope, ALL_ROWS).name for scope in self._scopes(lookup)]
 
-    def cached(self) -> Snapshot | None:
-        """Return what the nearest shared tier has of the whole catalog, without asking AWS."""
+    def cached_listings(self) -> dict[Scope, Entry[Listing]]:
+        """Return each listing that the nearest shared tier has, without asking AWS."""
         region = None if self._home() else self._refresher.cached(self._region())
         scopes = scopes_to_list(self._settings, self._home() or ((region.value,) if region else ()))
-        found = [(scope, self._refresher.cached(self._listing(scope, ALL_ROWS))) for scope in scopes]
-        known = [(scope, entry) for scope, entry in found if entry is not None]
-        return _snapshot([scope for scope, _ in known], [entry for _, entry in known]) if known else None
+        found = ((scope, self._refresher.cached(self._listing(scope, ALL_ROWS))) for scope in scopes)
+        return {scope: entry for scope, entry in found if entry is not None}
 
     def describe(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
         """Return the spec with its warehouse as it is at this moment; all processes together ask AWS at most once in a few
@@ -301,38 +288,22 @@ class Catalog:
         )
 
 
-def _divide(
-    scopes: Sequence[Scope], entries: Sequence[Entry[Listing] | Exception]
-) -> tuple[list[Entry[Listing]], tuple[Unseen, ...]]:
-    seen = [entry for entry in entries if isinstance(entry, Entry)]
-    failed = [(x, entry) for x, entry in zip(scopes, entries, strict=True) if isinstance(entry, Exception)]
+def divide(
+    entries: Mapping[Scope, Entry[Listing] | Exception],
+) -> tuple[dict[Scope, Entry[Listing]], tuple[Unseen, ...]]:
+    """Return the scopes that something is known of, with what that is, and those that nothing is known of."""
+    seen = {scope: entry for scope, entry in entries.items() if isinstance(entry, Entry)}
+    failed = [(scope, entry) for scope, entry in entries.items() if isinstance(entry, Exception)]
     return seen, tuple(Unseen(scope, known_error(error)) for scope, error in failed)
 
 
-def _merge(found: Sequence[tuple[ConnectionSpec, ...]]) -> tuple[ConnectionSpec, ...]:
-    """The specs of one conn_id in all scopes, the oldest warehouse first."""
+def merge(found: Sequence[tuple[ConnectionSpec, ...]]) -> tuple[ConnectionSpec, ...]:
+    """Return the specs of one conn_id in all scopes, the oldest warehouse first."""
     # One warehouse may be listed twice, through two roles: the first of them serves it.
     by_arn = {spec.warehouse.arn: spec for specs in reversed(found) for spec in specs}
     if len(by_arn) < 2:
         return tuple(by_arn.values())
     return tuple(sorted(by_arn.values(), key=lambda spec: (spec.warehouse.created_at, spec.warehouse.arn)))
-
-
-def _snapshot(scopes: Sequence[Scope], entries: Sequence[Entry[Listing] | Exception]) -> Snapshot:
-    seen, unseen = _divide(scopes, entries)
-    listings = [entry.value for entry in seen]
-    conn_ids = dict.fromkeys(conn_id for listing in listings for conn_id in listing.specs)
-    return Snapshot(
-        {conn_id: _merge([listing.specs.get(conn_id, ()) for listing in listings]) for conn_id in conn_ids},
-        tuple(scope for scope, entry in zip(scopes, entries, strict=True) if isinstance(entry, Entry)),
-        unseen,
-        tuple(reason for listing in listings for reason in listing.ignored),
-        tuple(problem for listing in listings for problem in listing.problems),
-        tuple(why for listing in listings for why in listing.unread),
-        min((entry.made_at for entry in seen), default=float("-inf")),
-        max((entry.made_at for entry in seen), default=float("-inf")),
-        min((entry.stale_at for entry in seen), default=float("-inf")),
-    )
 
 
 def _to_row(value: object) -> dict[str, bytes]:
@@ -347,3 +318,51 @@ def _from_row(kind: type[Any]) -> Callable[[Any], Any]:
             return None
 
     return decode
+
+
+# --- the rows of a listing
+
+
+def listing_to_rows(listing: Listing) -> Rows:
+    """Return a listing as rows."""
+    problems = {_PROBLEMS: msgpack.encode((listing.ignored, listing.problems, listing.unread))}
+    if len(listing.specs) <= _ONE_ROW:
+        return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal), **problems}
+    buckets: dict[str, dict[str, tuple[ConnectionSpec, ...]]] = {str(number): {} for number in range(_BUCKETS)}
+    for conn_id, found in listing.specs.items():
+        buckets[_bucket(conn_id)][conn_id] = found
+    return {name: msgpack.encode(specs, enc_hook=reveal) for name, specs in buckets.items()} | problems
+
+
+def rows_of(conn_id: str) -> Sequence[str]:
+    """Return the names of the rows one of which has the specs of a conn_id."""
+    return _ALL, _bucket(conn_id)
+
+
+def listing_from_rows(rows: Rows, conn_id: str | None = None) -> Listing | None:
+    """Return the listing that these rows carry, or as much of it, or what it has of one conn_id; `None` for rows that carry none."""
+    try:
+        specs: dict[str, tuple[ConnectionSpec, ...]] = {}
+        claims = {name: row for name, row in rows.items() if name != _PROBLEMS}
+        for row in claims.values():
+            listed = msgpack.decode(row)
+            wanted = listed.keys() if conn_id is None else listed.keys() & {conn_id}
+            specs |= {each: tuple(map(_spec, listed[each])) for each in wanted}
+        ignored, problems, unread = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ((), (), ())
+        return Listing(specs, tuple(ignored), tuple(problems), tuple(unread)) if claims else None
+    except (AttributeError, KeyError, MsgspecError, TypeError, ValueError):
+        return None
+
+
+def _spec(raw: dict[str, Any]) -> ConnectionSpec:
+    # By hand: for a decoder of its own, msgspec looks at each annotation, which would double the time to import this module.
+    warehouse = raw["warehouse"]
+    endpoints = tuple(VpcEndpoint(**endpoint) for endpoint in warehouse.pop("vpc_endpoints"))
+    lists = {name: tuple(raw[name]) for name in ("db_groups", "db_roles", "errors", "warnings")}
+    if raw["own_address"] is not None:
+        lists["own_address"] = tuple(raw["own_address"])
+    return ConnectionSpec(**{**raw, **lists, "warehouse": Warehouse(**warehouse, vpc_endpoints=endpoints)})
+
+
+def _bucket(conn_id: str) -> str:
+    return str(zlib.crc32(conn_id.encode("utf-8", "surrogatepass")) % _BUCKETS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -10,12 +10,49 @@ from redshift_secrets.cache.entry import Entry
 from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import CannotServeError, CatalogUnavailableError, PerDagCredentialsError
-from redshift_secrets.lookup.catalog import Catalog, Snapshot
+from redshift_secrets.lookup.catalog import Catalog, Unseen, divide, merge
 from redshift_secrets.lookup.credentials import Credentials, name_of
 from redshift_secrets.lookup.deciding import who_has_it
+from redshift_secrets.lookup.listing import Listing, Specs
 from redshift_secrets.lookup.reasons import causes
-from redshift_secrets.model import ConnectionSpec, Credential, MintRequest
+from redshift_secrets.model import ConnectionSpec, Credential, MintRequest, Scope
 from redshift_secrets.settings import Settings
+
+
+class Snapshot(Struct, frozen=True):
+    """Everything that is known: specs by conn_id, scopes of which something is and of which nothing is, and what was left out
+    of listings and why, as `Listing` has it.
+
+    When the oldest and the newest listing were made, and until when all are fresh, is in seconds since the epoch.
+    """
+
+    specs: Specs
+    seen: tuple[Scope, ...]
+    unseen: tuple[Unseen, ...]
+    ignored: tuple[str, ...]
+    problems: tuple[str, ...]
+    unread: tuple[str, ...]
+    listed_at: float
+    newest_at: float
+    stale_at: float
+
+    @classmethod
+    def of(cls, entries: Mapping[Scope, Entry[Listing] | Exception]) -> Snapshot:
+        """Return what is known from the listing of each scope, or why there is none."""
+        seen, unseen = divide(entries)
+        listings = [entry.value for entry in seen.values()]
+        conn_ids = dict.fromkeys(conn_id for listing in listings for conn_id in listing.specs)
+        return cls(
+            {conn_id: merge([listing.specs.get(conn_id, ()) for listing in listings]) for conn_id in conn_ids},
+            tuple(seen),
+            unseen,
+            tuple(reason for listing in listings for reason in listing.ignored),
+            tuple(problem for listing in listings for problem in listing.problems),
+            tuple(why for listing in listings for why in listing.unread),
+            min((entry.made_at for entry in seen.values()), default=float("-inf")),
+            max((entry.made_at for entry in seen.values()), default=float("-inf")),
+            min((entry.stale_at for entry in seen.values()), default=float("-inf")),
+        )
 
 
 class CachedConnection(Struct, frozen=True):
@@ -45,7 +82,7 @@ class Inventory:
         lookup = lookup or self._begin()
         while True:
             try:
-                snapshot = self._catalog.snapshot(lookup, since)
+                snapshot = Snapshot.of(self._catalog.listings(lookup, since))
             except MustWait as must:
                 must.wait()
                 continue
@@ -55,9 +92,10 @@ class Inventory:
 
     def cached(self) -> tuple[Snapshot | None, list[CachedConnection]]:
         """Return what the nearest shared tier has: the catalog, and for each connection in it the credential."""
-        snapshot = self._catalog.cached()
-        if snapshot is None:
+        listings = self._catalog.cached_listings()
+        if not listings:
             return None, []
+        snapshot = Snapshot.of(listings)
         return snapshot, self.cached_credentials(
             [spec for conn_id in sorted(snapshot.specs) for spec in snapshot.specs[conn_id]]
         )
@@ -82,8 +120,7 @@ class Inventory:
 
         Raises `PerDagCredentialsError` where there is one for each DAG: there is no list of those.
         """
-        snapshot = self._catalog.cached()
-        specs = snapshot.specs.get(conn_id, ()) if snapshot else ()
+        specs = Snapshot.of(self._catalog.cached_listings()).specs.get(conn_id, ())
         if any(spec.per_dag for spec in specs):
             raise PerDagCredentialsError(
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"

@@ -1,33 +1,17 @@
-"""What was listed of one scope: connection specs by conn_id, and how a lookup reads only its own of them. Pure.
-
-In a shared tier a listing is msgpack, never a pickle: one row, or where it is long a fixed number of small ones.
-"""
+"""Warehouses in, the listing of a scope out: connection specs by conn_id. Pure."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
 
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import Struct
 
-from redshift_secrets.cache.store import Rows
 from redshift_secrets.errors import one_line
 from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.spec import build_spec, ineligible
-from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse, reveal
+from redshift_secrets.model import ConnectionSpec, Warehouse
 from redshift_secrets.settings import Settings
-
-_ALL, _PROBLEMS = "all", "problems"
-_ONE_ROW = 32
-"""So many conn_ids are read at once."""
-_BUCKETS = 512
-"""Rows that more conn_ids are spread over. Their number is fixed, so that each one is there, also when it is empty: a row
-that is missing or damaged can then not be taken for a conn_id that no warehouse claims."""
-
-ALL_ROWS: Sequence[str] = (_ALL, _PROBLEMS, *map(str, range(_BUCKETS)))
-"""The names of all rows that a listing may have."""
 
 Specs = Mapping[str, tuple[ConnectionSpec, ...]]
 
@@ -130,48 +114,3 @@ def _why_not(conn_id: str, settings: Settings) -> str:
     if settings.managed_conn_ids is not None and not settings.managed_conn_ids.match(conn_id):
         return f"{conn_id!r} is outside managed_conn_ids, so no tag can claim it"
     return f"{conn_id!r} does not match connections_lookup_pattern, so it is never looked up"
-
-
-def listing_to_rows(listing: Listing) -> Rows:
-    """Return a listing as rows."""
-    problems = {_PROBLEMS: msgpack.encode((listing.ignored, listing.problems, listing.unread))}
-    if len(listing.specs) <= _ONE_ROW:
-        return {_ALL: msgpack.encode(listing.specs, enc_hook=reveal), **problems}
-    buckets: dict[str, dict[str, tuple[ConnectionSpec, ...]]] = {str(number): {} for number in range(_BUCKETS)}
-    for conn_id, found in listing.specs.items():
-        buckets[_bucket(conn_id)][conn_id] = found
-    return {name: msgpack.encode(specs, enc_hook=reveal) for name, specs in buckets.items()} | problems
-
-
-def rows_of(conn_id: str) -> Sequence[str]:
-    """Return the names of the rows one of which has the specs of a conn_id."""
-    return _ALL, _bucket(conn_id)
-
-
-def listing_from_rows(rows: Rows, conn_id: str | None = None) -> Listing | None:
-    """Return the listing that these rows carry, or as much of it, or what it has of one conn_id; `None` for rows that carry none."""
-    try:
-        specs: dict[str, tuple[ConnectionSpec, ...]] = {}
-        claims = {name: row for name, row in rows.items() if name != _PROBLEMS}
-        for row in claims.values():
-            listed = msgpack.decode(row)
-            wanted = listed.keys() if conn_id is None else listed.keys() & {conn_id}
-            specs |= {each: tuple(map(_spec, listed[each])) for each in wanted}
-        ignored, problems, unread = msgpack.decode(rows[_PROBLEMS]) if _PROBLEMS in rows else ((), (), ())
-        return Listing(specs, tuple(ignored), tuple(problems), tuple(unread)) if claims else None
-    except (AttributeError, KeyError, MsgspecError, TypeError, ValueError):
-        return None
-
-
-def _spec(raw: dict[str, Any]) -> ConnectionSpec:
-    # By hand: for a decoder of its own, msgspec looks at each annotation, which would double the time to import this module.
-    warehouse = raw["warehouse"]
-    endpoints = tuple(VpcEndpoint(**endpoint) for endpoint in warehouse.pop("vpc_endpoints"))
-    lists = {name: tuple(raw[name]) for name in ("db_groups", "db_roles", "errors", "warnings")}
-    if raw["own_address"] is not None:
-        lists["own_address"] = tuple(raw["own_address"])
-    return ConnectionSpec(**{**raw, **lists, "warehouse": Warehouse(**warehouse, vpc_endpoints=endpoints)})
-
-
-def _bucket(conn_id: str) -> str:
-    return str(zlib.crc32(conn_id.encode("utf-8", "surrogatepass")) % _BUCKETS)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.lookup.catalog import Snapshot
-from redshift_secrets.lookup.inventory import CachedConnection
+from redshift_secrets.lookup.inventory import CachedConnection, Snapshot
 from redshift_secrets.lookup.tags import EXTRA_KEYS
 from redshift_secrets.model import ConnectionSpec, Scope, WarehouseKind
 

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.lookup.catalog import Snapshot
 from redshift_secrets.lookup.deciding import who_has_it
+from redshift_secrets.lookup.inventory import Snapshot
 from redshift_secrets.lookup.reasons import caller_name, not_ready
 from redshift_secrets.lookup.tags import MARKER
 from redshift_secrets.model import ConnectionSpec

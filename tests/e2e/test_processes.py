@@ -13,7 +13,7 @@ import pytest
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.cache import entry
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.lookup import listing
+from redshift_secrets.lookup import catalog
 from tests.e2e.conftest import LIST, MINT, MINT_WITH_IAM
 from tests.e2e.processes import SETTINGS, Process, access_key, all_at_once, fleet, host, look_up, wait_for_mint
 from tests.support.airflow_parts import Refusal
@@ -201,11 +201,11 @@ def test_a_lookup_does_not_need_redis(stand_in: StandIn) -> None:
 def test_a_missing_row_is_refreshed_and_does_not_mean_that_nobody_claims_the_conn_id(
     stand_in: StandIn, host_store: Path, monkeypatch: pytest.MonkeyPatch, conn_ids_in_one_row: int
 ) -> None:
-    monkeypatch.setattr(listing, "_ONE_ROW", conn_ids_in_one_row)
+    monkeypatch.setattr(catalog, "_ONE_ROW", conn_ids_in_one_row)
     look_up()
     with contextlib.closing(sqlite3.connect(host_store / "store.sqlite")) as database, database:
         query = "DELETE FROM rows WHERE CAST(name AS TEXT) IN (?, ?)"
-        assert database.execute(query, listing.rows_of("analytics")).rowcount > 0
+        assert database.execute(query, catalog.rows_of("analytics")).rowcount > 0
     assert look_up()[0] == "IAM:etl"
     assert look_up("nobody") is None
 

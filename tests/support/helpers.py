@@ -19,6 +19,7 @@ from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import Catalog
+from redshift_secrets.lookup.inventory import Snapshot
 from redshift_secrets.lookup.metrics import NoMetrics
 from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster
@@ -142,7 +143,7 @@ def make_catalog(aws, rand=0.0, monotonic=time.monotonic, tiers=(), **settings):
 
 def get_snapshot(catalog):
     """Return the catalog's snapshot, after any refresh that this started has ended."""
-    snapshot = waiting(catalog.snapshot)
+    snapshot = Snapshot.of(waiting(catalog.listings))
     all_refreshes_done()
     return snapshot
 

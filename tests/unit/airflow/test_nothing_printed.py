@@ -19,7 +19,8 @@ from redshift_secrets.airflow import masking
 from redshift_secrets.airflow.stored import Place, StoredConnection
 from redshift_secrets.aws.stored import StoredText
 from redshift_secrets.lookup import caller, connection_fields
-from redshift_secrets.lookup.listing import build_listing, listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.catalog import listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.listing import build_listing
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import Credential, HiddenMapping, HiddenText, MintRequest, Private, reveal
 from redshift_secrets.operations.environment import ClientEnvironment

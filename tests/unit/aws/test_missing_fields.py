@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.errors import AwsError
-from redshift_secrets.lookup.listing import Listing, build_listing, listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.catalog import listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.listing import Listing, build_listing
 from redshift_secrets.model import MintRequest, Scope
 from redshift_secrets.settings import Settings
 from tests.support.fakes import EPOCH

@@ -9,6 +9,7 @@ import pytest
 from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import AwsError, DeadlineError
+from redshift_secrets.lookup.inventory import Snapshot
 from redshift_secrets.model import Scope
 from tests.support.fakes import Clock, FakeAws, cluster, denied, workgroup
 from tests.support.helpers import (
@@ -101,7 +102,7 @@ class TestAges:
         clock.pass_(age)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
         aws.hold = threading.Event()
-        assert "new" not in catalog.snapshot(lookup()).specs  # without having to wait
+        assert "new" not in Snapshot.of(catalog.listings(lookup())).specs  # without having to wait
         aws.hold.set()
         all_refreshes_done()
         assert "new" in get_snapshot(catalog).specs
@@ -112,14 +113,14 @@ class TestAges:
         get_snapshot(catalog)
         clock.pass_(age)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        assert "new" in waiting(catalog.snapshot).specs
+        assert "new" in Snapshot.of(waiting(catalog.listings)).specs
 
     def test_it_is_stale_while_revalidating_for_no_longer_than_it_may_be_stale_at_all(self, aws, clock):
         catalog = make_catalog(aws, catalog_max_stale_seconds=600)
         get_snapshot(catalog)
         clock.pass_(600)
         aws.warehouses.append(cluster("new", {"airflow:conn-id": "new"}))
-        assert "new" in waiting(catalog.snapshot).specs
+        assert "new" in Snapshot.of(waiting(catalog.listings)).specs
 
     @pytest.mark.parametrize("rand", [0.0, 1.0])
     def test_no_scope_is_listed_more_often_than_once_in_its_ttl(self, aws, clock, rand):
@@ -224,23 +225,23 @@ class TestDeadline:
         monotonic = Clock(0)
         asked = Lookup(Deadline(10, monotonic))
         with pytest.raises(MustWait) as must:
-            catalog.snapshot(asked)
+            catalog.listings(asked)
         (_held, until), (other, _) = must.value.waits
         assert until.left() == 10
         other.wait(Deadline(BOUND))
         monotonic.pass_(10)
-        snapshot = catalog.snapshot(asked)
+        snapshot = Snapshot.of(catalog.listings(asked))
         assert set(snapshot.specs) == {"adhoc"}
         assert [each.scope for each in snapshot.unseen] == [CLUSTERS]
         aws.hold.set()
 
     def test_a_late_catalog_ends_the_lookup_and_serves_a_later_one(self, aws, catalog):
         aws.hold = threading.Event()
-        snapshot = waiting(catalog.snapshot, lookup(past_deadline()))
+        snapshot = Snapshot.of(waiting(catalog.listings, lookup(past_deadline())))
         assert [type(each.error) for each in snapshot.unseen] == [DeadlineError] * 2
         assert "Timed out after 10 s (aws_timeout_seconds) waiting for the list of clusters" in unseen(snapshot)[0]
         deadline = WatchedDeadline()
-        assert waiting(catalog.snapshot, lookup(deadline)).specs == {}
+        assert Snapshot.of(waiting(catalog.listings, lookup(deadline))).specs == {}
         assert deadline.waits == 0, "the next lookup waits too"
         aws.hold.set()
         all_refreshes_done()

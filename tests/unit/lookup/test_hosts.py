@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.lookup.listing import build_listing, listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.catalog import listing_from_rows, listing_to_rows
+from redshift_secrets.lookup.listing import build_listing
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionSpec, VpcEndpoint, Warehouse
 from redshift_secrets.settings import Settings

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redshift_secrets.lookup.listing import (
-    ALL_ROWS,
-    Listing,
-    build_listing,
-    listing_from_rows,
-    listing_to_rows,
-    rows_of,
-)
+from redshift_secrets.lookup.catalog import ALL_ROWS, listing_from_rows, listing_to_rows, rows_of
+from redshift_secrets.lookup.listing import Listing, build_listing
 from redshift_secrets.model import VpcEndpoint
 from redshift_secrets.settings import Settings
 from tests.support.fakes import FakeAws, cluster, workgroup
