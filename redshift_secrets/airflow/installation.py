@@ -1,5 +1,5 @@
-"""How this Airflow is set up: which backend resolves connections where, where each of its settings comes from, and which
-connections are stored elsewhere. For commands that look at a site; no lookup needs it."""
+"""How this Airflow is set up: which backend resolves connections where, and where each of its settings comes from. For
+commands that look at a site; no lookup needs it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import os
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 _PER_KEY_SINCE = (3, 2)
 """The first Airflow that reads BACKEND_KWARG__<NAME>."""
 _WORKERS_SINCE = (3, 0)
-_CONNECTION = "AIRFLOW_CONN_"
 
 
 class Backend(Struct, frozen=True):
@@ -102,36 +100,3 @@ class _Reader:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-
-
-def conn_ids_in_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that Airflow takes for connections of every team, by conn_id in lower case.
-
-    https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
-    """
-    names = [name for name in environ if name.startswith(_CONNECTION) and environ[name]]
-    return {
-        name[len(_CONNECTION) :].lower(): name
-        for name in names
-        if name[len(_CONNECTION) :].lstrip("_") == name[len(_CONNECTION) :]
-    }
-
-
-def conn_ids_in_database() -> list[str]:
-    """Return the conn_ids that the metadata database has, read as Airflow reads it; raises whatever its driver raises."""
-    table = importlib.import_module("airflow.models").Connection.__table__
-    session = importlib.import_module("airflow.utils.session")
-    select = importlib.import_module("sqlalchemy").select
-    with session.create_session() as opened:
-        return sorted(str(row[0]) for row in opened.execute(select(table.c.conn_id)))
-
-
-def database_address() -> str:
-    """Return kind and host of the metadata database, without user and password."""
-    conf = importlib.import_module("airflow.configuration").conf
-    try:
-        parts = urlsplit(str(conf.get("database", "sql_alchemy_conn", fallback="")))
-        host = f" at {parts.hostname}" + (f":{parts.port}" if parts.port else "") if parts.hostname else ""
-        return f"{parts.scheme.partition('+')[0]}{host}"
-    except ValueError:
-        return "of this Airflow"

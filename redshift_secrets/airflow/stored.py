@@ -1,7 +1,8 @@
-"""The connections that people have stored: in Airflow's metadata database, in environment variables, in files and texts.
+"""The connections that people have stored: in environment variables, in files and texts. Those in Airflow's metadata database are read
+in `metadata_database.py`.
 
-Whoever asks for no passwords gets none: the database is not asked for them, and a text loses its password before Airflow parses it.
-That is also what makes it quick: Airflow compiles one pattern of all passwords at each one that it sees.
+Whoever asks for no passwords gets none: a text loses its password before Airflow parses it. That is also what makes it quick: Airflow
+compiles one pattern of all passwords at each one that it sees.
 https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
 """
 
@@ -10,9 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -20,9 +19,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.airflow import configuration
-from redshift_secrets.airflow.masking import forms
-from redshift_secrets.errors import RedshiftSecretsError, one_line
+from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.tags import EXTRA_KEYS
 from redshift_secrets.model import Private
 
@@ -50,7 +47,6 @@ https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/secrets-b
 _PASSWORD = re.compile(r"(?s)([^:/?#]*://(?:[^:/?#]+://)?[^/?#:]*):([^/?#]*)@")
 _SIGN_AFTER_HOST = re.compile(r"(?s)[^:/?#]*://(?:[^:/?#]+://|(?![^:/?#]+://))[^/?#]*[/?#].*@")
 """A password that is not quoted: what follows a slash in it would be taken for a database, and shown."""
-_DATABASE_SECONDS = 15.0
 
 
 class StoredError(RedshiftSecretsError):
@@ -142,94 +138,6 @@ def from_fields(
         team=team,
         password=str(password) if passwords and password else None,
     )
-
-
-def database_connections(
-    conn_ids: Iterable[str] | None = None, *, passwords: bool = False, seconds: float = _DATABASE_SECONDS
-) -> list[StoredConnection]:
-    """Return the connections in Airflow's metadata database, all or those of some conn_ids; raises `StoredError`, also where it
-    does not answer within `seconds`."""
-    outcome: list[Any] = []
-
-    def read() -> None:
-        try:
-            outcome.append(_database_rows(conn_ids, passwords))
-        except Exception as error:
-            outcome.append(error)
-
-    # A driver waits for minutes for a server that does not answer.
-    thread = threading.Thread(target=read, daemon=True, name="redshift-secrets-database")
-    thread.start()
-    thread.join(seconds)
-    reason = f"it did not answer within {seconds:g} s" if not outcome else None
-    if outcome and isinstance(outcome[0], Exception):
-        reason = _reason(outcome[0])
-    if reason is not None:
-        raise StoredError(
-            f"the metadata database of Airflow cannot be read: {reason}. Check [database] sql_alchemy_conn, or name the other"
-            " places with --from"
-        )
-    return [_from_row(row, passwords) for row in outcome[0]]
-
-
-def _database_rows(conn_ids: Iterable[str] | None, passwords: bool) -> list[Mapping[str, Any]]:
-    """Read the table and not the model, whose objects decrypt and register their passwords."""
-    from sqlalchemy import select
-
-    table = importlib.import_module("airflow.models").Connection.__table__
-    names = ["conn_id", "conn_type", "host", "schema", "login", "port", "extra", "is_extra_encrypted"]
-    names += [name for name in ("team_name",) if name in table.c]  # from 3.2 on
-    if passwords:
-        names += ["password", "is_encrypted"]
-    stored = (table.c.password.is_not(None) & (table.c.password != "")).label("has_password")
-    statement = select(*(table.c[name] for name in names), stored)
-    if conn_ids is not None:
-        statement = statement.where(table.c.conn_id.in_(list(conn_ids)))
-    with importlib.import_module("airflow.utils.session").create_session() as session:
-        return [dict(row) for row in session.execute(statement).mappings()]
-
-
-def _from_row(row: Mapping[str, Any], passwords: bool) -> StoredConnection:
-    place = Place("database", row["conn_id"])
-    try:
-        fields = {
-            **row,
-            "extra": _decrypted(row["extra"], row["is_extra_encrypted"]),
-            "password": _decrypted(row["password"], row["is_encrypted"]) if passwords else None,
-        }
-    except ValueError:
-        problem = "[core] fernet_key does not decrypt it"
-        return StoredConnection(row["conn_id"], place, row["conn_type"], has_password=True, problem=problem)
-    try:
-        found = from_fields(row["conn_id"], fields, place, passwords=passwords, team=row.get("team_name"))
-    except (ValueError, TypeError):
-        return StoredConnection(row["conn_id"], place, row["conn_type"], problem="its extra is not a JSON object")
-    return replace(found, has_password=found.has_password or bool(row["has_password"]))
-
-
-def _decrypted(text: str | None, encrypted: bool) -> str | None:
-    if not text or not encrypted:
-        return text
-    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-
-    try:
-        return MultiFernet([Fernet(key) for key in configuration.fernet_keys() or ()]).decrypt(text.encode()).decode()
-    except InvalidToken:
-        raise ValueError("not decrypted") from None
-
-
-def _reason(error: Exception) -> str:
-    """What a driver says, in one line and without the password of the database."""
-    error = getattr(error, "orig", None) or error
-    text = one_line(str(error).strip().partition("\n")[0], 300)
-    with suppress(Exception):
-        from sqlalchemy.engine import make_url  # where SQLAlchemy 1.4 has it, too
-
-        found = configuration.conf()
-        password = None if found is None else make_url(found.get("database", "sql_alchemy_conn")).password
-        for form in forms(str(password)) | {str(password)} if password else ():
-            text = text.replace(form, "***")
-    return f"{type(error).__name__}: {text}"
 
 
 def environment_connections(

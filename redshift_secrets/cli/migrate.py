@@ -41,7 +41,7 @@ FromOption = Annotated[
         " `airflow connections export`; repeatable. Without it: where this Airflow looks.",
     ),
 ]
-ConnIdOption = Annotated[list[str] | None, typer.Option(help="Only this conn_id; repeatable.")]
+ConnIdOption = Annotated[list[str] | None, typer.Option(metavar="CONN_ID", help="Only this conn_id; repeatable.")]
 PrintOption = Annotated[
     Form | None, typer.Option("--print", help="Print the tags for another tool, and nothing else.", show_default=False)
 ]
@@ -220,7 +220,7 @@ def _say_what_to_set(site: _Site, stream: TextIO) -> None:
 
 def _say_what_is_missing(site: _Site) -> None:
     for failure in site.stored.failures:
-        note(f"not read: {failure}")
+        note(f"not read: {failure}; --from names the places to read")
     for unseen in site.seen.unseen:
         note(f"not listed: {unseen}")
     for change in site.plan.changes:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.airflow import installation
+from redshift_secrets.airflow import metadata_database
+from redshift_secrets.airflow.stored import Place, StoredConnection
 from redshift_secrets.local.stand_in import StandIn
-from redshift_secrets.operations import doctor
 from redshift_secrets.operations.doctor import Patience, examine
 from redshift_secrets.operations.doctor.verdicts import Verdict
 from redshift_secrets.settings import Settings
@@ -59,8 +59,11 @@ def diagnose(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Examine:
     """Examine a site with these settings; its metadata database has the connections of `in_database`."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "redshift_secrets.RedshiftSecretsBackend")
 
+    stored: list[StoredConnection] = []
+    monkeypatch.setattr(metadata_database, "database_connections", lambda: stored)
+
     def run(patience: Patience | None = None, in_database: tuple[str, ...] = (), **settings: Any) -> list[Verdict]:
-        monkeypatch.setattr(installation, "conn_ids_in_database", lambda: list(in_database))
+        stored[:] = [StoredConnection(conn_id, Place("database", conn_id)) for conn_id in in_database]
         known = {
             "regions": ["eu-west-1", "eu-west-3"],
             "db_user": "etl",
@@ -227,7 +230,7 @@ def test_a_service_that_is_silent_in_a_region_is_asked_once_more_and_no_further(
     stand_in.aws.faults.add(operation="redshift:*", kind="black_hole", region="eu-west-3")
     found = diagnose(Patience(10.0, 300, 300), aws_timeout_seconds=10, config=ONCE)
     ((_, message),) = problems(found)
-    assert "TimedOut" in message or "did not end within 10 s" in message
+    assert "TimedOut" in message or "took longer than 10 s" in message
     assert f"in eu-west-1 as {CALLER}: 1 cluster and 1 workgroup seen" in "".join(of(found, "warehouses"))
 
 
@@ -268,11 +271,11 @@ def test_an_sts_that_is_not_reached_is_no_matter_without_roles(
 def test_a_metadata_database_that_hangs_or_fails(diagnose: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql+psycopg2://me:planted@db.corp:5433/airflow")
-    monkeypatch.setattr(doctor, "_conn_ids_in_database", never.wait)
+    monkeypatch.setattr(metadata_database, "database_connections", never.wait)
     found = diagnose(Patience(300, 300, 0.0))
     never.set()
     assert of(found, "stored", "warning") == [
-        "the metadata database (postgresql at db.corp:5433) did not end within 0 s. Which connections it stores is not known"
+        "the metadata database (postgresql at db.corp:5433) took longer than 0 s. Which connections it stores is not known"
     ]
 
 

@@ -338,7 +338,7 @@ def test_a_database_that_cannot_be_read_is_one_sentence_and_leaves_the_rest(site
     done = commands.run("migrate", "plan", "-o", "json", environment=environment)
     assert done.returncode == 4
     assert [row["conn_id"] for row in json.loads(done.stdout)["connections"]] == ["from_env"]
-    assert done.stderr.count("the metadata database of Airflow cannot be read: OperationalError: unable to open") == 1
+    assert done.stderr.count("the metadata database (sqlite) cannot be read: OperationalError: unable to open") == 1
 
 
 @pytest.mark.skipif(airflow_version() < (3, 0), reason="Airflow 2.11 writes warnings of its own on a terminal")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from redshift_secrets.airflow import configuration as airflow_configuration
-from redshift_secrets.airflow import installation
+from redshift_secrets.airflow import installation, metadata_database
+from redshift_secrets.airflow.stored import environment_connections
 from redshift_secrets.aws.advice import BAD_SIGNATURE, CLOCK_SKEW, EXPIRED, UNKNOWN_KEY
 from redshift_secrets.errors import AwsError, ExhaustedError, RedshiftSecretsError
 from redshift_secrets.lookup.catalog import scopes_to_list
@@ -35,12 +36,12 @@ from redshift_secrets.operations.doctor.permissions import (
     try_mints,
     try_mints_without_a_warehouse,
 )
-from redshift_secrets.operations.doctor.running import Call, Progress, Runner
 from redshift_secrets.operations.doctor.stored import stored_verdicts
 from redshift_secrets.operations.doctor.stores import store_verdicts
 from redshift_secrets.operations.doctor.tls import try_tls
 from redshift_secrets.operations.doctor.verdicts import Failure, Verdict, by_cause, counted, verdict
 from redshift_secrets.operations.doctor.warehouses import Seen, claim_verdicts, see, seen_verdicts, tag_verdicts
+from redshift_secrets.operations.running import Call, Progress, Runner
 from redshift_secrets.operations.site import site_probing, site_stores
 from redshift_secrets.settings import Settings
 
@@ -98,7 +99,7 @@ def examine(
     of settings that are not as Airflow has them where they come from."""
     runner = Runner(patience.aws_seconds, on_progress)
     site = Runner(patience.site_seconds)
-    database = site.begin(Call(f"the metadata database ({installation.database_address()})", _conn_ids_in_database))
+    database = site.begin(Call(metadata_database.database(), metadata_database.database_connections))
     keys = airflow_configuration.fernet_keys()
     stores = site.begin(
         Call("the stores", functools.partial(store_verdicts, settings, lambda: site_stores(settings), keys))
@@ -112,7 +113,7 @@ def examine(
     if aws.seen is not None:
         verdicts += try_tls(runner, aws.seen.serving, patience.connect_seconds, environ)
     on_progress(f"waiting for {database.what}")
-    in_environment = installation.conn_ids_in_environment(environ)
+    in_environment = environment_connections(environ, teams=airflow_configuration.has_teams())
     verdicts += stored_verdicts(settings, aws.seen, in_environment, database.result())
     for check, pending in (("stores", stores), ("configuration", fallbacks)):
         on_progress(f"waiting for {pending.what}")
@@ -258,16 +259,3 @@ def _untagged(seen: Seen) -> list[Scope]:
 
 def _where(scope: Scope, identity: Mapping[str | None, str]) -> str:
     return str(scope) if scope.role_arn else f"{scope} as {identity[None]}"
-
-
-class DatabaseError(RedshiftSecretsError):
-    """The metadata database cannot be read. The text of a driver may hold its password, so only the kind of error is told."""
-
-
-def _conn_ids_in_database() -> list[str]:
-    try:
-        return installation.conn_ids_in_database()
-    except Exception as error:
-        raise DatabaseError(
-            f"the metadata database ({installation.database_address()}) cannot be read: {type(error).__name__}"
-        ) from None

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from redshift_secrets.aws.permissions import MINT, Place, to_describe, to_list
 from redshift_secrets.errors import AwsError, RedshiftSecretsError
 from redshift_secrets.model import ConnectionSpec, MintRequest, Scope, TaskContext, WarehouseKind
-from redshift_secrets.operations.doctor.running import Call, Runner
 from redshift_secrets.operations.doctor.verdicts import Failure, Verdict, counted, names, verdict
+from redshift_secrets.operations.running import Call, Runner
 from redshift_secrets.settings import Settings
 from redshift_secrets.settings.db_user import is_template, render
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.model import ConnectionFields, ConnectionSpec
-from redshift_secrets.operations.doctor.running import Call, Runner
 from redshift_secrets.operations.doctor.verdicts import Verdict, counted, names, verdict
 from redshift_secrets.operations.login_errors import explain
+from redshift_secrets.operations.running import Call, Runner
 from redshift_secrets.operations.tls import shake_hands, tls_context
 
 _BESIDE_SECONDS = 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,18 +10,18 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.airflow import configuration
+from redshift_secrets.airflow import configuration, metadata_database
 from redshift_secrets.airflow.stored import (
     Place,
     StoredConnection,
     StoredError,
-    database_connections,
     environment_connections,
     file_connections,
     from_text,
 )
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.model import Private, reveal
+from redshift_secrets.operations.running import Call, Runner
 from redshift_secrets.settings import Settings, values
 
 SourceKind = Literal["secrets-manager", "parameter-store", "environment", "database", "file"]
@@ -34,6 +35,7 @@ _FALLBACKS: Mapping[str, SourceKind] = {
 }
 _ORDER: Sequence[SourceKind] = ("secrets-manager", "parameter-store", "environment", "database", "file")
 """Airflow asks its secrets backend first, then the environment, then the metadata database. An exported file is a copy."""
+_DATABASE_SECONDS = 15.0
 _OF_AWS = "region_name profile_name role_arn external_id assume_role_kwargs endpoint_url verify config aws_timeout_seconds".split()
 
 
@@ -145,10 +147,18 @@ def _read(
     if source.kind == "environment":
         return environment_connections(environ, passwords=passwords, teams=configuration.has_teams())
     if source.kind == "database":
-        return database_connections(conn_ids, passwords=passwords)
+        return _from_database(conn_ids, passwords)
     if source.kind == "file":
         return file_connections(Path(source.name), passwords=passwords)
     return _from_aws(source, settings, wanted, passwords)
+
+
+def _from_database(conn_ids: Sequence[str] | None, passwords: bool) -> list[StoredConnection]:
+    read = functools.partial(metadata_database.database_connections, conn_ids, passwords=passwords)
+    found = Runner(_DATABASE_SECONDS).begin(Call(metadata_database.database(), read)).result()
+    if isinstance(found, RedshiftSecretsError):
+        raise found
+    return list(found)
 
 
 def _from_aws(

@@ -8,8 +8,6 @@ import pytest
 
 from redshift_secrets.airflow.installation import (
     _Reader,
-    conn_ids_in_environment,
-    database_address,
     describe_installation,
 )
 from tests.support.airflow_parts import VERSION, from_airflow_3_0, from_airflow_3_2
@@ -111,28 +109,3 @@ def test_of_workers_of_this_airflow(monkeypatch):
     workers = describe_installation({"AIRFLOW__WORKERS__SECRETS_BACKEND": "redshift_secrets.ServerSideBackend"}).workers
     assert workers is not None
     assert (workers.section, workers.source) == ("workers", "AIRFLOW__WORKERS__SECRETS_BACKEND")
-
-
-def test_connections_in_variables():
-    environ = {
-        "AIRFLOW_CONN_ANALYTICS": "redshift://x",
-        "AIRFLOW_CONN_EMPTY": "",
-        "AIRFLOW_CONN__FINANCE___ANALYTICS": "of a team",
-        "PATH": "/bin",
-    }
-    assert conn_ids_in_environment(environ) == {"analytics": "AIRFLOW_CONN_ANALYTICS"}
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql+psycopg2://me:planted@db.corp:5432/airflow", "postgresql at db.corp:5432"),
-        ("mysql://me:planted@db.corp/airflow?password=planted", "mysql at db.corp"),
-        ("sqlite:////home/me/airflow.db", "sqlite"),
-        ("postgresql://me:planted@[db", "of this Airflow"),
-        ("postgresql://me:planted@db:planted/x", "of this Airflow"),
-    ],
-)
-def test_where_the_database_is_without_its_password(monkeypatch, url, shown):
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url)
-    assert database_address() == shown

@@ -9,9 +9,7 @@ import msgspec
 import pytest
 import yaml
 from airflow.models import Connection
-from cryptography.fernet import Fernet
 
-from redshift_secrets.airflow import stored
 from redshift_secrets.airflow.stored import (
     Place,
     StoredError,
@@ -192,63 +190,3 @@ def test_an_odd_entry_of_a_file_leaves_the_others(tmp_path: Path):
     odd, analytics = file_connections(path)
     assert odd.problem is not None
     assert analytics.conn_type == "redshift"
-
-
-def row(**fields):
-    """A row of the metadata database, whose extra and password are not encrypted unless `fields` say so."""
-    usual = {
-        "conn_id": "analytics", "conn_type": "redshift", "host": "prod", "schema": "dwh", "login": "etl", "port": 5439,
-        "extra": json.dumps(EXTRA), "is_extra_encrypted": False, "password": PLANTED, "is_encrypted": False,
-        "has_password": True, "team_name": "finance",
-    }  # fmt: skip
-    return {**usual, **fields}
-
-
-def test_a_row_of_the_database(monkeypatch: pytest.MonkeyPatch):
-    key = Fernet.generate_key()
-    monkeypatch.setattr(stored.configuration, "fernet_keys", lambda: (key.decode(),))
-
-    def sealed(text):
-        return Fernet(key).encrypt(text.encode()).decode()
-
-    encrypted = row(
-        extra=sealed(json.dumps(EXTRA)), is_extra_encrypted=True, password=sealed(PLANTED), is_encrypted=True
-    )
-    for given in (row(), encrypted):
-        found = stored._from_row(given, passwords=True)
-        assert (found.host, found.team, found.extra["timeout"]) == ("prod", "finance", 3)
-        assert reveal(found.password) == PLANTED
-    without = {name: value for name, value in encrypted.items() if name not in ("password", "is_encrypted")}
-    found = stored._from_row(without, passwords=False)
-    assert (found.has_password, found.password, found.extra["note"]) == (True, None, None)
-    monkeypatch.setattr(stored.configuration, "fernet_keys", lambda: (Fernet.generate_key().decode(),))
-    assert stored._from_row(without, passwords=False).problem == "[core] fernet_key does not decrypt it"
-    monkeypatch.setattr(stored.configuration, "fernet_keys", lambda: None)
-    assert stored._from_row(without, passwords=False).problem == "[core] fernet_key does not decrypt it"
-    assert stored._from_row(row(extra="[1]"), passwords=False).problem == "its extra is not a JSON object"
-
-
-@pytest.mark.attempt("read a stored password in what `migrate` prints")
-def test_a_database_that_does_not_answer_is_one_sentence_without_its_password(monkeypatch: pytest.MonkeyPatch):
-    def fail(*_arguments):
-        raise RuntimeError(f"connection to postgres://me:{PLANTED}@db failed\nand more")
-
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://me:pl%40nted@db/airflow")
-    monkeypatch.setattr(stored, "_database_rows", fail)
-    with pytest.raises(StoredError) as caught:
-        stored.database_connections()
-    text = str(caught.value)
-    assert text.startswith("the metadata database of Airflow cannot be read: RuntimeError: connection to")
-    assert "and more" not in text
-    assert "pl@nted" not in text
-    assert "\n" not in text
-
-
-def test_a_silent_database_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
-    import threading
-
-    answers = threading.Event()
-    monkeypatch.setattr(stored, "_database_rows", lambda *_: answers.wait(30) and [])
-    with pytest.raises(StoredError, match="it did not answer within 0 s"):
-        stored.database_connections(seconds=0.0)
-    answers.set()

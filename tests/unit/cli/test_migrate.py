@@ -109,7 +109,10 @@ def test_plan_ends_with_4_where_something_could_not_be_read_and_with_2_where_not
     at(stored(), failures=("the metadata database is away",))
     for output in (Output.table, Output.json, Output.yaml, Output.plain):
         code, _, error = ended(capsys, migrate.plan, output=output)
-        assert (code, error.endswith("not read: the metadata database is away\n")) == (4, True)
+        assert (code, error.endswith("not read: the metadata database is away; --from names the places to read\n")) == (
+            4,
+            True,
+        )
     at(stored(), unseen=(Unseen(Scope("cluster", "us-east-1", None), denied()),))
     code, _, error = ended(capsys, migrate.plan)
     assert (code, "not listed: clusters in us-east-1: redshift:DescribeClusters" in error) == (4, True)
@@ -122,4 +125,4 @@ def test_code_for_another_tool_is_alone_on_standard_output(capsys, at):
     code, shown, error = ended(capsys, migrate.plan, form=migrate.Form.terraform)
     assert shown.startswith("# cluster prod")
     assert shown.endswith('"managed_conn_ids": "^(analytics|bi)$"\n')
-    assert (code, error) == (4, "not read: away\n")
+    assert (code, error) == (4, "not read: away; --from names the places to read\n")

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.operations.doctor import tls
-from redshift_secrets.operations.doctor.running import Runner
 from redshift_secrets.operations.doctor.tls import try_tls
+from redshift_secrets.operations.running import Runner
 from redshift_secrets.settings import Settings
 from tests.support.fakes import cluster
 from tests.support.helpers import BOUND

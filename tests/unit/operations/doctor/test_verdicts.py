@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from redshift_secrets.errors import AwsError
-from redshift_secrets.operations.doctor.running import NoAnswerError
 from redshift_secrets.operations.doctor.verdicts import Failure, by_cause, names, verdict
+from redshift_secrets.operations.running import NoAnswerError
 
 
 def failure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redshift_secrets.airflow.stored import Place, StoredConnection
 from redshift_secrets.model import Scope
 from redshift_secrets.operations.doctor.stored import DATABASE, stored_verdicts
 from redshift_secrets.operations.doctor.warehouses import claim_verdicts, see, seen_verdicts, tag_verdicts
@@ -183,10 +184,18 @@ def test_tagged_warehouses_that_the_settings_ignore():
     assert tag_verdicts(settings, seen) == []
 
 
+def variable(name):
+    return StoredConnection(name.removeprefix("AIRFLOW_CONN_").lower(), Place("environment", name))
+
+
+def in_database(conn_id, team=None):
+    return StoredConnection(conn_id, Place("database", conn_id), team=team)
+
+
 def test_stored_connections():
     settings, seen = site(cluster())
-    variables = {"analytics": "AIRFLOW_CONN_ANALYTICS", "other": "AIRFLOW_CONN_OTHER"}
-    shadowed, refused = stored_verdicts(settings, seen, variables, ["bi", "analytics", "smtp"])
+    variables = [variable("AIRFLOW_CONN_ANALYTICS"), variable("AIRFLOW_CONN_OTHER")]
+    shadowed, refused = stored_verdicts(settings, seen, variables, [*map(in_database, ["bi", "analytics", "smtp"])])
     assert shadowed.status == "warning"
     assert "2 stored connections no longer used" in shadowed.message
     assert "AIRFLOW_CONN_ANALYTICS in environment variables; 'analytics' in the metadata database" in shadowed.message
@@ -195,22 +204,40 @@ def test_stored_connections():
     assert refused.where == ("bi",)
 
 
-def test_a_variable_shadows_nothing_by_its_capitals():
+def test_a_variable_is_shadowed_whatever_its_capitals_and_a_stored_conn_id_is_not():
     settings, seen = site(cluster(tags={"airflow:conn-id": "Analytics"}))
-    (found,) = stored_verdicts(settings, seen, {"analytics": "AIRFLOW_CONN_ANALYTICS"}, [])
+    (found,) = stored_verdicts(settings, seen, [variable("AIRFLOW_CONN_ANALYTICS")], [])
     assert "AIRFLOW_CONN_ANALYTICS" in found.message
+    (found,) = stored_verdicts(settings, seen, [], [in_database("analytics")])
+    assert "1 stored connection refused" in found.message
+
+
+@pytest.mark.parametrize(
+    ("stored_for", "claimed_for", "status"),
+    [
+        ("finance", None, "warning"),
+        (None, "finance", "warning"),
+        ("finance", "finance", "warning"),
+        ("hr", "finance", "ok"),
+    ],
+)
+def test_a_stored_connection_is_shadowed_for_its_own_team(stored_for, claimed_for, status):
+    tags = {"airflow:conn-id": "analytics", **({"airflow:team": claimed_for} if claimed_for else {})}
+    settings, seen = site(cluster(tags=tags))
+    (found,) = stored_verdicts(settings, seen, [], [in_database("analytics", stored_for)])
+    assert found.status == status
 
 
 def test_nothing_is_said_to_be_refused_while_a_warehouse_may_claim_it():
     settings, seen = site(cluster(), unlisted=[WORKGROUPS])
-    (found,) = stored_verdicts(settings, seen, {}, ["bi"])
+    (found,) = stored_verdicts(settings, seen, [], [in_database("bi")])
     assert found.status == "ok"
 
 
 def test_a_database_that_cannot_be_read():
     settings, seen = site(cluster())
-    unread, of_environment = stored_verdicts(settings, seen, {}, denied())
+    unread, of_environment = stored_verdicts(settings, seen, [], denied())
     assert unread.status == "warning"
     assert "Which connections it stores is not known" in unread.message
     assert DATABASE not in of_environment.message
-    assert stored_verdicts(settings, None, {}, []) == []
+    assert stored_verdicts(settings, None, [], []) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,8 @@ def places(monkeypatch):
         return [each for each in found.database if conn_ids is None or each.conn_id in conn_ids]
 
     monkeypatch.setattr(aws_stored, "StoredTexts", FakeTexts)
-    monkeypatch.setattr(reading, "database_connections", database)
+    monkeypatch.setattr(reading.metadata_database, "database_connections", database)
+    monkeypatch.setattr(reading.metadata_database, "database", lambda: "the metadata database")
     monkeypatch.setattr(reading.configuration, "has_teams", lambda: False)
     return found
 
@@ -162,3 +164,12 @@ def test_a_place_that_cannot_be_read_leaves_the_others(places):
     found = read_stored(settings(), sources((), settings()), {"AIRFLOW_CONN_A": '{"conn_type": "redshift"}'})
     assert found.failures == ("the metadata database is away",)
     assert found.counts == {"the environment": 1}
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for(places, monkeypatch):
+    answers = threading.Event()
+    monkeypatch.setattr(reading, "_DATABASE_SECONDS", 0.0)
+    monkeypatch.setattr(reading.metadata_database, "database_connections", lambda *_, **__: answers.wait(30))
+    found = read_stored(settings(), [Source("database")], {})
+    answers.set()
+    assert found.failures == ("the metadata database took longer than 0 s",)

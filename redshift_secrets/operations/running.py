@@ -1,4 +1,4 @@
-"""Runs the calls of a check: a few at a time, each for a limited time, and none to what has just not answered."""
+"""Makes calls that may hang: a few at a time, each for a limited time, and none to what has just not answered."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ class Pending(Struct, frozen=True):
         """Return what the call returned, or the error of this package that it ended with."""
         self.run.wait(self.deadline)
         if not self.run.done:
-            return NoAnswerError(f"{self.what} did not end within {self.patience_seconds:g} s")
+            return NoAnswerError(f"{self.what} took longer than {self.patience_seconds:g} s")
         return _result(self.run.result)
 
 
 def _no_answer(call: Call, seconds: float) -> NoAnswerError:
-    text = f"{call.what} did not end within {seconds:g} s"
+    text = f"{call.what} took longer than {seconds:g} s"
     unanswered = call.unanswered()
     if unanswered:
         text += f": {unanswered}. Check the route to it (NAT, VPC endpoint, proxy, security groups)"
@@ -148,6 +148,6 @@ def _result(work: Callable[[], Any]) -> Any:
 
 def _start_thread(work: Callable[[], object]) -> None:
     try:
-        threading.Thread(target=work, name="redshift-secrets doctor", daemon=True).start()
+        threading.Thread(target=work, name="redshift-secrets call", daemon=True).start()
     except RuntimeError:  # the system has no thread to give
         work()
