@@ -15,7 +15,7 @@ help:
 	@echo "make matrix       the integration suite with each Airflow from 2.11 on; VERSIONS=\"lowest 3.3\" selects some, 3.3.1=FILE is under constraints"
 	@echo "make security     attempts to get at passwords in the ways of docs/security.md, and prints what became of each"
 	@echo "make package      makes dist/ (wheel, sdist, bill of materials), and tries the wheel in an environment of its own"
-	@echo "make docs         writes the tables in docs/ that tests generate"
+	@echo "make docs         writes the tables in docs/ and the texts of COMMAND --help, which tests generate"
 	@echo "make screenshots  takes the pictures of the page in Airflow that are in the README"
 	@echo "make bench        compares this backend with others (about a quarter of an hour)"
 	@echo "make lint         ruff, mypy and import-linter"
@@ -45,7 +45,7 @@ package: .test-environment
 
 docs: .test-environment
 	@$(BIN)/python -m pytest --write-tables tests/e2e/clients tests/integration/test_refusals.py \
-		tests/integration/test_nothing_printed.py
+		tests/integration/test_nothing_printed.py tests/unit/cli/test_help.py
 
 screenshots: .test-environment
 	@$(BIN)/python -m tests.integration.web.screenshots

@@ -41,7 +41,7 @@ ROWS = (
     Row("doctor", "a check of a site of 200 connections", commands.doctor),
     Row("migrate", "the plan of a move of 200 stored connections", commands.migrate_plan),
     Row("list", "a list of 200 connections", commands.listing),
-    Row("help", "the list of commands", commands.usage),
+    Row("help", "the list of commands, and what one takes", commands.usage),
     Row("clusters", "10,000 tagged clusters in 4 regions", large.ten_thousand_clusters),
 )
 

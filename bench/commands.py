@@ -50,14 +50,18 @@ def listing(effort: Effort) -> Sequence[Line]:
 
 
 def usage(effort: Effort) -> Sequence[Line]:
-    """`redshift-secrets --help` in a new process, and a Python that does nothing, by turns."""
-    command = str(Path(sys.executable).parent / "redshift-secrets")
+    """`redshift-secrets --help` and the help of a command in a new process, and a Python that does nothing, by turns."""
+    return [_help(effort), _help(effort, "migrate", "plan")]
+
+
+def _help(effort: Effort, *words: str) -> Line:
+    command = [str(Path(sys.executable).parent / "redshift-secrets"), *words, "--help"]
     rounds = [
-        (_seconds([command, "--help"], dict(os.environ)), _seconds([sys.executable, "-c", "pass"], dict(os.environ)))
+        (_seconds(command, dict(os.environ)), _seconds([sys.executable, "-c", "pass"], dict(os.environ)))
         for _ in range(effort.rounds(20, 5))
     ]
     own, peer = ([each[side] for each in rounds] for side in (0, 1))
-    return [paired("`redshift-secrets --help`, against `python -c pass`", own, peer, limit=4.0)]
+    return paired(f"`redshift-secrets {' '.join([*words, '--help'])}`, against `python -c pass`", own, peer, limit=4.0)
 
 
 def beyond_airflow(name: str, effort: Effort, arguments: Sequence[str], *, tagged: int, limit: float) -> Line:

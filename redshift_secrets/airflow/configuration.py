@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,11 @@ def loaded_confs() -> list[Any]:
     """Return the configurations that are loaded already. Importing one may be what is importing this package."""
     found = [vars(sys.modules[name]).get("conf") for name in MODULES if name in sys.modules]
     return [each for each in found if each is not None]
+
+
+def home() -> str:
+    """Return the folder of Airflow's configuration, as `airflow.configuration.get_airflow_home`, without importing Airflow."""
+    return os.path.expanduser(os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow")))
 
 
 def fernet_keys() -> tuple[str, ...] | None:

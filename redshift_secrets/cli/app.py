@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from redshift_secrets.cli.commands import COMMANDS, overview
+from redshift_secrets.cli.commands import COMMANDS, overview, written_help
 
 TYPE_CHECKING = False  # nothing is imported here that `--help` can do without
 
@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None
                 f"{program}: there is no command {arguments[0]!r}{hint}; {program} --help lists them", file=sys.stderr
             )
             sys.exit(2)
+        if program == PROGRAM and arguments[-1] in ("--help", "-h"):
+            text = written_help(arguments[:-1])
+            if text is not None:
+                print(text, end="")
+                return
     from redshift_secrets.cli.group import app
 
     try:

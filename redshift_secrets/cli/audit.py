@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.errors import PARTIAL, USAGE, fail
 from redshift_secrets.cli.output import Output, OutputOption, print_rows
 
 
 def audit(
-    files: Annotated[list[Path], typer.Argument(help="Files of the audit, also rotated and compressed ones.")],
-    conn_id: Annotated[str | None, typer.Option(help="Only what concerns this conn_id.")] = None,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Files of the audit, also rotated and compressed ones.")
+    ],
+    conn_id: Annotated[str | None, typer.Option(help="Only what concerns this conn_id.", **COMPLETED)] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only from this moment on, in ISO 8601; UTC without a zone.")
+        str | None, typer.Option(metavar="TIME", help="Only from this moment on, in ISO 8601; UTC without a zone.")
     ] = None,
     output: OutputOption = Output.table,
 ) -> None:

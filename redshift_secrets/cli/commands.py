@@ -1,11 +1,13 @@
-"""The commands by name: where each is, and what it does in a few words. Imports nothing, so that `--help` takes no time."""
+"""The commands by name: where each is, and what it does in a few words. Imports next to nothing, so that `--help` takes no time."""
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DESCRIPTION = (
     "Airflow gets its Redshift connections from cluster tags and IAM. These commands read the configuration of Airflow."
@@ -31,6 +33,35 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
 
 WITHOUT_SITE = frozenset({"audit", "local"})
 """Commands that read nothing of Airflow's configuration, and so have no options that change what it says."""
+
+
+HELP_COLUMNS = 80
+"""For terminals of this width, and wider ones, `COMMAND --help` is written beforehand: typer alone takes longer to load than that may."""
+
+
+def help_file(words: Sequence[str]) -> str:
+    """Return the path of what `COMMAND --help` prints: a test holds it to what typer would print, and `make docs` writes it."""
+    return os.path.join(os.path.dirname(__file__), "help", f"{'-'.join(words)}.txt")
+
+
+def written_help(words: Sequence[str]) -> str | None:
+    """Return what is written for a command (or group and command), `None` where typer has to be asked."""
+    if not all(word.isalpha() for word in words) or _columns() < HELP_COLUMNS:
+        return None
+    try:
+        with open(help_file(words), encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size`, which takes longer to load than the rest of this."""
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        return (int(columns) if columns.isdecimal() else 0) or os.get_terminal_size(1).columns or HELP_COLUMNS
+    except OSError:  # no terminal
+        return HELP_COLUMNS
 
 
 def overview(program: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED, view_all
 from redshift_secrets.cli.errors import FAILED, PARTIAL, USAGE, fail, run, unknown_conn_id
 from redshift_secrets.cli.list import TIERS, NoCacheOption
 from redshift_secrets.cli.output import Output, OutputOption, note, paint, print_document, print_rows
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     from redshift_secrets.model import TaskContext
     from redshift_secrets.operations.connect import Attempt, Step
 
-TeamOption = Annotated[str | None, typer.Option(help="Look it up for this Airflow team.")]
+TeamOption = Annotated[str | None, typer.Option(metavar="TEAM", help="Look it up for this Airflow team.")]
 DagIdOption = Annotated[
-    str | None, typer.Option(help="Look it up for a task of this DAG, where db_user names a user for each.")
+    str | None,
+    typer.Option(metavar="DAG_ID", help="Look it up for a task of this DAG, where db_user names a user for each."),
 ]
 
 COLUMNS = ("conn_id", "result", "database", "user", "seconds", "credential")
 
 
 def connect_command(
-    conn_id: Annotated[str | None, typer.Argument(help="The conn_id that DAGs use.", show_default=False)] = None,
+    conn_id: Annotated[
+        str | None, typer.Argument(help="The conn_id that DAGs use.", show_default=False, **COMPLETED)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="One after the other, each as its team.")] = False,
     team: TeamOption = None,
     dag_id: DagIdOption = None,
@@ -50,9 +54,7 @@ def connect_command(
     if conn_id is not None:
         wanted = [(conn_id, TaskContext(dag_id, team))]
     else:
-        from redshift_secrets.operations.inspect import view_site
-
-        found = run(lambda: view_site(broker))
+        found = run(lambda: view_all(broker))
         unseen = found.unseen
         wanted = [
             (each, TaskContext(dag_id, of)) for each, of in dict.fromkeys((x.conn_id, x.team) for x in found.rows)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.connect import DagIdOption, TeamOption
 from redshift_secrets.cli.errors import USAGE, fail, run, unknown_conn_id
 from redshift_secrets.cli.output import note
@@ -29,7 +30,9 @@ class Shell(str, enum.Enum):  # StrEnum is 3.11
 
 
 def env(
-    conn_id: Annotated[str | None, typer.Argument(help="The conn_id that DAGs use.", show_default=False)] = None,
+    conn_id: Annotated[
+        str | None, typer.Argument(help="The conn_id that DAGs use.", show_default=False, **COMPLETED)
+    ] = None,
     unset: Annotated[bool, typer.Option("--unset", help="Print what removes the variables again.")] = False,
     shell: Annotated[Shell, typer.Option(help="sh is also for bash and zsh.")] = Shell.sh,
     show: Annotated[bool, typer.Option("--show", help="Print the password to a terminal.")] = False,

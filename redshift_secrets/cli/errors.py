@@ -48,10 +48,11 @@ def fail(message: str, code: int) -> NoReturn:
 
 def unknown_conn_id(broker: Broker, conn_id: str) -> NoReturn:
     """End because no tag claims the conn_id, as far as can be seen."""
-    from redshift_secrets.operations.inspect import places, view_site
+    from redshift_secrets.cli.conn_ids import view_all
+    from redshift_secrets.operations.inspect import places
     from redshift_secrets.settings import values
 
-    found = run(lambda: view_site(broker))
+    found = run(lambda: view_all(broker))
     for problem in found.tag_problems:
         note(problem, "yellow")
     if found.unseen:

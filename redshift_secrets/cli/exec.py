@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.connect import DagIdOption, TeamOption
 from redshift_secrets.cli.env import login_environment
 from redshift_secrets.cli.errors import CANNOT_RUN, NO_SUCH_COMMAND, fail
 
 
 def exec_command(
-    conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.")],
+    conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.", **COMPLETED)],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments, after --.")],
     team: TeamOption = None,
     dag_id: DagIdOption = None,

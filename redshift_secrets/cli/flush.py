@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from redshift_secrets.cli import errors
+from redshift_secrets.cli.conn_ids import COMPLETED
 
 
-def flush(conn_id: Annotated[str | None, typer.Argument(help="Only the entries of this conn_id.")] = None) -> None:
+def flush(
+    conn_id: Annotated[str | None, typer.Argument(help="Only the entries of this conn_id.", **COMPLETED)] = None,
+) -> None:
     """Empty the tiers that processes share. Running processes follow at their next lookup at least 5 s later.
 
     A connection that a task already has is not taken away.

@@ -15,8 +15,10 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 def _site_options(
-    profile: Annotated[str | None, typer.Option(help="AWS profile instead of that of the settings.")] = None,
-    region: Annotated[str | None, typer.Option(help="Look in this AWS region only.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="AWS profile instead of that of the settings.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(metavar="REGION", help="Look in this AWS region only.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,
 ) -> None:
     """What the commands of a site have in common."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED, view_all
 from redshift_secrets.cli.errors import FAILED, PARTIAL, UNKNOWN_CONN_ID, run
 from redshift_secrets.cli.output import Output, OutputOption, note, print_rows
 from redshift_secrets.cli.site import options, site_settings
@@ -27,16 +28,15 @@ NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Ask AWS, whatev
 
 def list_command(
     conn_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[CONN_ID]...", help="Only these; * and ? stand for other letters.")
+        list[str] | None, typer.Argument(help="Only these; * and ? stand for other letters.", **COMPLETED)
     ] = None,
-    account: Annotated[str | None, typer.Option(help="Only warehouses of this AWS account.")] = None,
+    account: Annotated[str | None, typer.Option(metavar="ID", help="Only warehouses of this AWS account.")] = None,
     problem: Annotated[bool, typer.Option("--problem", help="Only what something is wrong with.")] = False,
     no_cache: NoCacheOption = False,
     output: OutputOption = Output.table,
 ) -> None:
     """List every conn_id that a tag claims, with what is wrong with it. Ends with 1 where anything is."""
     from redshift_secrets.airflow.fallback import import_problems
-    from redshift_secrets.operations.inspect import view_site
     from redshift_secrets.operations.site import site_broker, site_caller, site_client, site_tiers
 
     settings = run(lambda: site_settings(filters=True))
@@ -44,7 +44,7 @@ def list_command(
     aws = site_client(settings)
     asking = threading.Thread(target=lambda: callers.append(site_caller(aws)), daemon=True)
     asking.start()
-    found = run(lambda: view_site(site_broker(settings, () if no_cache else site_tiers(settings), aws)))
+    found = run(lambda: view_all(site_broker(settings, () if no_cache else site_tiers(settings), aws)))
     asking.join(_STS_SECONDS)
     rows = [row for row in found.rows if _is_wanted(row, conn_ids or [], account, problem)]
     if output in (Output.table, Output.wide):

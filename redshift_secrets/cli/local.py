@@ -20,14 +20,17 @@ local = typer.Typer(
 )
 
 
-@local.command()
+@local.command(short_help="Run it and print the environment to export.")
 def up(
     config: Annotated[
-        Path | None, typer.Option(help="A warehouses.yaml; without it, two clusters and a workgroup.")
+        Path | None, typer.Option(metavar="FILE", help="A warehouses.yaml; without it, two clusters and a workgroup.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the simulated AWS; 0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of the simulated AWS; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
     env_file: Annotated[
-        Path | None, typer.Option(help="Write the environment to this file, for a shell or Docker Compose.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the environment to this file, for a shell or Docker Compose."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background, until `local down`.")] = False,
 ) -> None:
@@ -52,7 +55,7 @@ def up(
         fail(str(error), USAGE)
 
 
-@local.command()
+@local.command(short_help="Stop the one in the background.")
 def down() -> None:
     """Stop the stand-in that runs in the background, and print what to unset."""
     _, detached = _modules()

@@ -22,8 +22,12 @@ class Form(str, enum.Enum):  # StrEnum is 3.11
 
 def policy(
     output: Annotated[Form, typer.Option("--output", "-o", help="How to print.")] = Form.json,
-    caller: Annotated[str | None, typer.Option(help="ARN of the role or user that Airflow runs as.")] = None,
-    account: Annotated[str | None, typer.Option(help="Only what is to be created in this account.")] = None,
+    caller: Annotated[
+        str | None, typer.Option(metavar="ARN", help="ARN of the role or user that Airflow runs as.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only what is to be created in this account.")
+    ] = None,
 ) -> None:
     """Print the smallest IAM policies for what is configured and tagged, with the trust policies of the roles.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.errors import FAILED, run, unknown_conn_id
 from redshift_secrets.cli.list import NoCacheOption, answered
 from redshift_secrets.cli.output import Output, OutputOption, note, print_document, print_rows
@@ -17,7 +18,7 @@ COLUMNS = ("field", "value", "source")
 
 
 def show(
-    conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.")],
+    conn_id: Annotated[str, typer.Argument(help="The conn_id that DAGs use.", **COMPLETED)],
     no_cache: NoCacheOption = False,
     output: OutputOption = Output.table,
 ) -> None:

@@ -29,7 +29,9 @@ class Form(str, enum.Enum):  # StrEnum is 3.11
     cloudformation = "cloudformation"
 
 
-WarehouseArgument = Annotated[str, typer.Argument(help="Identifier or ARN of a cluster or a Serverless workgroup.")]
+WarehouseArgument = Annotated[
+    str, typer.Argument(metavar="WAREHOUSE", help="Identifier or ARN of a cluster or a Serverless workgroup.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the difference, write nothing.")]
 PrintOption = Annotated[
     Form | None, typer.Option("--print", help="Print it for another tool instead; writes nothing.", show_default=False)
@@ -39,18 +41,26 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def tag(
     warehouse: WarehouseArgument,
-    conn_id: Annotated[list[str] | None, typer.Option(help="A conn_id that it is to claim; can be repeated.")] = None,
-    database: Annotated[str | None, typer.Option(help="Database name.")] = None,
-    db_user: Annotated[str | None, typer.Option(help="Database user to log in as.")] = None,
-    db_groups: Annotated[str | None, typer.Option(help="Groups to join, separated by spaces.")] = None,
-    db_roles: Annotated[str | None, typer.Option(help="Database roles (Serverless), separated by spaces.")] = None,
-    auto_create: Annotated[str | None, typer.Option(help="true or false: create the user at login.")] = None,
-    auth: Annotated[str | None, typer.Option(help="db-user, iam, secret, connector or auto.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Seconds that a credential is valid.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="default, custom-domain or vpc:<name>.")] = None,
-    conn_type: Annotated[str | None, typer.Option(help="redshift or postgres.")] = None,
-    team: Annotated[str | None, typer.Option(help="The only Airflow team that may use it.")] = None,
-    extra: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the connection's extra; repeatable.")] = None,
+    conn_id: Annotated[
+        list[str] | None, typer.Option(metavar="CONN_ID", help="A conn_id that it is to claim; can be repeated.")
+    ] = None,
+    database: Annotated[str | None, typer.Option(metavar="NAME", help="Database name.")] = None,
+    db_user: Annotated[str | None, typer.Option(metavar="NAME", help="Database user to log in as.")] = None,
+    db_groups: Annotated[str | None, typer.Option(metavar="NAMES", help="Groups to join, separated by spaces.")] = None,
+    db_roles: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Database roles (Serverless), separated by spaces.")
+    ] = None,
+    auto_create: Annotated[str | None, typer.Option(metavar="true|false", help="Create the user at login.")] = None,
+    auth: Annotated[str | None, typer.Option(metavar="WAY", help="db-user, iam, secret, connector or auto.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="SECONDS", help="Seconds that a credential is valid.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help="default, custom-domain or vpc:<name>.")
+    ] = None,
+    conn_type: Annotated[str | None, typer.Option(metavar="redshift|postgres", help="Type of the connection.")] = None,
+    team: Annotated[str | None, typer.Option(metavar="TEAM", help="The only Airflow team that may use it.")] = None,
+    extra: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key of the connection's extra; repeatable.")
+    ] = None,
     dry_run: DryRunOption = False,
     form: PrintOption = None,
     yes: YesOption = False,

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.tag import DryRunOption, PrintOption, WarehouseArgument, YesOption, change_tags
 
 
 def untag(
     warehouse: WarehouseArgument,
     conn_id: Annotated[
-        list[str] | None, typer.Option(help="Only this conn_id and its fields; can be repeated.")
+        list[str] | None, typer.Option(help="Only this conn_id and its fields; can be repeated.", **COMPLETED)
     ] = None,
     dry_run: DryRunOption = False,
     form: PrintOption = None,

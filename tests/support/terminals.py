@@ -51,6 +51,10 @@ class OnATerminal:
         with self._changed:
             assert self._changed.wait_for(lambda: text.encode() in self._raw, _SECONDS), self._raw.decode()
 
+    def type(self, keys: str) -> None:
+        """Press these keys."""
+        os.write(self._ours, keys.encode())
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         os.killpg(self._process.pid, signal.SIGINT)
