@@ -99,6 +99,8 @@ class Broker:
         self._clock = refresher.clock
         self._catalog = Catalog(settings, aws, refresher, metrics, audit)
         self._credentials = Credentials(settings, aws, refresher, metrics, mask, airflow_cache_ttl_seconds, audit)
+        self.aws = aws
+        """What this broker calls AWS with: it has read the models of AWS's services, which takes others of this process a second."""
         self.errors = ErrorLog(log, refresher.monotonic)
         """Why lookups failed, for whoever has to log it."""
         refresher.report = self._report_refresh

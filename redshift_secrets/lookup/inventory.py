@@ -23,7 +23,8 @@ class Snapshot(Struct, frozen=True):
     """Everything that is known: specs by conn_id, scopes of which something is and of which nothing is, and what was left out
     of listings and why, as `Listing` has it.
 
-    When the oldest and the newest listing were made, and until when all are fresh, is in seconds since the epoch.
+    When the oldest and the newest listing were made, and until when all are fresh, is in seconds since the epoch. `listings` are
+    what it was made of.
     """
 
     specs: Specs
@@ -35,6 +36,7 @@ class Snapshot(Struct, frozen=True):
     listed_at: float
     newest_at: float
     stale_at: float
+    listings: Mapping[Scope, Entry[Listing] | Exception]
 
     @classmethod
     def of(cls, entries: Mapping[Scope, Entry[Listing] | Exception]) -> Snapshot:
@@ -52,6 +54,14 @@ class Snapshot(Struct, frozen=True):
             min((entry.made_at for entry in seen.values()), default=float("-inf")),
             max((entry.made_at for entry in seen.values()), default=float("-inf")),
             min((entry.stale_at for entry in seen.values()), default=float("-inf")),
+            entries,
+        )
+
+    def is_made_of(self, entries: Mapping[Scope, Entry[Listing] | Exception]) -> bool:
+        """Whether `of` returns an equal one for these: the same listings, and the same reasons where there is none."""
+        return list(entries) == list(self.listings) and all(
+            one is other or (isinstance(one, Exception) and isinstance(other, Exception) and str(one) == str(other))
+            for one, other in zip(entries.values(), self.listings.values(), strict=True)
         )
 
 
@@ -74,18 +84,24 @@ class Inventory:
         self._credentials = credentials
         self._begin = begin
 
-    def snapshot(self, lookup: Lookup | None = None, since: float = float("-inf")) -> Snapshot:
-        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers.
+    def snapshot(
+        self, lookup: Lookup | None = None, since: float = float("-inf"), last: Snapshot | None = None
+    ) -> Snapshot:
+        """Return everything that is known, with listings made after `since` (seconds since the epoch) where AWS answers; `last`
+        itself while that is what is known.
 
         Raises `CatalogUnavailableError` when nothing is known.
         """
         lookup = lookup or self._begin()
         while True:
             try:
-                snapshot = Snapshot.of(self._catalog.listings(lookup, since))
+                listings = self._catalog.listings(lookup, since)
             except MustWait as must:
                 must.wait()
                 continue
+            if last is not None and last.is_made_of(listings):
+                return last
+            snapshot = Snapshot.of(listings)
             if snapshot.stale_at == float("-inf"):
                 raise CatalogUnavailableError(causes([(each.scope, each.error) for each in snapshot.unseen]))
             return snapshot

@@ -13,7 +13,7 @@ from redshift_secrets.cache.store import SharedStore
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup.audit import Audit
-from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.broker import Aws, Broker
 from redshift_secrets.lookup.caller import caller_fingerprint
 from redshift_secrets.lookup.wiring import LazyAwsClient, audit_key, create_broker, create_tiers
 from redshift_secrets.settings import Settings
@@ -28,7 +28,7 @@ def site_client(settings: Settings) -> LazyAwsClient:
     return LazyAwsClient(settings, caller_fingerprint(os.environ))
 
 
-def site_broker(settings: Settings, tiers: Sequence[Tier] = (), aws: LazyAwsClient | None = None) -> Broker:
+def site_broker(settings: Settings, tiers: Sequence[Tier] = (), aws: Aws | None = None) -> Broker:
     """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
     return create_broker(settings, aws or site_client(settings), tiers, mask=mask_password, audit=site_audit(settings))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -12,6 +13,7 @@ from redshift_secrets.airflow.configuration import configured_backends
 from redshift_secrets.airflow.web import allowed
 from redshift_secrets.backend import RedshiftSecretsBackend
 from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.inventory import Snapshot
 from redshift_secrets.model import TaskContext
 from redshift_secrets.operations import caches
 from redshift_secrets.operations.connect import Attempt, Step, connect
@@ -21,8 +23,8 @@ from redshift_secrets.operations.site import site_broker
 from redshift_secrets.server_side import ServerSideBackend
 from redshift_secrets.settings import Settings
 
-_KEPT_SECONDS = 5.0
-"""How long one overview answers further requests, for whoever types and scrolls. A flush takes as long to reach other processes."""
+_RIGHTS_KEPT_SECONDS = 5.0
+"""How long it is remembered which connections a user may read, for whoever types and scrolls."""
 
 
 class NotConfiguredError(Exception):
@@ -39,8 +41,9 @@ class Site:
     ) -> None:
         self._load_backends = backends
         self._monotonic = monotonic
-        self._kept: tuple[Overview, float] | None = None
-        self._readable: dict[object, tuple[Overview, Sequence[Claim]]] = {}
+        self._kept: tuple[Snapshot, Overview] | None = None
+        self._building = threading.Lock()
+        self._readable: dict[object, tuple[Overview, float, Sequence[Claim]]] = {}
 
     @cached_property
     def _backends(self) -> list[Any]:
@@ -67,32 +70,30 @@ class Site:
         return f"{here}. Workers resolve this connection themselves, with their own AWS credentials, and connect from their own network."
 
     def overview(self, *, refresh: bool = False) -> Overview:
-        """Return all connections, as lookups in this process know them. Raises `NotConfiguredError`, `RedshiftSecretsError`."""
-        now = self._monotonic()
-        if not refresh and self._kept is not None and now < self._kept[1]:
-            return self._kept[0]
-        found = overview(self.settings, self._broker(), refresh=refresh)
-        self._kept = found, now + _KEPT_SECONDS
-        return found
+        """Return all connections as lookups in this process know them, with `refresh` as AWS lists them now. Raises
+        `NotConfiguredError`, `RedshiftSecretsError`."""
+        broker, kept = self._broker(), self._kept
+        last = kept[0] if kept is not None else None
+        snapshot = broker.inventory.snapshot(since=broker.now() if refresh else float("-inf"), last=last)
+        with self._building:  # whoever comes meanwhile gets that one: there may be 10,000
+            if self._kept is None or not self._kept[0].is_made_of(snapshot.listings):
+                self._kept = snapshot, overview(self.settings, broker, snapshot)
+            return self._kept[1]
 
     def claim(self, conn_id: str, warehouse: str) -> Claim | None:
-        """Return the claim of a conn_id by the warehouse with this ARN; one that another process has listed since counts, too."""
-        for attempt in range(2):
-            if attempt:
-                self._kept = None
-            for each in self.overview().claims:
-                if (each.conn_id, each.row.arn) == (conn_id, warehouse):
-                    return each
-        return None
+        """Return the claim of a conn_id by the warehouse with this ARN. Raises as `overview`."""
+        found = (each for each in self.overview().claims if (each.conn_id, each.row.arn) == (conn_id, warehouse))
+        return next(found, None)
 
     def readable(self, user: Any, of: Overview) -> Sequence[Claim]:
-        """Return the claims that a user may read, asking once for each overview: there may be 10,000."""
-        user_id = user.get_id()
+        """Return the claims that a user may read, asking the auth manager about each again after a while."""
+        now, user_id = self._monotonic(), user.get_id()
         known = self._readable.get(user_id)
-        if known is None or known[0] is not of:
-            self._readable = {each: kept for each, kept in self._readable.items() if kept[0] is of}
-            known = self._readable[user_id] = of, allowed(user, "GET", of.claims)
-        return known[1]
+        if known is None or known[0] is not of or now >= known[1]:
+            kept = {each: rights for each, rights in self._readable.items() if rights[0] is of and now < rights[1]}
+            known = of, now + _RIGHTS_KEPT_SECONDS, allowed(user, "GET", of.claims)
+            self._readable = {**kept, user_id: known}
+        return known[2]
 
     def credentials(self, claims: Sequence[Claim]) -> list[CredentialView | None]:
         """Return for each claim the credential that some tier has."""
@@ -101,13 +102,13 @@ class Site:
     def test(self, claim: Claim, dag_id: str | None, on_step: Callable[[Step], None]) -> Attempt | None:
         """Connect as a task would, with a listing and a credential of its own. Raises `RedshiftSecretsError`."""
         task = TaskContext(dag_id, claim.spec.team)
-        return connect(site_broker(self.settings), claim.spec.conn_id, task, on_step)
+        # A client for each test would hold up every other route of this server while it reads the models of AWS's services.
+        return connect(site_broker(self.settings, aws=self._broker().aws), claim.spec.conn_id, task, on_step)
 
     def flush(self, conn_id: str | None) -> caches.Flushed:
         """Empty the tiers that processes share, or remove one conn_id, and have this process forget what it remembers."""
         flushed = caches.flush(self.settings, conn_id)
         self._backend.forget()
-        self._kept = None
         return flushed
 
     def _broker(self) -> Broker:

@@ -80,7 +80,7 @@ def make_page(clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> It
 
         monkeypatch.setattr(backend, "current_broker", current_broker)
         monkeypatch.setattr(backend, "forget", brokers.clear)
-        site = Site(lambda: [backend] if backends is None else backends)
+        site = Site(lambda: [backend] if backends is None else backends, clock)
         page = Page(create_app(site, clock), site, backend, aws)
         page.sign_in("ADMIN")
         return page

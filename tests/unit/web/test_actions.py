@@ -169,3 +169,13 @@ def test_no_secret_is_in_an_answer_or_a_log(make_page, connecting, caplog):
     assert not [text for text in texts if PLANTED in text or "password-1" in text]
     assert "extra.app_token" in answers[2].text
     assert "***" in answers[2].text
+
+
+def test_a_test_lists_and_mints_for_itself_with_the_client_that_lookups_have(make_page):
+    page = make_page(cluster(host="127.0.0.1", port=1))
+    page.broker.connection("analytics")
+    all_refreshes_done()
+    before = dict(page.aws.calls)
+    assert "Failed: 127.0.0.1:1" in page.post("/test", **CLAIM).text
+    assert page.aws.calls["list"] == 2 * before["list"]
+    assert page.aws.calls["mint"] == 2 * before["mint"]
