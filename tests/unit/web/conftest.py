@@ -75,7 +75,7 @@ def make_page(clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> It
 
         def current_broker() -> Broker:
             if not brokers:
-                brokers.append(Simulated(clock, aws=aws, tiers=tiers, **kwargs).broker)
+                brokers.append(Simulated(clock, aws=aws, tiers=tiers, monotonic=clock, **kwargs).broker)
             return brokers[0]
 
         monkeypatch.setattr(backend, "current_broker", current_broker)
