@@ -24,7 +24,7 @@ _NO_STATUS = "unknown"
 
 def clusters(page: Any, region: str, caller_account: Callable[[], Account | None]) -> list[Fields]:
     """Return the clusters on a page. All are of one account, the caller's: asked for where no cluster of the page says it."""
-    raws = member(page, "Clusters", list)
+    raws = _items(page, "Clusters")
     found = [_account_of(_text(raw, "ClusterNamespaceArn")) for raw in raws]
     account = next((each for each in found if each is not None), None)
     if account is None and raws:
@@ -60,7 +60,7 @@ def cluster_endpoints(page: Any, owner: str) -> list[list[Any]]:
     """Return warehouse, name, host and port of the VPC endpoints on a page that are for the clusters of an account."""
     return [
         found
-        for raw in member(page, "EndpointAccessList", list)
+        for raw in _items(page, "EndpointAccessList")
         if raw.get("ResourceOwner", owner) == owner
         and (found := _endpoint(raw, "ClusterIdentifier", "EndpointName", "Address", "Port")) is not None
     ]
@@ -68,7 +68,7 @@ def cluster_endpoints(page: Any, owner: str) -> list[list[Any]]:
 
 def workgroups(page: Any, region: str, caller_account: Callable[[], Account | None]) -> list[Fields]:
     """Return the workgroups on a page, `namespace` among their fields; `arn` is `None` where it is not known."""
-    raws = member(page, "workgroups", list)
+    raws = _items(page, "workgroups")
     return [_workgroup(raw, region, caller_account, number) for number, raw in enumerate(raws, 1)]
 
 
@@ -125,16 +125,14 @@ def namespaces(page: Any) -> dict[str, Fields]:
             "database": _text(raw, "dbName") or _FIRST_DATABASE,
             "admin_secret_arn": _text(raw, "adminPasswordSecretArn"),
         }
-        for raw in member(page, "namespaces", list)
+        for raw in _items(page, "namespaces")
         if (name := _text(raw, "namespaceName")) is not None
     }
 
 
 def workgroup_endpoints(page: Any) -> list[list[Any]]:
     """Return warehouse, name, host and port of the VPC endpoints on a page."""
-    found = [
-        _endpoint(raw, "workgroupName", "endpointName", "address", "port") for raw in member(page, "endpoints", list)
-    ]
+    found = [_endpoint(raw, "workgroupName", "endpointName", "address", "port") for raw in _items(page, "endpoints")]
     return [each for each in found if each is not None]
 
 
@@ -142,13 +140,22 @@ def tag_mappings(page: Any) -> dict[str, dict[str, str]]:
     """Return tags by ARN; where a page of the tagging API leaves one out, by a name that is none."""
     return {
         _text(raw, "ResourceARN") or f"unnamed-{number}": _tags(raw.get("Tags"), "Key", "Value")
-        for number, raw in enumerate(member(page, "ResourceTagMappingList", list), 1)
+        for number, raw in enumerate(_items(page, "ResourceTagMappingList"), 1)
     }
 
 
 def tags_of_resource(answer: Any) -> dict[str, str]:
     """Return the tags in an answer of ListTagsForResource."""
-    return _tags(member(answer, "tags", list), "key", "value")
+    return _tags(_items(answer, "tags"), "key", "value")
+
+
+def _items(page: Any, name: str) -> list[Mapping[str, Any]]:
+    return _mappings(member(page, name, list))
+
+
+def _mappings(raws: list[Any]) -> list[Mapping[str, Any]]:
+    """An item that is nothing (`null`) is one without any field, so that the others keep their places and are known."""
+    return [raw if isinstance(raw, Mapping) else {} for raw in raws]
 
 
 def _unknown(action: str, name: str | None, account: Account | None, name_of: str, account_of: str) -> dict[str, str]:
@@ -157,7 +164,7 @@ def _unknown(action: str, name: str | None, account: Account | None, name_of: st
 
 
 def _tags(raws: Any, key: str, value: str) -> dict[str, str]:
-    found = raws if isinstance(raws, list) else []
+    found = _mappings(raws) if isinstance(raws, list) else []
     return {name: _text(raw, value) or "" for raw in found if (name := _text(raw, key)) is not None}
 
 

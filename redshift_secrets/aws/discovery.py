@@ -3,7 +3,7 @@
 Clusters are returned with their tags, a hundred a call. AWS could filter them by a tag's key, but only by its exact spelling, and
 a misspelled tag would pass in silence.
 https://docs.aws.amazon.com/redshift/latest/APIReference/API_DescribeClusters.html
-Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it is denied or does not
+Workgroups are listed without tags: the tagging API returns the tagged ones, a page at a time; where it refuses or does not
 answer soon (many private networks have no endpoint for it), the tags of each workgroup are listed one by one.
 https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_ListWorkgroups.html
 
@@ -22,10 +22,18 @@ from msgspec.structs import replace
 
 from redshift_secrets.aws import described
 from redshift_secrets.aws.described import Account, Fields
-from redshift_secrets.aws.errors import NOT_REACHED, UNREADABLE, member, translate_errors
-from redshift_secrets.aws.paging import Page, Recall, read_pages
+from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.network_errors import NOT_REACHED, UNREADABLE
+from redshift_secrets.aws.paging import TOKEN_REFUSED, Page, Recall, read_pages
 from redshift_secrets.cache.workers import Deadline, Run, Workers
-from redshift_secrets.errors import AwsError, error_from_json, error_to_json, join_messages
+from redshift_secrets.errors import (
+    ENDLESS_PAGING,
+    AwsError,
+    RedshiftSecretsError,
+    error_from_json,
+    error_to_json,
+    join_messages,
+)
 from redshift_secrets.model import VpcEndpoint, Warehouse
 
 Client = Callable[[str], Any]
@@ -125,8 +133,8 @@ class Discovery:
             return ()
         tags = tagging.result() if tagging.done else None
         unread: dict[str, str] = {}
-        if tags is None:
-            every, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+        if not isinstance(tags, dict):
+            every, unread = self._tags_one_by_one(workgroups, tags)
             tags = {arn: own for arn, own in every.items() if self._has_tag_under_prefix(own)}
         found = self._with_databases(
             [{**each, "tags": tags[each["arn"]]} for each in workgroups if each["arn"] in tags]
@@ -140,8 +148,8 @@ class Discovery:
         workgroups = self._list_workgroups()
         tags = self._tags_from_tagging_api(marked_only=False) if workgroups else {}
         unread: dict[str, str] = {}
-        if tags is None:
-            tags, unread = self._tags_one_by_one([each["arn"] for each in workgroups if each["arn"] is not None])
+        if not isinstance(tags, dict):
+            tags, unread = self._tags_one_by_one(workgroups, tags)
         known = [each for each in workgroups if each["arn"] is not None and each["arn"] not in unread]
         found = self._with_databases([{**each, "tags": tags.get(each["arn"], {})} for each in known])
         found += self._incomplete(workgroups, {}, unread)
@@ -211,29 +219,43 @@ class Discovery:
             if arn not in arns and (None in arns or not arn.startswith("arn:"))
         ]
 
-    def _tags_from_tagging_api(self, marked_only: bool = True) -> dict[str, dict[str, str]] | None:
-        """Return tags by workgroup ARN, `None` where the API is denied or cannot be reached.
+    def _tags_from_tagging_api(
+        self, marked_only: bool = True
+    ) -> dict[str, dict[str, str]] | RedshiftSecretsError | None:
+        """Return tags by workgroup ARN, or why there are none where the API refuses (it is denied or throttled, for one) or cannot be
+        reached.
 
         https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html
         """
-        pages = self._pages(
-            "tag:GetResources",
-            "workgroup",
-            described.tag_mappings,
-            optional=True,
-            ResourceTypeFilters=["redshift-serverless:workgroup"],
-            **({"TagFilters": [{"Key": self._marker}]} if marked_only else {}),
-        )
-        if None in pages:
-            return None
+        try:
+            pages = self._pages(
+                "tag:GetResources",
+                "workgroup",
+                described.tag_mappings,
+                optional=True,
+                ResourceTypeFilters=["redshift-serverless:workgroup"],
+                **({"TagFilters": [{"Key": self._marker}]} if marked_only else {}),
+            )
+        except AwsError as error:
+            if error.code != ENDLESS_PAGING:
+                raise
+            return error
+        refused = next((page for page in pages if isinstance(page, str)), None)
+        if refused is not None:
+            return error_from_json(refused)
         return {
             arn if arn.startswith("arn:") else f"{arn}-of-{number}": tags
             for number, page in enumerate(pages, 1)
             for arn, tags in page.items()
         }
 
-    def _tags_one_by_one(self, arns: Iterable[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-        """Return tags by ARN, and by ARN why they could not be read; raises `AwsError` where that holds for all."""
+    def _tags_one_by_one(
+        self, workgroups: Iterable[Fields], instead_of: RedshiftSecretsError | None
+    ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        """Return tags by ARN, and by ARN why they could not be read; raises `AwsError` where that holds for all.
+
+        `instead_of` is what the tagging API said: where this may not be asked at all, that may pass by itself, and is the error.
+        """
         action = "redshift-serverless:ListTagsForResource"
 
         def ask(arn: str) -> list[Any]:
@@ -248,10 +270,12 @@ class Discovery:
                     return [{}, error_to_json(error)]
                 raise
 
+        arns = [each["arn"] for each in workgroups if each["arn"] is not None]
         answers = {arn: self._recall(f"{action} {arn}", functools.partial(ask, arn)) for arn in arns}
         errors = {arn: error for arn, (_, text) in answers.items() if text and (error := error_from_json(text))}
         if errors and len(errors) == len(answers):
-            raise next(iter(errors.values()))
+            first = next(iter(errors.values()))
+            raise first if instead_of is None or getattr(instead_of, "is_denied", False) else instead_of
         return {arn: own for arn, (own, _) in answers.items()}, {arn: str(error) for arn, error in errors.items()}
 
     def _with_vpc_endpoints(
@@ -318,8 +342,8 @@ class Discovery:
         optional: bool = False,
         **request: Any,
     ) -> list[Any]:
-        """Return every page of a listing, as `read` makes it plain data; with `optional`, a page is `None` where it is
-        denied or does not come.
+        """Return every page of a listing, as `read` makes it plain data; with `optional`, a page is the error as JSON where the
+        service refuses it or does not answer.
 
         `action` is the IAM action, `kind` says in error messages what is listed.
         """
@@ -336,9 +360,11 @@ class Discovery:
                     following = member(response, token_name, str) if response.get(token_name) else None
                     return [read(response), following]
             except AwsError as error:
-                replaceable = error.is_denied or error.code in NOT_REACHED or error.code == UNREADABLE
-                if optional and error.operation == action and replaceable:
-                    return [None, None]
+                # The clock and the credentials of this host would be wrong for whatever is asked instead, too.
+                of_service = not error.host_only or error.code in NOT_REACHED or error.code == UNREADABLE
+                too_old = token is not None and error.code in TOKEN_REFUSED
+                if optional and error.operation == action and of_service and not too_old:
+                    return [error_to_json(error), None]
                 raise
 
         return read_pages(action, resource, self._identity, ask, self._recall)

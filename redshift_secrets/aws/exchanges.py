@@ -38,7 +38,7 @@ class Exchange:
         """Return what came, without any of it: status, declared type, length, and what it looks like."""
         declared = [
             one_line(f"{name}: {self.headers[name]}", 80)
-            for name in ("Content-Type", "Server")
+            for name in ("Content-Type", "Content-Encoding", "Server")
             if self.headers.get(name)
         ]
         size = f"{len(self.body)} bytes"
@@ -51,19 +51,17 @@ def _kind(body: bytes) -> str:
         return "an empty body"
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"
-    if start.startswith((b"{", b"[")):
-        try:
-            json.loads(body)
-        except ValueError:
-            return "JSON that is cut off or broken"
-        return "other JSON"
     if start.startswith(b"<"):
         try:
             ElementTree.fromstring(body)  # botocore has parsed it the same way
         except ElementTree.ParseError:
             return "XML that is cut off or broken"
         return "other XML"
-    return "neither JSON nor XML"
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return "JSON that is cut off or broken" if start.startswith((b"{", b"[")) else "neither JSON nor XML"
+    return "other JSON"
 
 
 class Exchanges:
@@ -106,6 +104,10 @@ class Exchanges:
     def last(self) -> Exchange | None:
         """The last request of this thread in the call that it makes, `None` where it has sent none."""
         return getattr(self._thread, "last", None)
+
+    def repeat(self, exchange: Exchange | None) -> None:
+        """Have `last` be about what another thread has asked for this one, too."""
+        self._thread.last = exchange
 
     @contextmanager
     def call(self) -> Iterator[None]:

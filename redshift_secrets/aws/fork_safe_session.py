@@ -15,12 +15,9 @@ from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.errors import credential_errors
 from redshift_secrets.aws.exchanges import exchanges
-from redshift_secrets.aws.recorded_credentials import RecordedCredentials
+from redshift_secrets.aws.recorded_credentials import RETRY_SECONDS, RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import copy_for_reraise
-
-_RETRY_CREDENTIALS_SECONDS = 5.0
-"""How long credentials that could not be found are not searched for again."""
 
 
 class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botocore has no types
@@ -51,7 +48,7 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
                 found, error = super().get_credentials(), None
         except Exception as caught:
             found, error = None, caught
-        self._failed = (self.monotonic() + _RETRY_CREDENTIALS_SECONDS, error) if found is None else None
+        self._failed = (self.monotonic() + RETRY_SECONDS, error) if found is None else None
         if error is not None:
             raise error
         if found is not None and not isinstance(found, RecordedCredentials):

@@ -17,7 +17,7 @@ Page = list[Any]
 
 _MAX_PAGES = 1_000
 
-_TOKEN_REFUSED = frozenset(
+TOKEN_REFUSED = frozenset(
     {
         "InvalidPaginationException",
         "InvalidParameterException",
@@ -49,7 +49,7 @@ def read_pages(
         try:
             content, token = recall(name, functools.partial(ask, token))
         except AwsError as error:
-            if error.code not in _TOKEN_REFUSED or token is None or recall is ask_aws:
+            if error.code not in TOKEN_REFUSED or token is None or recall is ask_aws:
                 raise
             # The token was given to an earlier attempt, too long ago for this service.
             return read_pages(operation, resource, identity, ask, ask_aws)

@@ -20,7 +20,7 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
     create_credential_resolver,
 )
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import NoCredentialsError, RefreshWithMFAUnsupportedError
 from cachetools import LRUCache
 
 from redshift_secrets.aws.errors import member, translate_errors
@@ -246,6 +246,8 @@ class Sessions:
             core = self._bare_session()
             boto3.Session(botocore_session=core, region_name=settings.region_name)
             resolver = create_credential_resolver(core, region_name=self._settings_region)
+            # Nobody sits at the terminal of a worker, and botocore would wait there for the code of an MFA device.
+            resolver.get_provider("assume-role")._prompter = _no_mfa_code
             core.register_component("credential_provider", resolver)
         return core
 
@@ -320,6 +322,10 @@ class Sessions:
                 "the creation of an AWS client", "this host", self._settings.default_identity, "Misconfigured",
                 f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.", True,
             ) from None  # fmt: skip
+
+
+def _no_mfa_code(_prompt: str) -> str:
+    raise RefreshWithMFAUnsupportedError()
 
 
 def role_session_name(host: str | None = None, environ: Mapping[str, str] = os.environ) -> str:

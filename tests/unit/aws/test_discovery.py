@@ -200,6 +200,11 @@ class TestClusters:
         client.list(CLUSTERS, ask_aws)
         assert {operation for operation, _ in aws.calls} == {"describe_clusters"}
 
+    def test_an_item_that_is_nothing_hurts_no_other(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.answers["describe_clusters"][0]["Clusters"].insert(0, None)
+        aws.answers["describe_clusters"][0]["Clusters"][1]["Tags"].insert(0, None)
+        assert [each.identifier for each in client.list(CLUSTERS, Memory())] == ["c1", "c2", "c3", "c4"]
+
     def test_that_are_being_created_are_younger_than_all_others(self, aws: FakeAws, client: AwsClient) -> None:
         tag = {"Key": "airflow:conn-id", "Value": "new"}
         raw = {
@@ -338,13 +343,16 @@ class TestWorkgroups:
     @pytest.mark.parametrize(
         "failure",
         [
-            ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetResources"),
+            *(
+                ClientError({"Error": {"Code": code}}, "GetResources")
+                for code in ("AccessDeniedException", "ThrottledException", "InternalServiceException", "OptInRequired")
+            ),
             ConnectTimeoutError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
             EndpointConnectionError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
         ],
-        ids=lambda failure: type(failure).__name__,
+        ids=lambda failure: getattr(failure, "response", {}).get("Error", {}).get("Code", type(failure).__name__),
     )
-    def test_tags_are_listed_one_by_one_where_the_tagging_api_is_denied_or_not_reached(
+    def test_tags_are_listed_one_by_one_where_the_tagging_api_refuses_or_is_not_reached(
         self, aws: FakeAws, client: AwsClient, failure: Exception
     ) -> None:
         aws.answers["get_resources"] = failure
@@ -353,6 +361,71 @@ class TestWorkgroups:
             {"airflow:team": "w2"},  # it was asked for anyway, and can be reported
             {"airflow:conn-id": "w3"},
         ]
+
+    def test_so_they_are_where_its_second_page_is_refused_or_its_pages_do_not_end(
+        self, aws: FakeAws, client: AwsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page, one_by_one = aws.page, [{"airflow:conn-id": "w1"}, {"airflow:team": "w2"}, {"airflow:conn-id": "w3"}]
+
+        def throttled(operation: str, pages: list[Any], token: str | None) -> dict[str, Any]:
+            if operation == "get_resources" and token is not None:
+                raise ClientError({"Error": {"Code": "ThrottledException"}}, "GetResources")
+            return page(operation, pages, token)
+
+        def endless(operation: str, pages: list[Any], token: str | None) -> dict[str, Any]:
+            answer = page(operation, pages, None if operation == "get_resources" else token)
+            return {**answer, "PaginationToken": "again"} if operation == "get_resources" else answer
+
+        for odd in (throttled, endless):
+            monkeypatch.setattr(aws, "page", odd, raising=False)
+            assert [each.tags for each in client.list(WORKGROUPS, Memory())] == one_by_one
+
+    def test_a_page_token_of_the_tagging_api_that_is_too_old_begins_it_again(
+        self, aws: FakeAws, client: AwsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page, too_old = aws.page, [True]
+
+        def expired(operation: str, pages: list[Any], token: str | None) -> dict[str, Any]:
+            if operation == "get_resources" and token is not None and too_old:
+                too_old.clear()
+                raise ClientError({"Error": {"Code": "PaginationTokenExpiredException"}}, "GetResources")
+            return page(operation, pages, token)
+
+        monkeypatch.setattr(aws, "page", expired, raising=False)
+        assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w1", "w3"]
+        assert (aws.asked("get_resources"), aws.asked("list_tags_for_resource")) == ([None, "1", None, "1"], [])
+
+    @pytest.mark.parametrize(
+        ("of_tagging_api", "error"),
+        [
+            ("ThrottledException", ("tag:GetResources", "ThrottledException", False)),
+            ("AccessDeniedException", ("redshift-serverless:ListTagsForResource", "AccessDeniedException", True)),
+        ],
+    )
+    def test_where_they_may_not_be_listed_one_by_one_either_only_a_denial_is_one(
+        self, aws: FakeAws, client: AwsClient, of_tagging_api: str, error: tuple[str, str, bool]
+    ) -> None:
+        """A scope that is denied is left out when it is decided which warehouse has a conn_id, one that is throttled is not."""
+        aws.answers["get_resources"] = ClientError({"Error": {"Code": of_tagging_api}}, "GetResources")
+        aws.deny("list_tags_for_resource")
+        with pytest.raises(AwsError) as caught:
+            client.list(WORKGROUPS, Memory())
+        assert (caught.value.operation, caught.value.code, caught.value.is_denied) == error
+
+    def test_what_is_wrong_with_this_hosts_credentials_is_the_answer(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.answers["get_resources"] = ClientError({"Error": {"Code": "ExpiredTokenException"}}, "GetResources")
+        with pytest.raises(AwsError) as caught:
+            client.list(WORKGROUPS, ask_aws)
+        assert (caught.value.operation, caught.value.code) == ("tag:GetResources", "ExpiredTokenException")
+        assert aws.asked("list_tags_for_resource") == []
+
+    @pytest.mark.parametrize("operation", ["list_workgroups", "list_namespaces", "get_resources"])
+    def test_an_item_that_is_nothing_hurts_no_other(self, aws: FakeAws, client: AwsClient, operation: str) -> None:
+        for page in aws.answers[operation]:
+            next(iter(page.values())).insert(0, None)
+        found = {each.identifier: each for each in client.list(WORKGROUPS, Memory())}
+        assert {name: found[name].unknown for name in ("w1", "w3")} == {"w1": {}, "w3": {}}
+        assert (found["w1"].database, found["w3"].database) == ("sales", "dev")
 
     def test_a_tagging_api_that_does_not_answer_is_not_waited_for(self, aws: FakeAws, silent: threading.Event) -> None:
         impatient = AwsClient(Settings.from_kwargs({"regions": [REGION]}), tagging_patience_seconds=0)

@@ -10,6 +10,7 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.exchanges import Exchange
 from redshift_secrets.errors import AwsError, error_from_json, error_to_json
 
 RESOURCE = "arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/etl"
@@ -53,6 +54,30 @@ def test_the_advice_fits_the_error_of_aws(code: str, message: str, advice: str) 
     is_shown = not message.startswith("The request signature")
     assert (error.reason == f"{message.rstrip('.')}.") == is_shown
     assert advice in error.advice
+
+
+@pytest.mark.parametrize("message", [None, "", " "])
+def test_an_error_of_aws_without_a_message_says_so(message: str | None) -> None:
+    error = translated(client_error("Throttling", message))  # type: ignore[arg-type]  # as botocore passes it on
+    assert error.reason == "AWS gives no reason."
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"null", "other JSON"),
+        (b"42", "other JSON"),
+        (b"[1]", "other JSON"),
+        (b'{"a"', "JSON that is cut off or broken"),
+        (b"[" * 100_000, "JSON that is cut off or broken"),
+        (b"\x1f\x8b\x08", "neither JSON nor XML"),
+        (b"<a/>", "other XML"),
+    ],
+)
+def test_what_came_is_described_without_any_of_it(body: bytes, kind: str) -> None:
+    exchange = Exchange(ACTION, "https://x", "eu-west-1", None)
+    exchange.status, exchange.headers, exchange.body = 200, {"Content-Encoding": "gzip"}, body
+    assert exchange.describe_answer() == f"{kind} (HTTP status 200, Content-Encoding: gzip, {len(body)} bytes)"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +141,11 @@ def test_an_error_of_how_a_role_is_assumed_says_what_to_do(code: str, message: s
         (exceptions.ProfileNotFound(profile="p"), "Misconfigured", "profile_name"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "VPC endpoint, proxy, security groups"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "Unreachable", "DNS"),
+        (
+            exceptions.MissingDependencyException(msg='pip install "botocore[crt]"'),
+            "Misconfigured",
+            "Install that beside",
+        ),
         (ResponseParserError("<html>a-password</html>"), "UnreadableResponse", "captive portal"),
         (KeyError("dbPassword"), "UnreadableResponse", "captive portal"),
     ],

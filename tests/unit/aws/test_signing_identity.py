@@ -74,7 +74,9 @@ def keys(monkeypatch):
     monkeypatch.setattr("redshift_secrets.aws.sessions.ForkSafeSession._credentials", None, raising=False)
     monkeypatch.setattr(
         "redshift_secrets.aws.sessions.create_credential_resolver",
-        lambda *_arguments, **_options: type("Resolver", (), {"load_credentials": lambda _self: keys.credentials})(),
+        lambda *_arguments, **_options: types.SimpleNamespace(
+            load_credentials=lambda: keys.credentials, get_provider=lambda _name: types.SimpleNamespace()
+        ),
     )
     monkeypatch.setattr(
         Sessions, "_create_client", lambda _self, _service, _region, _role, _config, of=None: keys.sts(of)
