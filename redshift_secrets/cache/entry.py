@@ -47,11 +47,16 @@ class Failure(Struct, frozen=True):
         """Return the failure that follows `before`: the pause doubles, unless the last one ended long ago."""
         again = before is not None and now < before.expires_at
         count = before.count + 1 if before is not None and again else 1
-        return cls(error, count, now + min(_FIRST_PAUSE_SECONDS * 2 ** min(count - 1, 10), _LONGEST_PAUSE_SECONDS))
+        return cls(error, count, now + _pause(count))
 
     def shifted(self, seconds: float) -> Failure:
         """Return the failure with the next attempt moved by so much."""
         return Failure(self.error, self.count, self.retry_at + seconds)
+
+    @property
+    def made_at(self) -> float:
+        """When the refresh failed."""
+        return self.retry_at - _pause(self.count)
 
     @property
     def expires_at(self) -> float:
@@ -78,6 +83,10 @@ class Failure(Struct, frozen=True):
             return None if error is None else cls(error, int(count), float(retry_at))
         except (TypeError, ValueError):
             return None
+
+
+def _pause(count: int) -> float:
+    return min(_FIRST_PAUSE_SECONDS * (1 << min(max(count, 1) - 1, 10)), _LONGEST_PAUSE_SECONDS)
 
 
 class Item(Struct, Generic[V], frozen=True):

@@ -140,7 +140,10 @@ class Tiers:
         """Return what a store has of an item: the unexpired entry, and the last failure."""
         failed = _failure_place(place)
         rows = store.read({place: item.rows, failed: (_FAILURE,)})
-        return self._unexpired(item, rows.get(place, {})), Failure.from_bytes(rows.get(failed, {}).get(_FAILURE))
+        failure = Failure.from_bytes(rows.get(failed, {}).get(_FAILURE))
+        if failure is not None and _is_of_another_clock(failure.made_at, failure.retry_at, self._clock()):
+            failure = None
+        return self._unexpired(item, rows.get(place, {})), failure
 
     def _unexpired(self, item: Item[V], rows: Rows) -> Entry[V] | None:
         ages = {row[: _AGES.size] for row in rows.values()}
@@ -152,7 +155,10 @@ class Tiers:
         entry = Entry(value, *_AGES.unpack(ages.pop()))
         if item.here is not None:
             entry = item.here(entry)
-        return entry if self._clock() < entry.expires_at else None
+        now = self._clock()
+        if _is_of_another_clock(entry.made_at, entry.stale_at, now):
+            return None
+        return entry if now < entry.expires_at else None
 
     def _has_recent_answers(self, store: SharedStore, place: str) -> bool:
         return answered_at(store, place) > self._clock() - self._timeout_seconds
@@ -277,6 +283,12 @@ class Tiers:
                 each.store.clear(_failure_place(each.place))
         recall.forget()
         return item.here(entry) if item.here is not None else entry
+
+
+def _is_of_another_clock(made_at: float, fresh_until: float, now: float) -> bool:
+    """Whether something was made so far in the future that it would be taken for fresh for more than twice as long as it is: by a
+    host whose clock is ahead, which the store of all hosts allows within bounds that are long for what is fresh for seconds."""
+    return made_at - now > max(0.0, fresh_until - made_at)
 
 
 def _to_rows(item: Item[V], entry: Entry[V]) -> Rows:

@@ -8,7 +8,7 @@ from redshift_secrets.cache.entry import Entry
 from redshift_secrets.cache.store import FreeLease
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import DeadlineError
-from tests.support.fakes import denied
+from tests.support.fakes import EPOCH, denied
 from tests.support.memory_store import MemoryStore, tier
 from tests.unit.cache.simulation import EXPIRED, FOREVER, FRESH, STALE, entry, put
 
@@ -85,6 +85,17 @@ class TestSharing:
         simulation.pass_(EXPIRED)
         assert process(host).refresher.cached(source.item()) is None
         assert process(host).get() == "v2"
+
+    @pytest.mark.parametrize(("ahead", "found"), [(FRESH - 2, "v1"), (FRESH + 2, "v2")])
+    def test_an_entry_of_a_host_whose_clock_is_ahead_is_fresh_for_at_most_twice_as_long(
+        self, process, simulation, host, other_host, source, ahead, found
+    ):
+        fleet = MemoryStore(lambda: EPOCH + simulation.elapsed, "fleet")
+        simulation.jump(ahead)
+        process(host, fleet).get()
+        simulation.jump(-ahead)
+        assert process(other_host, fleet).get() == found
+        assert process(other_host, fleet).get() == found
 
     def test_another_host_copies_the_entry_from_the_fleet_store(self, process, host, other_host, fleet, source):
         process(other_host, fleet).get()

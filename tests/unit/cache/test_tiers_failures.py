@@ -7,7 +7,7 @@ import pytest
 from redshift_secrets.cache.entry import Failure
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.errors import AwsError, CallerChangedError, DeadlineError
-from tests.support.fakes import denied
+from tests.support.fakes import EPOCH, denied
 from tests.support.memory_store import MemoryStore, tier
 from tests.unit.cache.simulation import FOREVER, FRESH, STALE, put
 
@@ -37,6 +37,23 @@ def test_what_may_be_wrong_with_one_host_alone_is_known_there_alone(process, hos
     assert source.asked == 1
     source.error = None
     assert process(other_host, fleet).get() == "v2"
+
+
+@pytest.mark.parametrize(("ahead", "asked"), [(4, 1), (250, 2)])
+def test_one_of_a_host_whose_clock_is_ahead_holds_nobody_up_for_longer_than_another(
+    process, simulation, host, other_host, source, ahead, asked
+):
+    fleet = MemoryStore(lambda: EPOCH + simulation.elapsed, "fleet")
+    source.error = denied()
+    simulation.jump(ahead)
+    process(host, fleet).get()
+    simulation.jump(-ahead)
+    for _ in range(2):
+        assert str(process(other_host, fleet).get()) == str(denied())
+    assert source.asked == asked
+    simulation.pass_(10)
+    source.error = None
+    assert process(other_host, fleet).get() == f"v{asked + 1}"
 
 
 def test_a_time_out_is_known_while_the_refresh_still_runs(process, host, other_host, fleet, source):
