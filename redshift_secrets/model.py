@@ -149,6 +149,11 @@ class Warehouse(Struct, frozen=True):
         """Whether it will not come back. https://docs.aws.amazon.com/redshift/latest/mgmt/rs-mgmt-cluster-status.html"""
         return self.status.lower() in ("deleting", "final-snapshot")
 
+    @property
+    def has_unknown_age(self) -> bool:
+        """Whether AWS has left out when it was created; while it is being created, it is younger than all others."""
+        return self.created_at == float("inf") and self.status.lower() != "creating"
+
 
 class Scope(Struct, frozen=True):
     """What one listing covers: one kind of warehouse, in one region, through one role. It fails on its own."""

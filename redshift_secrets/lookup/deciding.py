@@ -32,11 +32,15 @@ def who_has_it(
         return specs[0]
     first, second = specs[0], specs[1]
     names = " and ".join(str(spec.warehouse) for spec in specs)
-    decided = settings.on_conflict == "oldest" and first.warehouse.created_at < second.warehouse.created_at
-    if not decided:
+    is_older = first.warehouse.created_at < second.warehouse.created_at
+    ageless = next((spec.warehouse for spec in specs if spec.warehouse.has_unknown_age), None)
+    if settings.on_conflict != "oldest" or not is_older or ageless is not None:
         advice = "or set on_conflict = oldest so that the warehouse created first keeps it"
         if settings.on_conflict == "oldest":
-            advice = "on_conflict = oldest cannot decide between warehouses that were created at the same moment"
+            why = f"since AWS does not say when {ageless} was created"
+            if not is_older:
+                why = "between warehouses that were created at the same moment"
+            advice = f"on_conflict = oldest cannot decide {why}"
         raise refusal(first, f"it is claimed by {names}. Remove the tag from all but one, {advice}")
     report(
         logging.ERROR, first.conn_id, f"it is claimed by {names}; on_conflict = oldest gives it to {first.warehouse}"

@@ -120,6 +120,16 @@ class TestConflicts:
         assert "created at the same moment" in message
         assert here.aws.calls["mint"] == 0
 
+    def test_with_oldest_one_whose_age_aws_leaves_out_may_be_the_oldest(self, site):
+        here = site(self.YOUNG, tagged("ageless", created_at=float("inf")), on_conflict="oldest")
+        assert "cannot decide since AWS does not say when cluster ageless" in here.refusal()
+        assert here.aws.calls["mint"] == 0
+
+    @pytest.mark.parametrize("status", ["creating", "CREATING"])
+    def test_with_oldest_one_that_is_being_created_is_the_youngest(self, site, status):
+        here = site(tagged("new", created_at=float("inf"), status=status), self.YOUNG, on_conflict="oldest")
+        assert here.ask().host.startswith("young.")
+
     def test_with_oldest_younger_warehouses_of_equal_age_do_not_matter(self, site):
         assert site(self.YOUNG, tagged("a", created_at=EPOCH - 5), self.OLD, on_conflict="oldest").ask() is not None
 
