@@ -85,6 +85,10 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
         warnings.append(
             f"sslmode = {extra['sslmode']}: RedshiftSQLHook cannot connect, its driver takes verify-full and verify-ca alone"
         )
+    if conn_type == "redshift" and own is not None and ":" in own.host:
+        warnings.append(
+            f"setting hosts: RedshiftSQLHook cannot connect to the IPv6 address {own.host}, its driver connects over IPv4 alone"
+        )
     auth = _resolve_auth(chosen, warehouse)
     session_role = _session_role(chosen, warehouse, settings)
     names_user = session_role is not None or auth in ("db-user", "connector")

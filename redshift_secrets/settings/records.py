@@ -116,6 +116,9 @@ def hosts(raw: object) -> dict[str, Host]:
             continue
         fields: dict[str, Any] = {}
         if isinstance(item, str) and not re.search(r"[/@?#]", item):
+            if item.count(":") > 1 and "[" not in item:
+                problems.append(f"{path} has an IPv6 address: put it in brackets, as in [2001:db8::5]:5439")
+                continue
             try:
                 fields["host"], fields["port"] = values.host_and_port(item.strip())
             except ValueError as error:

@@ -293,6 +293,8 @@ def host_and_port(netloc: str) -> tuple[str, int | None]:
 def host(raw: object) -> str:
     """A host name or an IP address."""
     netloc = text(raw)
+    if netloc.count(":") > 1 and "[" not in netloc:  # without a port, an IPv6 address needs no brackets
+        netloc = f"[{netloc}]"
     name, port = host_and_port(netloc)
     if not name or port is not None or re.search(r"[/@?#]", netloc):
         raise ValueError("must be a host name or an IP address alone")

@@ -68,6 +68,13 @@ def test_its_own_sslmode_beats_the_setting_and_a_tag_only_tightens_it() -> None:
     assert "weaker than the setting hosts, sslmode = verify-ca" in error
 
 
+@pytest.mark.parametrize(("conn_type", "warns"), [("redshift", True), ("postgres", False)])
+def test_an_ipv6_address_is_not_for_redshift_connector(conn_type: str, warns: bool) -> None:
+    spec = build({"prod": "[fd00::7]:5440"}, cluster(tags=TAGS), conn_type=conn_type)
+    assert spec.address == ("fd00::7", 5440)
+    assert any("cannot connect to the IPv6 address fd00::7" in each for each in spec.warnings) == warns
+
+
 def test_it_survives_a_shared_tier() -> None:
     settings = Settings.from_kwargs({"hosts": {"prod": "nlb.corp:5440"}})
     listing = build_listing([cluster(tags=TAGS), cluster("other", tags=TAGS)], settings)
