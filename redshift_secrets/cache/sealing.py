@@ -110,14 +110,21 @@ def _create_key(path: Path) -> None:
         os.unlink(temporary)
 
 
+def _check_is_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise PermissionError(f"{path} is not a file; remove it")
+
+
 def _read_key(path: Path) -> str:
     # The checks are made on the open file, so that nobody can replace it in between.
     # O_NONBLOCK: opening a pipe would wait for a writer.
+    _check_is_file(
+        path, os.lstat(path)
+    )  # a link or a folder cannot even be opened so, which the system says in other words
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise PermissionError(f"{path} is not a file; remove it")
+        _check_is_file(path, status)
         if status.st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}; remove it")
         if status.st_mode & 0o077:

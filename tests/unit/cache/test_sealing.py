@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import stat
 import traceback
 
@@ -14,6 +15,12 @@ from hypothesis import strategies as st
 
 from redshift_secrets.cache.sealing import KEY_FILE, Seal, host_key
 from tests.support.helpers import Crowd, in_child
+
+
+def _socket(path, _mode):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 SEAL = Seal([NEW])
@@ -165,14 +172,14 @@ class TestHostKey:
         (tmp_path / "elsewhere").chmod(0o600)
         (folder / KEY_FILE).unlink()
         (folder / KEY_FILE).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(OSError, match="symbolic links"):
+        with pytest.raises(OSError, match=r"host\.key is not a file; remove it"):
             host_key(folder)
 
-    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-    def test_a_folder_or_a_pipe_is_refused_without_waiting(self, folder, make):
+    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, _socket])
+    def test_a_folder_a_pipe_or_a_socket_is_refused_without_waiting(self, folder, make):
         folder.mkdir(0o700)
         make(folder / KEY_FILE, 0o600)
-        with pytest.raises(OSError, match=r"is not a file|directory"):
+        with pytest.raises(OSError, match=r"host\.key is not a file; remove it"):
             host_key(folder)
 
     def test_a_folder_that_is_open_to_others_is_refused(self, folder):
