@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 import time
@@ -22,11 +21,17 @@ from msgspec.structs import replace
 from redshift_secrets.airflow import configuration, connection, masking, refusals, renewing_connection, supervisor
 from redshift_secrets.airflow.metrics import metrics
 from redshift_secrets.airflow.task_context import task_context
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.cache.workers import Deadline
-from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError, known_error
+from redshift_secrets.errors import (
+    NO_REDIS_KEY,
+    CannotServeError,
+    RedshiftSecretsError,
+    SettingsError,
+    known_error,
+)
 from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.reasons import ErrorLog
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
     from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import ConnectionFields, TaskContext
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 _errors = ErrorLog(log)
 """Of all backends without a broker."""
 
@@ -95,9 +100,10 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             try:
                 found = self._look_up(conn_id, team_name, lookup)
             except CannotServeError as error:
-                self._record_refusal(conn_id, error, team_name)
-                if refusals.refusals_are_lost():
-                    self._log_error(str(error), conn_id)
+                with contextlib.suppress(Exception):  # nobody may fall through to an old password
+                    self._record_refusal(conn_id, error, team_name)
+                    if refusals.refusals_are_lost():
+                        self._log_error(str(error), conn_id)
                 return refusals.refuse(conn_id, str(error))
             if found is not None:
                 return found
@@ -194,7 +200,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def _record_refusal(self, conn_id: str, error: CannotServeError, team_name: str | None) -> None:
         if self._audit is not None:
-            with contextlib.suppress(Exception):  # nobody may fall through to an old password
+            with contextlib.suppress(Exception):
                 self._audit.refused(conn_id, error, team_name)
 
     def _settings_of_process(self) -> Settings:

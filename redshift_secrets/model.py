@@ -29,6 +29,9 @@ class HiddenText(str):
     def __format__(self, spec: str) -> str:
         return "***"
 
+    def __rich_repr__(self) -> tuple[()]:
+        return ()  # rich, which Airflow prints tracebacks with, would show the begin of a long one
+
 
 class HiddenMapping(Mapping[str, Any]):
     """A mapping with secret values, hidden as `HiddenText` is."""
@@ -49,6 +52,10 @@ class HiddenMapping(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return "***"
+
+    __sentry_repr__ = (
+        __repr__  # Airflow's Sentry has the variables of each frame of a traceback, and writes mappings item by item
+    )
 
 
 def reveal(value: object) -> Any:

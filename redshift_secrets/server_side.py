@@ -7,7 +7,6 @@ https://airflow.apache.org/docs/task-sdk/stable/index.html
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import time
 from typing import Any
@@ -16,10 +15,11 @@ from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from redshift_secrets.airflow import configuration, masking, refusals, renewing_connection, supervisor
 from redshift_secrets.airflow.connection import add_root_certificates
+from redshift_secrets.cache import get_logger
 from redshift_secrets.errors import SettingsError, known_error
 from redshift_secrets.settings import values
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _CLASS_PATHS = frozenset({"redshift_secrets.ServerSideBackend", "redshift_secrets.server_side.ServerSideBackend"})
 

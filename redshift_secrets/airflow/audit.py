@@ -20,14 +20,14 @@ from typing import Any
 
 from redshift_secrets.airflow import supervisor
 from redshift_secrets.airflow.task_context import process_kind, task_instance
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.sealing import password_fingerprint
 from redshift_secrets.cache.workers import Deadline, Run, Workers, queued_seconds
 from redshift_secrets.errors import AwsError, CannotServeError
 from redshift_secrets.lookup.listing import ClaimChange
 from redshift_secrets.model import ConnectionFields, Credential, MintRequest, reveal
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 _audit_log = logging.getLogger("redshift_secrets.audit")
 
 _LONGEST_TEXT, _LONGEST_LINE = 1000, 4000

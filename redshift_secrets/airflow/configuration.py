@@ -10,13 +10,13 @@ import functools
 import importlib
 import inspect
 import json
-import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.settings import values
 
 MODULES = ("airflow.sdk.configuration", "airflow.configuration")
@@ -27,7 +27,7 @@ _SERVERS = frozenset(
 )
 """Commands of Airflow that keep running: https://airflow.apache.org/docs/apache-airflow/stable/cli-and-env-variables-ref.html"""
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _reading = threading.local()
 """Set while this thread reads an option that may come from a secrets backend: from this one, which is being constructed."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.settings import values
 from redshift_secrets.settings.records import Fallback
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _RETRY_SECONDS = 10.0
 

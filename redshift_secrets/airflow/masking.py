@@ -39,6 +39,10 @@ _MIN_LENGTH = 5
 """Shorter texts are not masked, as in Airflow's `[logging] min_length_masked_secret`: they are parts of other words."""
 
 
+_BOTH_QUOTES = "'\""
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
 def maskers() -> list[Any]:
     """Return every `SecretsMasker` of this process.
 
@@ -57,14 +61,16 @@ def _modules(known: tuple[tuple[str, ...], ...]) -> list[Any]:
 
 
 def forms(secret: str) -> frozenset[str]:
-    """Return the texts in which a plain text is printed that is secret: as it is, in URIs, in JSON, in a `repr`, and within base64.
+    """Return the texts in which a plain text is printed that is secret: as it is, in URIs and in URIs that these are a parameter of,
+    in JSON and in JSON that is a text of JSON, in a `repr`, quoted for a shell, and within base64.
 
     Base64 of a longer text that contains the secret has it in one of three alignments, without the characters at both ends that
-    also depend on what is next to it.
+    also depend on what is next to it. How a `repr` quotes depends on the quotes that are next to it.
     """
     # Each of these is made of the one before: `urllib` would take most of the time of this for them.
     in_uri = quote(secret, safe="")
     in_sqlalchemy_url = in_uri.replace("%20", " ").replace("%2B", "+")
+    in_json = json.dumps(secret)[1:-1]
     in_old_sqlalchemy_url = secret.translate({ord(mark): f"%{ord(mark):X}" for mark in ":@/"})  # SQLAlchemy 1.4
     found = {
         secret,
@@ -73,15 +79,23 @@ def forms(secret: str) -> frozenset[str]:
         in_old_sqlalchemy_url,
         in_uri.replace("%2F", "/"),  # `quote`
         in_uri.replace("%20", "+"),  # `quote_plus`
-        json.dumps(secret)[1:-1],
+        in_json,
+        json.dumps(in_json)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
-        base64.b64encode(secret.encode()).decode(),
+        repr(f"{secret}{_BOTH_QUOTES}")[1:-4],
+        repr(secret.encode())[2:-1],
+        repr(f"{secret}{_BOTH_QUOTES}".encode())[2:-4],
+        secret.replace("'", "'\"'\"'"),  # `shlex.quote`
+        in_uri.replace("%", "%25"),
+        in_sqlalchemy_url.replace("%", "%25").replace("+", "%2B").replace(" ", "%20"),
     }
+    in_base64 = {base64.b64encode(secret.encode()).decode()}
     for text in {secret, in_uri, in_sqlalchemy_url, in_old_sqlalchemy_url}:
         for before, cut in enumerate((0, 2, 3)):
             content = bytes(before) + text.encode()
-            found.add(base64.b64encode(content).decode()[cut : len(content) * 8 // 6])
+            in_base64.add(base64.b64encode(content).decode()[cut : len(content) * 8 // 6])
+    found |= in_base64 | {form.translate(_URL_SAFE) for form in in_base64}
     return frozenset(form for form in found if len(form) >= _MIN_LENGTH)
 
 
@@ -220,10 +234,30 @@ def _extend_masker_of_supervisor() -> None:
 os.register_at_fork(before=_extend_masker_of_supervisor)
 
 _NAMES_OF_SECRETS = (
-    *("access_key", "api_key", "apikey", "keyfile_dict", "passphrase", "passwd"),
-    *("password", "private_key", "secret", "token"),
+    *(
+        "access_key",
+        "api_key",
+        "apikey",
+        "auth_header",
+        "authorization",
+        "bearer",
+        "connection_string",
+        "dsn",
+        "keyfile_dict",
+    ),
+    *(
+        "passphrase",
+        "passwd",
+        "password",
+        "private_key",
+        "secret",
+        "service_account",
+        "service_key",
+        "token",
+        "webhook_url",
+    ),
 )
-"""What the name of a secret contains, as in Airflow's own list."""
+"""What the name of a secret contains, as in Airflow's own list but for proxies: only passwords in their URLs are secret."""
 _PASSWORD_IN_URL = r"://[^/@\s:]*:([^/@\s]+)@"
 
 

@@ -5,16 +5,16 @@ https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deploym
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from redshift_secrets.airflow import configuration
+from redshift_secrets.cache import get_logger
 from redshift_secrets.lookup.metrics import Metrics, NoMetrics
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _STATS = (
     # 3.2 and newer: task code and server code have one each, and each process starts one of them

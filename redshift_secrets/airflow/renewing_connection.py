@@ -87,18 +87,18 @@ def without_renewal(connection: Any) -> Any:
 def _renewing_class(base: type[Any]) -> type[Any]:
     class Renewing(base):  # type: ignore[misc]
         def _renewed(self) -> dict[str, Any]:
-            # One copy, since another thread may renew at any moment.
-            held = self.__dict__.copy()
-            renewal: Renewal | None = held.get("_renewal")
+            renewal: Renewal | None = self.__dict__.get("_renewal")
             if renewal is None or not renewal.is_due():
-                return held
+                # One copy, since another thread may renew at any moment.
+                return self.__dict__.copy()
+            # It may raise, so no variable has the last password, which is still valid: tools print those of a traceback.
             fields = renewal.refresh()
             following = Renewal(renewal.refresh, renewal.now, fields.valid_until)
             following.read = renewal.read
             password = None if fields.password is None else reveal(fields.password)
             new = {"login": fields.login, "password": password, "description": fields.description}
             self.__dict__.update(new, _renewal=following)
-            return {**held, **new, "_renewal": following}
+            return {**self.__dict__, **new, "_renewal": following}
 
         def _read_login(self) -> Any:
             held = self._renewed()
@@ -135,8 +135,10 @@ def _renewing_class(base: type[Any]) -> type[Any]:
 
         __hash__ = None  # type: ignore[assignment]  # as that of `base`, which can be changed
 
-        def __repr__(self) -> str:
+        def __rich_repr__(self) -> list[tuple[str, Any]]:
             return _without_secrets(self._held())
+
+        __repr__ = _repr
 
     return _named_as(base, Renewing)
 
@@ -156,8 +158,10 @@ def _quiet_class(base: type[Any]) -> type[Any]:
         def __reduce__(self) -> tuple[Any, ...]:
             return functools.partial(base, **self._held()), ()  # type: ignore[misc]
 
-        def __repr__(self) -> str:
+        def __rich_repr__(self) -> list[tuple[str, Any]]:
             return _without_secrets(self._held())
+
+        __repr__ = _repr
 
     return _named_as(base, Quiet)
 
@@ -184,9 +188,13 @@ def _extra_on_event_loop(connection: Any, nested: bool = False) -> dict[str, Any
     return extra
 
 
-def _without_secrets(fields: dict[str, Any]) -> str:
-    shown = {name: value for name, value in fields.items() if name not in ("password", "extra")}
-    return f"Connection({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+def _without_secrets(fields: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in fields.items() if name not in ("password", "extra")]
+
+
+def _repr(connection: Any) -> str:
+    # rich asks for the fields alone: it would show all of them that an `attrs` class has.
+    return f"Connection({', '.join(f'{name}={value!r}' for name, value in connection.__rich_repr__())})"
 
 
 def _named_as(base: type[Any], made: type[Any]) -> type[Any]:

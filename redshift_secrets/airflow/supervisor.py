@@ -9,16 +9,15 @@ https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/mask-sens
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 from typing import Any
 
 from redshift_secrets.airflow import masking
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.model import reveal
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class SupervisorMasker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,12 +13,13 @@ from redshift_secrets.aws.errors import translate_errors
 from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions, SessionTags
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.workers import Workers
 from redshift_secrets.errors import AwsError, CallerChangedError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings.settings import Settings
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 TAGGING_PATIENCE_SECONDS = 0.5

@@ -13,7 +13,6 @@ blocks: where it has to wait, `MustWait` says for what, and then it is tried aga
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 from cachetools import LRUCache
 from msgspec import msgpack
 
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.flushes import Flushes
 from redshift_secrets.cache.tiers import Tier, Tiers
@@ -36,7 +35,7 @@ from redshift_secrets.errors import (
     known_error,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 V = TypeVar("V")
 

@@ -8,20 +8,20 @@ failure, into every store, and releases the leases. A process that cannot have a
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.recall import Recall, answered_at
 from redshift_secrets.cache.store import Lease, Rows, SharedStore
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import CallerChangedError
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 V = TypeVar("V")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry
 from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
 from redshift_secrets.cache.workers import Deadline
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from redshift_secrets.lookup.audit import Audit
     from redshift_secrets.lookup.inventory import Inventory
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

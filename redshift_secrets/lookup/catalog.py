@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import MsgspecError, Struct, msgpack
 from msgspec.structs import replace
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.refresh import Lookup, Refresher
@@ -35,7 +36,7 @@ from redshift_secrets.settings import Settings
 if TYPE_CHECKING:
     from redshift_secrets.lookup.audit import Audit
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import MsgspecError, msgpack
 from msgspec.structs import astuple, replace
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.refresh import Lookup, Refresher
@@ -25,7 +25,7 @@ from redshift_secrets.settings import Settings
 if TYPE_CHECKING:
     from redshift_secrets.lookup.audit import Audit
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _SPREAD = 0.1
 _LAST_SECONDS = 60.0

@@ -10,6 +10,7 @@ Pure: tags in, fields and problems out. A problem never raises here, since it mu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -49,10 +50,9 @@ EXTRA_KEYS = {
 else, or with less protection, as long as `sslmode` is no weaker than the setting; see docs/contract.md, "Tags"."""
 
 _EXTRA = "extra."
-_SPELLINGS_OF_TEAM = frozenset(
-    "team teams team-name team_name team.name teamname team-names team_names team-id team_id teamid airflow-team".split()
-)
-"""In lower case and Latin letters: ignoring one of these would open to every team what was meant for one."""
+_SPELLINGS_OF_TEAM = frozenset("team teams teamname teamnames teamid teamids airflowteam".split())
+"""In lower case and Latin letters, without what separates words: ignoring one of these would open to every team what was meant for
+one."""
 _LOOK_ALIKES = str.maketrans("\u0442\u0435\u0430\u043c\u03c4\u03b5\u03b1\u03bc\u00b5\u0455\u0441", "teamteammsc")
 """Cyrillic and Greek letters that look like those of `team` and `teams`."""
 _IGNORED = "; the tag is ignored"
@@ -166,7 +166,11 @@ def _reader(name: str) -> Callable[[object], object]:
 
 def _restricts_to_a_team(name: str, target: str | None, conn_id: str, tags: Mapping[str, str], prefix: str) -> bool:
     """Whether an unknown key is a spelling of one that would restrict `conn_id` to one team."""
-    if name.strip().lower().translate(_LOOK_ALIKES) not in _SPELLINGS_OF_TEAM:
+    import unicodedata  # only mistakes need it
+
+    # Letters of full width, for one, become plain ones.
+    plain = unicodedata.normalize("NFKC", name).lower().translate(_LOOK_ALIKES)
+    if re.sub(r"[\W_]", "", plain) not in _SPELLINGS_OF_TEAM:
         return False
     return not target or conn_id == values.nearest_name(target, claimed(tags, prefix)[0])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.host.paths import default_cache_dir, ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.refresh import Refresher
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from redshift_secrets.lookup.audit import Audit
     from redshift_secrets.lookup.host_identity import HostIdentity
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _brokers: dict[tuple[str, str], Broker] = {}
 _NOT_SHARED = "nothing is cached for other processes of this host: %s"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from redshift_secrets.cache import get_logger
+
+log = get_logger(__name__)
 
 _NAME = "redshift-secrets"
 _SHARED_MEMORY = Path("/dev/shm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import struct
@@ -15,6 +14,7 @@ from urllib.parse import quote_from_bytes
 
 from msgspec import Struct
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.files import make_file, time_ns, touch
 from redshift_secrets.cache.host.locks import FileLock, remove_old_locks
@@ -22,7 +22,7 @@ from redshift_secrets.cache.host.paths import check_private_dir, ensure_private_
 from redshift_secrets.cache.sealing import Seal
 from redshift_secrets.cache.store import FreeLease, Lease, Rows
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

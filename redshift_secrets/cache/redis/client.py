@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redshift_secrets.cache import forks
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.redis.connections import Connections, connect, redis_py
 from redshift_secrets.cache.redis.errors import RedisTimeoutError, describe_error
 from redshift_secrets.cache.redis.threads import CallThreads
@@ -15,7 +14,7 @@ from redshift_secrets.cache.redis.threads import CallThreads
 if TYPE_CHECKING:
     from redshift_secrets.settings.redis_url import RedisAddress
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import secrets
 import struct
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.redis.client import RedisClient
 from redshift_secrets.cache.redis.connections import redis_py
 from redshift_secrets.cache.redis.errors import describe_error
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from redshift_secrets.cache.sealing import Seal
     from redshift_secrets.settings.redis_url import RedisAddress
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _TIMES = struct.Struct(">dd")
 """When a row was written, and when it expires."""

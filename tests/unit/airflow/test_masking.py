@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import threading
 from urllib.parse import quote, quote_plus
 
@@ -59,6 +60,45 @@ def test_every_form_is_masked_in_every_masker_of_this_airflow():
     mask_password(PASSWORD, float("inf"))
     assert set(airflow_parts.redacted(text)) == {" | ".join("***" for _ in FORMS)}
     assert len(masking.maskers()) == len(airflow_parts.MASKERS) == (2 if VERSION >= (3, 1) else 1)
+
+
+QUOTED = "p'a\"s\\s é?>~$w"
+URI = f"postgres://etl:{quote(QUOTED, safe='')}@prod:5439/dev"
+
+
+@pytest.mark.attempt("print a password, a URI with it or its base64 in a task")
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.urlsafe_b64encode(QUOTED.encode()).decode(),
+        *(base64.urlsafe_b64encode(f"{before}{QUOTED}$".encode()).decode() for before in ("", "a", "ab", "abc")),
+        *(base64.urlsafe_b64encode(f"{before}{URI}".encode()).decode() for before in ("", "a", "ab")),
+        repr(QUOTED.encode()),
+        repr({"password": QUOTED}),
+        repr(f"it's {QUOTED}"),
+        repr(f'say "{QUOTED}"'.encode()),
+        repr([f"it's \"{QUOTED}"]),
+        shlex.quote(QUOTED),
+        f"PGPASSWORD={shlex.quote(f'a {QUOTED}')}",
+        quote(URI),
+        quote_plus(URI),
+        quote(quote(QUOTED, safe=" +"), safe=""),
+        json.dumps({"line": json.dumps({"password": QUOTED})}),
+    ],
+)
+def test_forms_within_forms_are_masked(text):
+    assert set(airflow_parts.redacted(text)) == {text}
+    mask_password(QUOTED, float("inf"))
+    for redacted in airflow_parts.redacted(text):
+        assert redacted.count("***") == 1
+        assert len(redacted) <= len(text) - len(QUOTED) + 3
+
+
+@pytest.mark.parametrize("text", [repr("\"it's-mine"), repr(b"\"it's-mine"), repr(["it's-mine"])])
+def test_a_quote_beside_it_changes_how_a_repr_writes_it(text):
+    mask_password("it's-mine", float("inf"))
+    for redacted in airflow_parts.redacted(text):
+        assert "mine" not in redacted
 
 
 def test_an_expired_password_leaves_the_maskers(masker, clock):

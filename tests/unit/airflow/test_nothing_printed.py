@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from msgspec import msgpack
+from rich.pretty import pretty_repr
 
 import redshift_secrets
 from redshift_secrets.airflow import masking
@@ -50,6 +51,8 @@ SETTINGS = Settings.from_kwargs(
                     "url": "https://me:planted-url@vault:8200",
                     "token": "planted-token",
                     "nested": [{"secret_id": "planted-nested"}],
+                    "connection_string": "planted-dsn",
+                    "authorization": "planted-authorization",
                     "mount_point": "a harmless mount point",
                 },
             }
@@ -131,6 +134,15 @@ def test_a_field_that_is_taken_out_of_a_record_is_not_shown_either():
         assert "planted" not in text
 
 
+@records
+def test_what_prints_the_variables_of_a_traceback_shows_no_secret(record):
+    """rich cuts long texts, and Sentry (https://docs.sentry.io/platforms/python/) writes mappings item by item."""
+    assert "planted" not in pretty_repr({"a": [record]}, max_string=80)
+    for long in (HiddenText(100 * "planted"), HiddenMapping({"a": 100 * "planted"})):
+        assert "planted" not in pretty_repr([long], max_string=80)
+    assert type(SETTINGS.extra).__sentry_repr__(SETTINGS.extra) == "***"
+
+
 def test_every_record_that_hides_a_field_is_tested_here():
     for module in pkgutil.walk_packages(redshift_secrets.__path__, "redshift_secrets."):
         if not module.name.startswith("redshift_secrets.local"):  # needs packages of its own
@@ -183,6 +195,8 @@ def test_the_secrets_in_settings_are_found():
         "planted-url",
         "planted-token",
         "planted-nested",
+        "planted-dsn",
+        "planted-authorization",
     }
     assert masking.secrets_in(Settings()) == set()
 

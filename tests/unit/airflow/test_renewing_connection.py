@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
+import traceback
 from types import SimpleNamespace
 
 import attrs
@@ -15,10 +16,12 @@ from airflow.sdk import Connection as SdkConnection
 from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 from airflow.sdk.serde import serialize
 from msgspec.structs import replace
+from rich.pretty import pretty_repr
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow import renewing_connection as renewal
 from redshift_secrets.model import reveal
+from tests.support.fakes import denied
 from tests.support.helpers import Crowd, tagged
 
 NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login", "password", "extra")
@@ -91,6 +94,34 @@ def test_its_repr_has_user_and_host_and_no_password(connection, clock, make):
     assert "password" not in shown
     clock.pass_(2 * 3600)
     assert repr(connection) == shown  # printing it asks nobody
+
+
+def variables_of_a_traceback(error):
+    """Return what rich prints of the variables of each frame of a traceback, as Sentry and debuggers do in their own ways."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename != __file__]
+    assert frames
+    return "\n".join(pretty_repr(value, max_string=80) for frame in frames for value in frame.f_locals.values())
+
+
+@pytest.mark.attempt("read a secret in a structured log event or a repr")
+@pytest.mark.parametrize("read", [lambda one: one.login, lambda one: one.password, lambda one: one.get_uri()])
+def test_no_variable_of_a_renewal_that_is_refused_has_the_last_password(make, clock, read):
+    backend, made = make()
+    connection = backend.get_connection("analytics")
+    assert connection.password == "password-1"
+    made.aws.mint_error = denied("redshift:GetClusterCredentials")
+    clock.pass_(2 * 3600)
+    with pytest.raises(AirflowSecretsBackendAccessDenied) as refused:
+        read(connection)
+    assert "password-1" not in variables_of_a_traceback(refused.value)
+
+
+@pytest.mark.attempt("read a secret in a structured log event or a repr")
+def test_rich_shows_no_more_of_it_than_its_repr(make):
+    connection = make(extra={"sslpassword": "hunter2-hunter2"})[0].get_connection("analytics")
+    shown = pretty_repr({"a": [connection]})
+    assert "login='IAM:etl'" in shown
+    assert "password" not in shown
 
 
 def test_a_renewed_password_is_masked(make, clock):

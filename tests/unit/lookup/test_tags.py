@@ -218,10 +218,12 @@ def test_a_misspelled_field_is_reported_with_the_nearest_known_name(known: str):
 SPELLINGS_OF_TEAM = [
     "Team", "TEAM", "tEAm", "team ", "teams", "Teams", "team-name", "Team-Name", "team_name", "TEAM_NAME", "team.name",
     "teamname", "team-names", "team_names", "team-id", "team_id", "teamid", "airflow-team",
+    "teamName", "team name", "Team Name", " team", "team_", "_team", "team.", ":team", "te-am", "team=", "airflow:team",
     "\u0442eam", "t\u0435am", "te\u0430m", "tea\u043c", "\u0442\u0435\u0430\u043c",  # Cyrillic letters
     "\u0422\u0415\u0410\u041c", "team\u0455", "te\u0430m-name",
     "\u03c4eam", "t\u03b5am", "te\u03b1m", "tea\u03bc", "tea\u00b5", "\u03c4\u03b5\u03b1\u03bc",  # Greek letters
     "\u03a4\u0395\u0391\u039c",
+    "\uff54\uff45\uff41\uff4d", "\U0001d42d\U0001d41e\U0001d41a\U0001d426", "team\u2003",  # of full width, bold, with a wide space
 ]  # fmt: skip
 
 
