@@ -9,12 +9,15 @@ import typer
 
 from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.errors import PARTIAL, USAGE, fail
-from redshift_secrets.cli.output import Output, OutputOption, print_rows
+from redshift_secrets.cli.output import Output, OutputOption, note, print_rows
 
 
 def audit(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Files of the audit, also rotated and compressed ones.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Files of the audit, also rotated and compressed ones; - is standard input."
+        ),
     ],
     conn_id: Annotated[str | None, typer.Option(help="Only what concerns this conn_id.", **COMPLETED)] = None,
     since: Annotated[
@@ -32,10 +35,10 @@ def audit(
             f"--since must be a date or a time in ISO 8601, such as 2026-11-25 or 2026-11-25T21:00:00Z, not {since!r}",
             USAGE,
         )
-    report = read_audit(files, conn_id, moment)
+    report = read_audit([Path("/dev/stdin") if str(each) == "-" else each for each in files], conn_id, moment)
     if len(report.unreadable) < len(files):
         print_rows(report.rows, COLUMNS, output)
-    for note in (*report.notes, *report.unreadable):
-        typer.echo(note, err=True)
+    for remark in (*report.notes, *report.unreadable):
+        note(remark)
     if report.unreadable:
         raise typer.Exit(PARTIAL if len(report.unreadable) < len(files) else USAGE)

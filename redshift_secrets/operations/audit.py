@@ -78,7 +78,7 @@ def read_audit(paths: Sequence[Path], conn_id: str | None = None, since: datetim
                 left_out += not is_whole
                 for when, event in events:
                     count = event.get("lost")
-                    lost += count if isinstance(count, int) else 0
+                    lost += max(count, 0) if isinstance(count, int) else 0
                     if (conn_id is None or event.get("conn_id") == conn_id) and (since is None or when >= since):
                         key = tuple(_text(event.get(name)) for name in _SAME)
                         rows.setdefault(key, _Row(when, event)).add(when, event)
@@ -95,8 +95,7 @@ def read_audit(paths: Sequence[Path], conn_id: str | None = None, since: datetim
 
 def _lines(path: Path) -> Iterator[str]:
     with path.open("rb") as raw:
-        is_gzip = raw.read(2) == _GZIP
-        raw.seek(0)
+        is_gzip = raw.peek(2)[:2] == _GZIP  # a pipe cannot go back
         file: BinaryIO = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]  # it reads like one
         while line := file.readline(_LONGEST_LINE):
             if line.strip():
@@ -139,15 +138,20 @@ def _message(line: str) -> str:
 
 
 def read_time(text: str) -> datetime:
-    """Return the moment of a text in ISO 8601, in UTC where that names no zone; raises `ValueError`."""
+    """Return the moment of a text in ISO 8601, which is in UTC where that names no zone, in UTC; raises `ValueError`."""
     if not isinstance(text, str):
         raise ValueError("not a text")
     found = datetime.fromisoformat(text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else ""))
-    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
+    if found.tzinfo is None:
+        return found.replace(tzinfo=timezone.utc)
+    try:
+        return found.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("before the first year, or after the last") from None
 
 
 def _utc(when: datetime) -> str:
-    return when.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -93,15 +95,18 @@ def test_rotated_and_compressed_files_are_read_whatever_they_are_called(tmp_path
 def test_damaged_lines_are_counted_and_the_others_are_read(path: Path) -> None:
     whole, torn = line(1, **SERVED), line(2, **SERVED)[:80]
     wrong = b'{"when": "yesterday", "event": "served"}\n{"when": 7, "event": "served"}\n{"when": "2026-11-25", "event": 7}\n'
+    wrong += b'{"when": "0001-01-01T00:00:00+14:00", "event": "served"}\n{"when": "9999-12-31T23:59-14:00", "event": "served"}\n'
     path.write_bytes(whole + torn + whole + b"\x80\x00\xff\n" + b"[" * 90_000 + b"\n" + wrong + whole + torn)
     report = read_audit([path])
     assert [row["times"] for row in report.rows] == ["3"]
-    # The second line, which begins with a torn one; two that are none; the three wrong ones; the torn one at the end.
-    assert report.notes == (f"{path}: 7 lines left out: damaged, or not of the audit",)
+    # The second line, which begins with a torn one; two that are none; the five wrong ones; the torn one at the end.
+    assert report.notes == (f"{path}: 9 lines left out: damaged, or not of the audit",)
 
 
 def test_lines_that_could_not_be_written_are_told(path: Path) -> None:
-    path.write_bytes(line(1, **SERVED) + line(2, **SERVED, lost=12) + line(3, **SERVED, lost=1))
+    path.write_bytes(
+        line(1, **SERVED) + line(2, **SERVED, lost=12) + line(3, **SERVED, lost=1) + line(4, **SERVED, lost=-7)
+    )
     assert read_audit([path]).notes == ("13 lines could not be written, as later lines of the same processes say",)
 
 
@@ -110,6 +115,15 @@ def test_lines_are_found_in_airflows_logs(path: Path) -> None:
     task_log = json.dumps({"timestamp": "2026-11-25T21:00:01Z", "event": text, "level": "info"})
     path.write_text(f"[2026-11-25T21:00:01] INFO - {text}\n{task_log}\nanother line\n", encoding="utf-8")
     assert rows(path, "event", "times") == [("served", "2")]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "compressed"])
+def test_a_pipe_is_read_as_a_file_is(path: Path, pack: Callable[[bytes], bytes]) -> None:
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(pack(line(1, **SERVED)),))
+    writer.start()
+    assert rows(path, "event", "dag_id") == [("served", "sales")]
+    writer.join(30)
 
 
 def test_a_file_that_cannot_be_read_and_one_that_breaks_off_are_told(tmp_path: Path, path: Path) -> None:
@@ -150,13 +164,14 @@ def test_times(text: str, moment: datetime) -> None:
     assert read_time(text) == moment
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     # Neither an Airflow home nor AWS.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))}
     main = "import sys; from redshift_secrets.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", main, "audit", *arguments],
         env={**environment, "AIRFLOW_HOME": "/nonexistent"},
+        input=given,
         capture_output=True,
         text=True,
         timeout=120,
@@ -174,12 +189,20 @@ def test_the_command_needs_nothing_but_the_files(path: Path) -> None:
     assert done.stderr == f"{path}: 1 line left out: damaged, or not of the audit\n"
 
 
+def test_standard_input_is_a_file_and_names_of_files_are_printed_on_one_line(path: Path) -> None:
+    done = command("-", f"{path}\x1b[2J\n", "-o", "json", given=line(1, **SERVED).decode())
+    assert [row["dag_id"] for row in json.loads(done.stdout)] == ["sales"]
+    assert done.stderr.removesuffix("\n").isprintable()
+    assert (done.returncode, done.stderr.count("could not be read")) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("{path}", "{path}.1"), 4, "could not be read: No such file or directory"),
         (("{path}.1",), 2, "could not be read: No such file or directory"),
         (("{path}", "--since", "monday"), 2, "--since must be a date or a time in ISO 8601"),
+        (("{path}", "--since", "0001-01-01T00:00+14:00"), 2, "--since must be a date or a time in ISO 8601"),
         ((), 2, "Missing argument"),
     ],
 )
