@@ -53,6 +53,10 @@ class MemoryStore:
         self._leased.add(group)
         return _Lease(self, group)
 
+    def is_taken(self, group: str) -> bool:
+        """See `SharedStore.is_taken`; no command."""
+        return False
+
     def release(self, group: str) -> None:
         """End a lease; one EVAL."""
         self._counts["commands"] += 1

@@ -253,7 +253,7 @@ class Refresher:
                 if failure is not None and run is not None:
                     self._log_stale(item, entry, failure.known_error)
                 return entry
-            tried = run is not None and run.done
+            tried = run is not None and run.done and not run.withdrawn
             if failure is not None and (
                 now < failure.retry_at or tried or (running is not None and running is not run)
             ):
@@ -326,11 +326,11 @@ class Refresher:
     def _refresh(self, item: Item[V], since: float, deadline: Deadline | None, turn: Turn) -> Entry[V] | None:
         """Refresh an item, and remember the outcome."""
         result: Entry[V] | Failure | None = None
-        asked, size = True, 0
+        asked, leads, size = True, True, 0
         with self._lock:
             before, newest = self._failure(item.name), self._newest(item.name)
         try:
-            result, asked = self._tiers.refresh(item, before, since, deadline, newest, turn.let_follow)
+            result, asked, leads = self._tiers.refresh(item, before, since, deadline, newest, turn.let_follow)
             size = _size(item, result)
         except BaseException as error:  # whatever ends the refresh, lookups wait for it
             result = Failure.after(before, known_error(error), self.clock())
@@ -346,6 +346,11 @@ class Refresher:
                 if isinstance(result, Entry) and not asked and not _is_fresh(result, self.clock()):
                     # It was in a farther store, and nobody else may come across it.
                     self._refresh_behind(item, since, Turn(self._workers.submit))
+                # Which of this host's processes has found this one finds the others, too: the lookup is to read them all at once.
+                withdrawn = [] if leads else turn.take_following()
+                self._running = {name: run for name, run in self._running.items() if run not in withdrawn}
+            for run in withdrawn:
+                run.withdraw()
             turn.let_follow()
         if isinstance(result, Failure):
             # A lookup that waits for it tells its user.

@@ -61,6 +61,10 @@ class SharedStore(Protocol):
         Where a store cannot tell, everyone gets a `FreeLease`.
         """
 
+    def is_taken(self, group: str) -> bool:
+        """Whether another process certainly had the lease of the group a moment ago; `False` where it takes more than a few
+        microseconds to know. May be `True` when that process was killed."""
+
     def clear(self, group: str | None = None) -> None:
         """Remove one group, or everything."""
 

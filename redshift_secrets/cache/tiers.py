@@ -30,6 +30,9 @@ _PAUSE_PER_READ = 20
 """Between reads of what another process is refreshing. Each pause is longer than the one before, and at least so many times
 as long as the last read took, up to the longest; and it differs from process to process. Hundreds that wait together, and
 slow each read down, must leave the processor to the one they wait for."""
+_SHORTEST_GLANCE_SECONDS, _WAIT_PER_GLANCE = 0.02, 10
+"""Where a store says at once that the lease was released, a process looks for that in its pauses: in steps of a tenth of the time
+it has waited. Then it need not read more often than in the longest pauses."""
 _HEAD_START_SECONDS = 0.5
 """How long a process that has waited for another one leaves further leases to that one, unless it had one itself before. Of
 hundreds that start together, one then has the clients of Redis and AWS loaded, and not a few."""
@@ -173,13 +176,14 @@ class Tiers:
         deadline: Deadline | None,
         newest: float = float("-inf"),
         on_leases: Callable[[], None] = lambda: None,
-    ) -> tuple[Entry[V] | Failure | None, bool]:
+    ) -> tuple[Entry[V] | Failure | None, bool, bool]:
         """Take what another process has put into a store after `since` (seconds since the epoch), or ask AWS for all of them.
 
-        Returns the entry or the failure, and whether AWS was asked. Neither where another process is asking, and the
-        lookup that waits does not wait any longer: until its `deadline`, `None` where none does. `before` is the last
-        failure that this process knows of, `newest` when the newest entry was made that it has seen: whoever can write to
-        a farther store may put an older one back. `on_leases` is called before AWS is asked.
+        Returns the entry or the failure, whether AWS was asked, and whether the processes that share the nearest store have it from
+        this one. Neither entry nor failure where another process is asking, and the lookup that waits does not wait any longer:
+        until its `deadline`, `None` where none does. `before` is the last failure that this process knows of, `newest` when the
+        newest entry was made that it has seen: whoever can write to a farther store may put an older one back. `on_leases` is
+        called before AWS is asked.
         """
         held: list[_Held] = []
         try:
@@ -200,9 +204,9 @@ class Tiers:
                     _spread(found, held)
                 elif found is not None:
                     _copy(item, found, tier.store, place, held)
-                return found, False
+                return found, False, bool(held)
             on_leases()
-            return self._fetch(item, held, before), True
+            return self._fetch(item, held, before), True, True
         finally:
             for each in reversed(held):
                 each.lease.release()
@@ -212,12 +216,15 @@ class Tiers:
     ) -> _Held | Entry[V] | Failure | None:
         """Take the lease of a store and look again, for as long as that takes. Without the lease, return what is found."""
         pause = _FIRST_PAUSE_SECONDS
-        begin = self._monotonic()
+        came = begin = self._monotonic()
         if self._leads is False and deadline is not None:
             begin += min(_HEAD_START_SECONDS * (0.5 + self._rand()), deadline.left() / 4)
         while True:
             left_before = 0.0 if deadline is None else deadline.left()
             lease = store.try_lock(place) if self._monotonic() >= begin else None
+            is_taken = lease is None and store.is_taken(
+                place
+            )  # before the look, which then finds what was stored by then
             try:
                 entry, failure = self._look(item, store, place)
                 if entry is not None and entry.made_at < newest:
@@ -251,10 +258,23 @@ class Tiers:
                 return None
             self._leads = bool(self._leads)
             for_read = (left_before - left) * _PAUSE_PER_READ
-            sleep = min(min(max(pause, for_read), _LONGEST_PAUSE_SECONDS) * (0.5 + self._rand()), left)
+            longest = _LONGEST_PAUSE_SECONDS
+            sleep = min(min(longest if is_taken else max(pause, for_read), longest) * (0.5 + self._rand()), left)
             to_begin = begin - self._monotonic()
-            self._sleep(min(sleep, to_begin) if to_begin > 0 else sleep)
+            self._pause(store, place, min(sleep, to_begin) if to_begin > 0 else sleep, came if is_taken else None)
             pause *= 2
+
+    def _pause(self, store: SharedStore, place: str, seconds: float, taken_since: float | None) -> None:
+        """Sleep; with `taken_since`, no longer than another process has the lease, for which this one has waited since then."""
+        end = self._monotonic() + seconds
+        while taken_since is not None and store.is_taken(place):
+            now = self._monotonic()
+            if now >= end:
+                return
+            glance = max(_SHORTEST_GLANCE_SECONDS, (now - taken_since) / _WAIT_PER_GLANCE)
+            self._sleep(min(glance * (0.5 + self._rand()), end - now))
+        if taken_since is None:
+            self._sleep(seconds)
 
     def _has_stalled(self, store: SharedStore, place: str, failure: Failure | None, deadline: Deadline | None) -> bool:
         """Whether the process that has the lease seems to be suspended, so that one more asks AWS beside it."""

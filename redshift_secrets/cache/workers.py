@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redshift_secrets.cache import forks
 
@@ -76,16 +76,17 @@ class Workers:
 class Turn:
     """The runs that one lookup starts: the first goes ahead, the others follow when it lets them.
 
-    So of many processes that look the same things up at once, the one that goes ahead with the first of them does it all.
+    So of many processes that look the same things up at once, the one that goes ahead with the first of them does it all, and the
+    others read what that has found.
     """
 
     def __init__(self, submit: Callable[[Callable[[], None]], None]) -> None:
         self._submit = submit
         self._lock = threading.Lock()
-        self._following: list[Callable[[], None]] | None = None
+        self._following: list[Run[Any]] | None = None
         self._goes_ahead = False
 
-    def start(self, run: Callable[[], None]) -> None:
+    def start(self, run: Run[Any]) -> None:
         """Submit the run, or have it follow. Raises `RuntimeError` where the system has no thread to give."""
         with self._lock:
             if self._goes_ahead and self._following is not None:
@@ -97,14 +98,18 @@ class Turn:
 
     def let_follow(self) -> None:
         """Submit what follows, now and from now on; called in the thread of the first run."""
+        for run in self.take_following():
+            self._submit(run)  # there is a thread: this one comes to it at the latest
+
+    def take_following(self) -> list[Run[Any]]:
+        """Return what follows, which is not submitted any more; called in the thread of the first run."""
         with self._lock:
             following, self._following = self._following or [], None
-        for run in following:
-            self._submit(run)  # there is a thread: this one comes to it at the latest
+        return following
 
 
 class Run(Generic[V]):
-    """One call in another thread: `value` or `error` is set once it has ended."""
+    """One call in another thread: `value` or `error` is set once it has ended, neither if it was withdrawn."""
 
     def __init__(self, work: Callable[[], V]) -> None:
         self._work = work
@@ -113,6 +118,7 @@ class Run(Generic[V]):
         self._done = threading.Event()
         self.value: V | None = None
         self.error: BaseException | None = None
+        self.withdrawn = False
 
     def __call__(self) -> None:
         """Make the call; raises nothing."""
@@ -121,12 +127,20 @@ class Run(Generic[V]):
         except BaseException as error:
             self.error = error
         finally:
-            with self._lock:
-                self._done.set()
-                callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                with suppress(RuntimeError):  # the event loop of a lookup that has gone is closed
-                    callback()
+            self._end()
+
+    def withdraw(self) -> None:
+        """End it instead of making the call: whoever waits for it is to look again."""
+        self.withdrawn = True
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._done.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            with suppress(RuntimeError):  # the event loop of a lookup that has gone is closed
+                callback()
 
     @property
     def done(self) -> bool:

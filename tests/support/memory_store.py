@@ -62,6 +62,9 @@ class MemoryStore:
             self.leases.add(group)
         return MemoryLease(lambda: self.leases.discard(group))
 
+    def is_taken(self, group: str) -> bool:
+        return not self.across_hosts and (group in self.leases or "*" in self.leases)
+
     def clear(self, group: str | None = None) -> None:
         if group is None:
             self.groups.clear()

@@ -132,7 +132,11 @@ class HostStore:
             return FreeLease()
         if self._is_unwritable():
             return FreeLease()
-        return self._lock(f"{_LEASE}{quote_from_bytes(database.key(self._keys(group)[0]), safe='')}.lock")
+        return self._lock(self._lease_name(group))
+
+    def is_taken(self, group: str) -> bool:
+        """See `SharedStore`. Whoever releases a lease removes its file."""
+        return os.path.lexists(self._folder / self._lease_name(group))
 
     def clear(self, group: str | None = None) -> None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
@@ -182,6 +186,9 @@ class HostStore:
     def _keys(self, group: str) -> list[str]:
         """The names of the group in the database, one for each key of the seal."""
         return [f"{fingerprint}/{group}" for fingerprint in self._seal.fingerprints]
+
+    def _lease_name(self, group: str) -> str:
+        return f"{_LEASE}{quote_from_bytes(database.key(self._keys(group)[0]), safe='')}.lock"
 
     def _current(self, rows: Rows, generation: object, now: float) -> dict[str, bytes]:
         """The rows of this generation that have not expired, without their headers."""

@@ -165,6 +165,10 @@ class RedisStore:
             return FreeLease()
         return RedisLease(self, group, token) if acquired else None
 
+    def is_taken(self, group: str) -> bool:
+        """See `SharedStore`. To ask takes a round trip, in which the entry itself can be read."""
+        return False
+
     def _run_script(self, name: str, group: str, token: bytes) -> None:
         """Run a script of redis-py's Lock, which changes the lease only if it still has this token.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.support.fakes import denied
-from tests.support.memory_store import tier
+from tests.support.memory_store import MemoryStore, tier
 from tests.unit.cache.simulation import FRESH, put
 
 
@@ -40,6 +42,34 @@ def test_it_refreshes_them_at_the_same_time(process, host, asked):
     alone = process(host)
     alone.get(*(asked.item(0, name) for name in "abc"))
     assert alone.waited == 1
+
+
+def test_the_others_read_at_once_what_it_has_found(process, host, asked, simulation):
+    leading = process(host).start(*(asked.item(0, name) for name in "abcdefgh"))
+    waiting, threads = process(host), []
+    waiting.refresher._workers = SimpleNamespace(submit=lambda run: (threads.append(run), simulation.submit(run)))
+    assert sorted(waiting.get(*(asked.item(1, name) for name in "abcdefgh"))) == sorted(leading())
+    assert [len(asked), len(threads)] == [8, 1]
+
+
+def test_what_other_hosts_have_found_is_copied_at_the_same_time(process, host, fleet, asked, simulation):
+    def slow_read(wanted, read=fleet.read):
+        simulation.sleep(0.1)
+        return read(wanted)
+
+    process(host, fleet).get(*(asked.item(0, name) for name in "abcdefgh"))
+    fleet.read = slow_read
+    new = process(MemoryStore(simulation.clock), fleet)
+    assert len(new.get(*(asked.item(1, name) for name in "abcdefgh"))) == len(asked) == 8
+    assert new.waited < 8 * 0.1
+
+
+def test_a_failure_that_one_has_found_is_that_of_the_others(process, host, asked, source):
+    source.error = denied()
+    leading = process(host).start(*(asked.item(0, name) for name in "abc"))
+    waiting = process(host).start(*(asked.item(1, name) for name in "abc"))
+    assert [[type(error) for error in get()] for get in (leading, waiting)] == [[type(source.error)] * 3] * 2
+    assert sorted(asked) == [(0, "a"), (0, "b"), (0, "c")]
 
 
 def test_it_refreshes_what_they_need_next_as_well(process, host, asked):

@@ -210,10 +210,10 @@ class TestLease:
         [(0, [0.02, 0.04, 0.08, 0.16, 0.32, 0.4]), (0.0025, [0.05, 0.05, 0.08, 0.16, 0.32, 0.4]), (2, [0.4])],
     )
     def test_the_longer_a_read_takes_the_less_often_a_waiting_process_reads(
-        self, process, simulation, host, read_seconds, pauses
+        self, process, simulation, fleet, read_seconds, pauses
     ):
         """A read takes long where hundreds wait together: they must leave the processor to the refreshing process."""
-        waiting, read, slept = process(host), host.read, []
+        waiting, read, slept = process(fleet), fleet.read, []
 
         def slow_read(wanted):
             simulation.sleep(read_seconds)
@@ -223,11 +223,35 @@ class TestLease:
             slept.append(seconds)
             simulation.sleep(seconds)
 
-        host.leases.add("*")
-        host.read = slow_read
+        fleet.leases.add("*")
+        fleet.read = slow_read
         waiting.refresher._tiers._sleep = sleep
         waiting.get()
         assert slept[: len(pauses)] == pytest.approx(pauses)
+
+    @pytest.mark.parametrize(
+        ("released_after", "found_within", "reads"), [(0.05, 0.03, 5), (1.0, 0.11, 8), (4.0, 0.41, 15)]
+    )
+    def test_on_a_host_a_waiting_process_reads_rarely_and_finds_a_new_entry_soon(
+        self, process, simulation, host, source, released_after, found_within, reads
+    ):
+        """Where hundreds wait together, reads take the processor from the refreshing process, which removes a file at the end."""
+        source.seconds = released_after
+        first, second = process(host).start(), process(host)
+        reads_before = host.reads
+        assert (second.get(), first(), source.asked) == ("v1", "v1", 1)
+        assert second.waited - released_after <= found_within
+        assert host.reads - reads_before <= reads
+
+    def test_a_lease_that_a_killed_process_has_left_is_noticed_at_the_next_look(
+        self, process, simulation, host, source
+    ):
+        host.is_taken, source.seconds = lambda _group: True, 0
+        host.leases.add(PLACE)
+        simulation.at(1.0, lambda: host.leases.discard(PLACE))
+        waiting = process(host)
+        assert (waiting.get(), source.asked) == ("v1", 1)
+        assert 1.0 <= waiting.waited <= 1.6
 
     def test_waiting_processes_do_not_read_in_step(self, process, simulation, host):
         host.leases.add("*")
