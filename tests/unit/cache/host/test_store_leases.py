@@ -44,8 +44,10 @@ class TestLeases:
     def test_any_name_that_a_group_has_is_that_of_a_file_in_the_folder(self, store, folder, group):
         lease = lock(store, group)
         assert store.try_lock(group) is None
+        assert [store.is_taken(group), store.is_taken(f"{group}x")] == [True, False]
         (file,) = os.listdir(folder)
         lease.release()
+        assert not store.is_taken(group)
         assert os.listdir(folder) == []
         assert file.startswith("lease-")
 

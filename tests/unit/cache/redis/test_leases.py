@@ -19,6 +19,7 @@ def test_one_process_has_the_lease_until_it_releases_it(server, store):
     assert isinstance(lease, RedisLease)
     assert other.try_lock("g") is None
     assert store.try_lock("g") is None, "threads of one process exclude each other too"
+    assert not other.is_taken("g"), "to ask would be a round trip"
     assert other.try_lock("another group") is not None
     lease.release()
     assert other.try_lock("g") is not None
