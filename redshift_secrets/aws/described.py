@@ -7,6 +7,7 @@ makes the connections of that resource fail, and no other. A listing without its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from redshift_secrets.aws.errors import member
@@ -158,6 +159,11 @@ def _mappings(raws: list[Any]) -> list[Mapping[str, Any]]:
     return [raw if isinstance(raw, Mapping) else {} for raw in raws]
 
 
+def seconds(moment: datetime) -> float:
+    """Return a time of AWS in seconds since the epoch. One that does not say its zone is in UTC, not in that of this host."""
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
 def _unknown(action: str, name: str | None, account: Account | None, name_of: str, account_of: str) -> dict[str, str]:
     missing = [*([name_of] if name is None else []), *([account_of] if account is None else [])]
     return {"identity": f"{action} gave no {' and no '.join(missing)}"} if missing else {}
@@ -180,7 +186,10 @@ def _account_of(arn: str | None) -> Account | None:
 
 def _text(raw: Any, name: str) -> str | None:
     found = raw.get(name)
-    return found if isinstance(found, str) and found else None
+    if not isinstance(found, str) or not found:
+        return None
+    # Half of a surrogate pair, which JSON can carry and no store or driver takes.
+    return found if found.isascii() else found.encode(errors="replace").decode()
 
 
 def _inner(raw: Any, name: str) -> Mapping[str, Any]:
@@ -191,10 +200,10 @@ def _inner(raw: Any, name: str) -> Mapping[str, Any]:
 def _address(raw: Any, host: str, port: str) -> tuple[str | None, int | None]:
     """Return both or neither: one alone is no address."""
     address, number = _text(raw, host), raw.get(port)
-    return (address, number) if address is not None and isinstance(number, int) and number > 0 else (None, None)
+    return (address, number) if address is not None and type(number) is int and 0 < number < 65_536 else (None, None)
 
 
 def _seconds(raw: Any, name: str) -> float:
     # No creation time yet: the resource is still being created, so it is younger than all others.
     moment = raw.get(name)
-    return float(moment.timestamp()) if hasattr(moment, "timestamp") else float("inf")
+    return seconds(moment) if isinstance(moment, datetime) else float("inf")

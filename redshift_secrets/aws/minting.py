@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from redshift_secrets.aws.described import seconds
 from redshift_secrets.aws.errors import OddAnswerError, member, request_id
 from redshift_secrets.aws.permissions import MINT, to_mint
 from redshift_secrets.errors import AwsError
@@ -85,7 +86,7 @@ def session_tags(request: MintRequest) -> tuple[tuple[str, str], ...]:
 
 
 def _minted(response: Any, user: str, password: str, expiry: str) -> Minted:
-    expires_at = member(response, expiry, datetime).timestamp()
+    expires_at = seconds(member(response, expiry, datetime))
     return member(response, user, str), member(response, password, str), expires_at, request_id(response)
 
 
