@@ -23,7 +23,7 @@ from botocore.credentials import (
 from botocore.exceptions import NoCredentialsError, RefreshWithMFAUnsupportedError
 from cachetools import LRUCache
 
-from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.errors import credential_errors, member, translate_errors
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
@@ -245,7 +245,8 @@ class Sessions:
         with forks.no_fork_here:  # the resolver creates TLS contexts, too
             core = self._bare_session()
             boto3.Session(botocore_session=core, region_name=settings.region_name)
-            resolver = create_credential_resolver(core, region_name=self._settings_region)
+            with credential_errors():  # a number of the configuration that is none
+                resolver = create_credential_resolver(core, region_name=self._settings_region)
             # Nobody sits at the terminal of a worker, and botocore would wait there for the code of an MFA device.
             resolver.get_provider("assume-role")._prompter = _no_mfa_code
             core.register_component("credential_provider", resolver)

@@ -63,7 +63,9 @@ class Tier(Struct, frozen=True):
     def place(self, name: str) -> str | None:
         """Return the group of an item, `None` where the caller cannot be determined."""
         namespace = self.namespace if isinstance(self.namespace, str) else self.namespace()
-        return None if namespace is None else hashlib.sha256(f"{_FORMAT}\0{namespace}\0{name}".encode()).hexdigest()
+        if namespace is None:
+            return None
+        return hashlib.sha256(f"{_FORMAT}\0{namespace}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class _Held(Struct, frozen=True):

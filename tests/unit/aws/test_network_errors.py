@@ -360,6 +360,14 @@ def test_a_variable_of_the_container_that_botocore_does_not_take(
     assert error.reason.startswith(reason)
 
 
+@pytest.mark.parametrize("name", ["AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS"])
+def test_a_number_of_the_configuration_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "many")
+    error = failure()
+    assert error.code == "NoCredentials"
+    assert "the configuration that has them: they cannot be read (ValueError)" in error.reason
+
+
 def test_nobody_is_asked_for_the_code_of_an_mfa_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     role = "role_arn = arn:aws:iam::123456789012:role/a\nsource_profile = own\nmfa_serial = arn:aws:iam::123456789012:mfa/me"
     own = "[profile own]\naws_access_key_id = AKIA\naws_secret_access_key = s\n"

@@ -34,6 +34,9 @@ class TestTier:
     def test_names_of_groups_reveal_neither_caller_nor_item(self, host):
         assert set(Tier(host, "etl").place("credential of prod")) <= set("0123456789abcdef")
 
+    def test_any_text_is_the_name_of_an_item(self, host):
+        assert len({tier(host).place(name) for name in ("missing a", "missing a\ud800", "missing a\udfff", "")}) == 4
+
     def test_an_unknown_caller_shares_nothing(self, process, host, source):
         unknown = Tier(host, lambda: None)
         assert [process(unknown).get() for _ in range(2)] == ["v1", "v2"]
