@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from redshift_secrets.cache.tiers import Tier
 
 _LOOK_SECONDS = 5.0
-_NAME, _ROW = "flush mark of the fleet", "mark"
+_NAME, _ROW = "newest flush mark of the fleet", "mark"
 _KEPT_SECONDS = 30 * 86_400.0
 
 
@@ -67,7 +67,7 @@ class Flushes:
             if self._was_looked_at(host, place):
                 return
             looked_at, known = self._known_mark(host, place)
-            found = fleet.flush_mark() or known
+            found = max(fleet.flush_mark() or known, known)
             if looked_at > 0 and found != known:
                 host.clear()
                 host.mark_flushed()

@@ -207,7 +207,7 @@ class Refresher:
         flushed = self._flushes.happened()
         if flushed:
             with self._lock:
-                self._forget()
+                self._forget(self._made_at)  # what somebody puts back after a flush is older all the same
         return flushed
 
     def _read(self, items: Sequence[Item[V]], tier: Tier) -> Mapping[str, Entry[V]]:
@@ -361,12 +361,12 @@ class Refresher:
 
     # --- memory
 
-    def _forget(self) -> None:
+    def _forget(self, made_at: LRUCache[str, tuple[float, int]] | None = None) -> None:
         # Each value ends with its size. By count alone, a few thousand long names or values would fill the memory.
         self._entries: LRUCache[str, tuple[Entry[Any], float, int]] = LRUCache(_MAX_BYTES, _share)
         self._failures: LRUCache[str, tuple[Failure, float, int]] = LRUCache(_MAX_BYTES, _share)
         self._elsewhere: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
-        self._made_at: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
+        self._made_at: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share) if made_at is None else made_at
 
     def _newest(self, name: str) -> float:
         """When the newest entry was made that this process has seen. The caller has the lock."""

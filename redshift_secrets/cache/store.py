@@ -72,4 +72,5 @@ class SharedStore(Protocol):
         """Have every process that uses this store find another `flush_mark`."""
 
     def flush_mark(self) -> str | None:
-        """Return a text that changes with each `mark_flushed`, `None` where there was none or it cannot be read."""
+        """Return a text that changes with each `mark_flushed`, across hosts to one that sorts after it; `None` where there was none
+        or it cannot be read."""

@@ -2,7 +2,7 @@
 
 A group is a hash, `<prefix>{<group>}`, of rows that are sealed before they leave this process; the lease on its refresh is
 the key beside it, `<prefix>{<group>}:lease`. The braces keep both in one slot of a cluster. The mark of the last flush is
-`<prefix>flushed`.
+`<prefix>flushed`: its time, sealed like a row, since whoever could invent one would have all hosts forget what they have seen.
 
 The end of a group is stored twice, so that no two clocks have to agree. The server counts down the time that was left by
 the writer's clock, which makes the server's own clock irrelevant; and each row carries the moment itself under the seal,
@@ -50,6 +50,8 @@ _FIELDS_PER_COMMAND = 500
 _FLUSH_SECONDS = 60.0
 """The patience of a flush of everything, which goes through all keys of a server that others may use too."""
 _FLUSH_MARK_KEPT_SECONDS = 30 * 86400
+_FLUSHED, _MARK = "flushed", "mark"
+_FLUSHED_AT = struct.Struct(">d")
 
 
 class _Row(NamedTuple):
@@ -120,7 +122,8 @@ class RedisStore:
         self._seal = seal
         self._clock = clock
         self._prefix = prefix
-        self._flush_key = f"{prefix}flushed"
+        self._flush_key = f"{prefix}{_FLUSHED}"
+        self._newest_mark: float | None = None
         self._lease_ms = int(lease_seconds * 1000)
         self._logged: set[str] = set()
 
@@ -191,14 +194,22 @@ class RedisStore:
             self._client.run(lambda client: sum(client.delete(key) for key in self._groups(client)), 0, _FLUSH_SECONDS)
 
     def mark_flushed(self) -> None:
-        """See `SharedStore.mark_flushed`; one SET."""
-        mark = secrets.token_hex(16)
-        self._client.run(lambda client: client.set(self._flush_key, mark, ex=_FLUSH_MARK_KEPT_SECONDS), None)
+        """See `SharedStore.mark_flushed`; one GET and one SET."""
+
+        def write(client: Any) -> None:
+            # At least a second after the last one, which a host with another clock may have made.
+            moment = max(self._clock(), (self._read_mark(client) or 0.0) + 1.0)
+            mark = self._seal.seal(_FLUSHED, _MARK, _FLUSHED_AT.pack(moment))
+            client.set(self._flush_key, mark, ex=_FLUSH_MARK_KEPT_SECONDS)
+
+        self._client.run(write, None)
 
     def flush_mark(self) -> str | None:
-        """See `SharedStore.flush_mark`; one GET."""
-        mark = self._client.run(self._get_flush_mark, None)
-        return None if mark is None else mark.decode(errors="replace")
+        """See `SharedStore.flush_mark`; one GET. An older mark than before was put back, and is none."""
+        found = self._client.run(self._read_mark, None)
+        if found is not None and (self._newest_mark is None or found > self._newest_mark):
+            self._newest_mark = found
+        return None if self._newest_mark is None else f"{self._newest_mark:017.6f}"
 
     def describe(self) -> RedisStoreInfo:
         """Describe the store; the server is asked even if it was unavailable a moment ago."""
@@ -245,7 +256,9 @@ class RedisStore:
             self._warn_once("Redis at %s cannot read some of its keys: %s", describe_error(errors[0]))
         return found
 
-    def _get_flush_mark(self, client: Any) -> bytes | None:
+    def _read_mark(self, client: Any) -> float | None:
+        """Return when the store was last flushed, in seconds since the epoch; `None` for a mark that is not sealed with one of the
+        keys."""
         redis = redis_py()
         try:
             mark = client.get(self._flush_key)
@@ -255,7 +268,11 @@ class RedisStore:
             raise
         if not isinstance(mark, bytes | None):
             raise redis.exceptions.InvalidResponse
-        return mark
+        opened = None if mark is None else self._seal.open(_FLUSHED, _MARK, mark)
+        if opened is None or len(opened) != _FLUSHED_AT.size:
+            return None
+        moment: float = _FLUSHED_AT.unpack(opened)[0]
+        return moment
 
     def _unexpired(self, group: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
         opened = {name: row for name in sealed if (row := self._opened(group, name, sealed[name])) is not None}

@@ -139,6 +139,19 @@ class TestFleet:
         assert not processes[0].happened()
         assert "g" in host.groups
 
+    @pytest.mark.attempt("put an older entry back into Redis")
+    def test_an_older_mark_that_somebody_puts_back_is_none(self, simulation, host, fleet, processes):
+        flush(fleet)
+        older = fleet.flush_mark()
+        flush(fleet)
+        simulation.pass_(5)
+        assert processes[0].happened()
+        host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
+        fleet.flush_mark = lambda: older
+        simulation.pass_(5)
+        assert not processes[0].happened()
+        assert "g" in host.groups
+
     def test_on_a_host_that_is_new_one_from_before_is_none(self, flushes, simulation, host, fleet):
         flush(fleet)
         here = flushes(host, fleet)
@@ -151,7 +164,7 @@ class TestFleet:
 
     @pytest.mark.parametrize("row", [b"", b"\xff", b"\x93\x01\x02\x03"])
     def test_a_note_that_cannot_be_read_is_none(self, simulation, host, fleet, processes, row):
-        host.replace(tier(host).place("flush mark of the fleet"), {"mark": row}, simulation.clock() + 1000)
+        host.replace(tier(host).place("newest flush mark of the fleet"), {"mark": row}, simulation.clock() + 1000)
         simulation.pass_(5)
         assert not processes[0].happened()
         flush(fleet)

@@ -45,6 +45,17 @@ class TestInTheFleet:
         assert reading.get(item) in ("newer", "v1")
         assert reading.refresher.peek(item, None).value != "older"
 
+    def test_this_process_has_seen_the_newer_one_before_a_flush(self, process, fleet, source, simulation, put_back):
+        restore = put_back(fleet, ("older", 60), ("newer", 50))
+        reading = process(fleet)
+        assert reading.get(source.item(kept=False)) == "newer"
+        fleet.clear()
+        fleet.mark_flushed()
+        restore()
+        simulation.pass_(5)
+        assert reading.refresher.forget_if_flushed()
+        assert reading.get(source.item(kept=False)) == "v1"
+
     def test_it_has_seen_it_in_a_refresh(self, process, fleet, source, simulation, put_back):
         restore = put_back(fleet, ("older", FRESH - 10), ("newer", EXPIRED))
         item = source.item(kept=False)

@@ -26,7 +26,7 @@ def test_that_a_process_is_another_caller_now_is_no_failure_of_the_others(proces
     source.error = CallerChangedError()
     changed, other = process(host, fleet), process(host, fleet)
     assert isinstance(changed.get(), CallerChangedError)
-    assert set(host.groups) == {tier(host).place("flush mark of the fleet")}
+    assert set(host.groups) == {tier(host).place("newest flush mark of the fleet")}
     assert (fleet.groups, host.leases, fleet.leases) == ({}, set(), set())
     source.error = None
     assert other.get() == "v2"

@@ -218,9 +218,43 @@ def test_a_mark_of_another_type_reads_as_none_and_is_overwritten(store, admin, c
     assert caplog.records == []
 
 
-def test_a_mark_that_something_else_wrote_is_a_mark(store, admin):
-    admin.set("redshift-secrets:flushed", b"\xff")
-    assert store.flush_mark()
+@pytest.mark.attempt("forge, change or move what is in a store")
+def test_a_mark_that_something_else_wrote_is_none(server, store, admin):
+    """Whoever can write to Redis would have all hosts forget that they have seen newer entries than those that are put back."""
+    for forged in (b"\xff", b"a", Seal([Fernet.generate_key().decode()]).seal("flushed", "mark", 8 * b"\x41")):
+        admin.set("redshift-secrets:flushed", forged)
+        assert store.flush_mark() is None
+    store.replace("flushed", {"mark": b"12345678"}, LATER)
+    admin.set("redshift-secrets:flushed", admin.hget("redshift-secrets:{flushed}", "mark"))
+    assert store.flush_mark() is None
+    store.mark_flushed()
+    assert fleet_store(server.url).flush_mark() == store.flush_mark() is not None
+
+
+@pytest.mark.attempt("put an older entry back into Redis")
+def test_an_older_mark_that_is_put_back_or_one_that_is_removed_is_no_flush(server, store, admin):
+    reader = fleet_store(server.url)
+    store.mark_flushed()
+    older = admin.get("redshift-secrets:flushed")
+    store.mark_flushed()
+    newest = reader.flush_mark()
+    admin.set("redshift-secrets:flushed", older)
+    assert reader.flush_mark() == newest > fleet_store(server.url).flush_mark()
+    admin.delete("redshift-secrets:flushed")
+    assert reader.flush_mark() == newest
+
+
+def test_a_flush_from_a_host_whose_clock_is_behind_is_noticed(server, store):
+    ahead = fleet_store(server.url, clock=lambda: NOW + 120)
+    ahead.mark_flushed()
+    before = store.flush_mark()
+    store.mark_flushed()
+    assert ahead.flush_mark() == store.flush_mark() > before
+
+
+def test_a_mark_under_the_second_key_is_still_read(server, store):
+    store.mark_flushed()
+    assert fleet_store(server.url, Fernet.generate_key().decode(), KEY).flush_mark() == store.flush_mark()
 
 
 # --- for people
