@@ -119,7 +119,7 @@ locals {
       sid        = "TagSessions"
       actions    = ["sts:TagSession"]
       resources  = local.allow.assume_roles
-      conditions = local.session_tags
+      conditions = local.session_tags.allowed
     },
   ]
 
@@ -139,8 +139,10 @@ locals {
   ]
 
   session_tags = {
-    StringLikeIfExists          = { for key, values in local.allow.session_tags : "aws:RequestTag/${key}" => values }
-    "ForAllValues:StringEquals" = { "aws:TagKeys" = keys(local.allow.session_tags) }
+    for name, tags in { allowed   = local.allow.session_tags, trusted = try(var.trusted.session_tags, {}) } : name => {
+      StringLikeIfExists          = { for key, values in tags : "aws:RequestTag/${key}" => values }
+      "ForAllValues:StringEquals" = { "aws:TagKeys" = keys(tags) }
+    }
   }
 
   principal   = var.trusted == null ? {} : { AWS = var.trusted.arns }
@@ -153,16 +155,13 @@ locals {
       )
     ],
     [
-      for tags in [var.trusted.session_tags] : {
+      for condition in [local.session_tags.trusted] : {
         Sid       = "TagSessions"
         Effect    = "Allow"
         Principal = local.principal
         Action    = ["sts:TagSession"]
-        Condition = {
-          StringLikeIfExists          = { for key, values in tags : "aws:RequestTag/${key}" => values }
-          "ForAllValues:StringEquals" = { "aws:TagKeys" = keys(tags) }
-        }
-      } if length(tags) > 0
+        Condition = condition
+      } if length(var.trusted.session_tags) > 0
     ],
   )
 
