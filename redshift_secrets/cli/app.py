@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None
             if text is not None:
                 print(text, end="")
                 return
-    from redshift_secrets.cli.group import app
-
     try:
+        from redshift_secrets.cli.group import app
+
         app(arguments, prog_name=program)
+    except KeyboardInterrupt:  # while typer is imported; later on it ends the command itself
+        sys.exit(130)
     except BrokenPipeError:  # `redshift-secrets list | head`
         sys.stderr.close()
 

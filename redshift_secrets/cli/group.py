@@ -60,6 +60,13 @@ def _options_of_sites() -> list[Any]:
 
 
 def _keep(_ctx: Any, option: Any, value: Any) -> None:
+    if option.name == "region" and value is not None:
+        from redshift_secrets.settings import values
+
+        try:
+            values.region(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     setattr(site.options, option.name, value)
 
 

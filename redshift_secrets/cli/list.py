@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +60,8 @@ def list_command(
             note(each)
     for each in found.unseen:
         note(each, "yellow")
+    for each in _matching_nothing(found, conn_ids or [], account):
+        note(each, "yellow")
     note(_summary(found, rows, next(iter(callers), None)), "dim")
     if found.unseen:
         raise typer.Exit(PARTIAL)
@@ -82,6 +85,19 @@ def _is_wanted(row: ConnectionView, conn_ids: list[str], account: str | None, pr
         and options.region in (None, row.region)
         and (not problem or bool(row.problems))
     )
+
+
+def _matching_nothing(found: SiteView, conn_ids: list[str], account: str | None) -> Iterator[str]:
+    """Say of each name that nothing has it, with the nearest one that there is."""
+    from redshift_secrets.settings import values
+
+    known = dict.fromkeys(row.conn_id for row in found.rows)
+    for each in conn_ids:
+        if not fnmatch.filter(known, each):
+            yield f"no tag claims a conn_id {each!r}{values.nearest(each, known)}"
+    accounts = sorted({row.account for row in found.rows})
+    if account is not None and account not in accounts:
+        yield f"no conn_id is claimed in account {account}; there are some in: {', '.join(accounts) or 'none'}"
 
 
 def _print_table(rows: list[ConnectionView], output: Output) -> None:

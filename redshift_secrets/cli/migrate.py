@@ -143,12 +143,17 @@ def finish(places: FromOption = None, conn_id: ConnIdOption = None) -> None:
 @stdout_for_the_result()
 def _site(places: Sequence[str] | None, conn_ids: Sequence[str] | None) -> _Site:
     """Read what is stored, see what there is, and plan."""
+    from redshift_secrets.airflow.stored import StoredError
     from redshift_secrets.operations.migrate.plan import make_plan, see_everything
     from redshift_secrets.operations.migrate.reading import read_stored, sources
+    from redshift_secrets.settings import values
 
     environ = dict(os.environ)
     settings = run(site_settings)
-    found = run(lambda: sources(places or (), settings))
+    try:
+        found = sources(places or (), settings)
+    except StoredError as error:
+        fail(str(error), USAGE)
     with ThreadPoolExecutor(1) as pool:  # AWS answers while the places are read
         seeing = pool.submit(see_everything, settings)
         stored = run(lambda: read_stored(settings, found, environ, conn_ids or ()))
@@ -156,7 +161,10 @@ def _site(places: Sequence[str] | None, conn_ids: Sequence[str] | None) -> _Site
     missing = set(conn_ids or ()) - {under.conn_id for under in stored.conn_ids}
     if missing:
         known = "; ".join(stored.failures) or f"looked in: {', '.join(stored.counts)}"
-        fail(f"no connection is stored under {', '.join(sorted(missing))} ({known})", FAILED)
+        everything = stored if stored.failures else run(lambda: read_stored(settings, found, environ))
+        others = [under.conn_id for under in everything.conn_ids]
+        names = ", ".join(f"{conn_id!r}{values.nearest(conn_id, others)}" for conn_id in sorted(missing))
+        fail(f"no connection is stored under {names}; {known}", FAILED)
     return _Site(settings, stored, seen, run(lambda: make_plan(settings, stored, seen)))
 
 
@@ -219,10 +227,12 @@ def _say_what_to_set(site: _Site, stream: TextIO) -> None:
 
 
 def _say_what_is_missing(site: _Site) -> None:
+    from redshift_secrets.lookup.reasons import causes
+
     for failure in site.stored.failures:
         note(f"not read: {failure}; --from names the places to read")
-    for unseen in site.seen.unseen:
-        note(f"not listed: {unseen}")
+    for cause in causes([(each.scope, each.error) for each in site.seen.unseen]):
+        note(f"not listed: {cause}")
     for change in site.plan.changes:
         for warning in change.warnings:
             note(f"warning: {warning}")

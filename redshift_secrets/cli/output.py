@@ -56,8 +56,8 @@ def print_rows(
 ) -> None:
     """Print `rows` to standard output.
 
-    In a table, columns in which all rows are the same become one line at the end. Where the others do not fit the terminal, those
-    that come first in `first` (`columns`) do; the rest is only named. With `wide` nothing is left out: the rest follows each row. The
+    In a table that does not fit the terminal, columns in which all rows are the same become one line at the end. Where the others do
+    not fit either, those that come first in `first` (`columns`) do; the rest is only named. A column that is empty is left out. With `wide` nothing is left out: the rest follows each row. The
     first `key` columns always stay.
     """
     if output in (Output.json, Output.yaml):
@@ -99,9 +99,12 @@ def _width(stream: TextIO) -> int:
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str], first: Sequence[str], key: int, wide: bool) -> None:
+    width = _width(sys.stdout)
     same = {} if wide or len(rows) < 2 else _constant(rows, columns[key:])
+    if _fits_unbroken([columns, *([text(row[name]) for name in columns] for row in rows)], width):
+        same = {name: value for name, value in same.items() if not value}
     columns, left_out = [name for name in columns if name not in same], list[str]()
-    order, width = [name for name in first if name in columns], _width(sys.stdout)
+    order = [name for name in first if name in columns]
     while True:
         shown = [name for name in columns if name not in left_out]
         cells = [[text(row[name]) for name in shown] for row in rows]
@@ -128,6 +131,11 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], first: Sequence[st
 def _constant(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
     values = {name: {text(row[name]) for row in rows} for name in columns}
     return {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+
+def _fits_unbroken(lines: Sequence[Sequence[str]], width: int) -> bool:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return sum(widths) + len(_GAP) * (len(widths) - 1) <= width
 
 
 def _fitting(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:

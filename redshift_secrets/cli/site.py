@@ -81,16 +81,10 @@ def _regions(settings: Settings) -> set[str]:
 
 
 def in_region(settings: Settings, region: str) -> Settings:
-    """Return the settings with one region to look in, in each account; raises `SettingsError`."""
+    """Return the settings with one region to look in, in each account."""
     from msgspec.structs import replace
 
-    from redshift_secrets.errors import SettingsError
-    from redshift_secrets.settings import values
-
-    try:
-        regions = (values.region(region),)
-    except ValueError as error:
-        raise SettingsError([f"--region {error}"]) from None
+    regions = (region,)
     accounts = tuple(replace(each, regions=regions) for each in settings.accounts)
     return replace(settings, regions=regions, accounts=accounts)
 

@@ -125,8 +125,10 @@ def load(path: Path) -> Warehouses:
         if isinstance(raw, dict) and isinstance(raw.get("policies"), str):
             file = path.parent / raw["policies"]  # JSON is YAML
             raw = {**raw, "policies": yaml.safe_load(file.read_text(encoding="utf-8"))}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     return parse(raw if raw is not None else {}, where=str(path))
 
 

@@ -53,21 +53,34 @@ def unanswered(endpoints: Sequence[str], scope: Scope, settings: Settings) -> st
 
 def causes(failed: Sequence[tuple[Scope, RedshiftSecretsError]]) -> list[str]:
     """Return why scopes could not be listed: each cause once, with what it holds for."""
+    return [f"{_named(same)}{' for one reason' if len(same) > 1 else ''}: {same[0][1]}" for same in _by_cause(failed)]
+
+
+def unlisted(failed: Sequence[tuple[Scope, RedshiftSecretsError]]) -> list[str]:
+    """Return the same as sentences."""
+    return [
+        f"{_named(same)} {'failed for one reason' if len(same) > 1 else 'could not be listed'}: {same[0][1]}"
+        for same in _by_cause(failed)
+    ]
+
+
+def _by_cause(
+    failed: Sequence[tuple[Scope, RedshiftSecretsError]],
+) -> list[list[tuple[Scope, RedshiftSecretsError]]]:
     by_cause: dict[tuple[str, ...], list[tuple[Scope, RedshiftSecretsError]]] = {}
     for scope, error in failed:
         by_cause.setdefault(cause_of(error), []).append((scope, error))
-    return [_cause(same) for same in by_cause.values()]
+    return list(by_cause.values())
 
 
-def _cause(same: Sequence[tuple[Scope, RedshiftSecretsError]]) -> str:
-    scope, error = same[0]
+def _named(same: Sequence[tuple[Scope, RedshiftSecretsError]]) -> str:
     if len(same) == 1:
-        return f"{scope}: {error}"
+        return str(same[0][0])
     roles = {each.role_arn for each, _ in same}
     accounts = f" in {len(roles)} accounts" if len(roles) > 1 else ""
     named = ", ".join(str(each) for each, _ in same[:_MAX_SCOPES])
     others = f" and {len(same) - _MAX_SCOPES} more" if len(same) > _MAX_SCOPES else ""
-    return f"{len(same)} listings{accounts} ({named}{others}) for one reason: {error}"
+    return f"{len(same)} listings{accounts} ({named}{others})"
 
 
 def caller_name(settings: Settings) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.inventory import CachedConnection, Snapshot
+from redshift_secrets.lookup.reasons import unlisted
 from redshift_secrets.lookup.tags import EXTRA_KEYS
 from redshift_secrets.model import ConnectionSpec, Scope, WarehouseKind
 
@@ -137,7 +138,7 @@ def scopes(snapshot: Snapshot) -> tuple[Scope, ...]:
 
 def unseen(snapshot: Snapshot) -> tuple[str, ...]:
     """Return as sentences of what it is not known what it claims, and why."""
-    return (*(f"{each.scope} could not be listed: {each.error}" for each in snapshot.unseen), *snapshot.unread)
+    return (*unlisted([(each.scope, each.error) for each in snapshot.unseen]), *snapshot.unread)
 
 
 def view_connection(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -14,8 +15,10 @@ from redshift_secrets.errors import RedshiftSecretsError
 from redshift_secrets.lookup import tags
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.catalog import scopes_to_list
+from redshift_secrets.lookup.reasons import causes
 from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import Scope, Warehouse
+from redshift_secrets.operations.inspect import places
 from redshift_secrets.settings import Settings, values
 
 if TYPE_CHECKING:
@@ -63,28 +66,39 @@ def find_warehouse(settings: Settings, aws: Tagging, name: str) -> Warehouse:
     """Return the one warehouse of this identifier or ARN, with or without tags; raises `TagError`, or `AwsError`."""
     home = settings.regions or ((settings.region_name,) if settings.region_name else (aws.default_region(),))
     found: dict[str, Warehouse] = {}
-    failures: list[str] = []
-    for scope in scopes_to_list(settings, home):
+    failed: list[tuple[Scope, RedshiftSecretsError]] = []
+    scopes = scopes_to_list(settings, home)
+    for scope in scopes:
         try:
             warehouse = aws.find(name, scope)
         except RedshiftSecretsError as error:
-            failures.append(str(error))
+            failed.append((scope, error))
             continue
         if warehouse is not None:
             found.setdefault(warehouse.arn, warehouse)
-    if len(found) == 1 and failures and not name.startswith("arn:"):
+    if len(found) == 1 and failed and not name.startswith("arn:"):
         raise TagError(
             f"{name!r} is the name of {next(iter(found))}, and whether of another warehouse too is not known; say which by its ARN:"
-            f" {'; '.join(failures)}"
+            f" {'; '.join(causes(failed))}"
         )
     if len(found) > 1:
         raise TagError(f"{name!r} is the name of {len(found)} warehouses, say which by its ARN: {', '.join(found)}")
     if not found:
-        why = (
-            f", as far as can be seen: {'; '.join(failures)}" if failures else " in the configured regions and accounts"
-        )
-        raise TagError(f"there is no warehouse {name!r}{why}")
+        if failed:
+            raise TagError(f"there is no warehouse {name!r}, as far as can be seen: {'; '.join(causes(failed))}")
+        raise TagError(f"there is no warehouse {name!r} in {places(scopes)}{_nearest(settings, scopes, name)}")
     return next(iter(found.values()))
+
+
+def _nearest(settings: Settings, scopes: Sequence[Scope], name: str) -> str:
+    """Say which warehouse may be meant, where they can be listed."""
+    from redshift_secrets.aws.client import AwsClient  # loads boto3
+
+    aws, identifiers = AwsClient(settings), dict[str, None]()
+    for scope in scopes:
+        with suppress(RedshiftSecretsError):
+            identifiers |= dict.fromkeys(each.identifier for each in aws.list_all(scope))
+    return values.nearest(name, identifiers)
 
 
 def plan_with_endpoints(

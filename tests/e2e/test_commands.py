@@ -171,6 +171,9 @@ def test_list_filters(run: Run) -> None:
     assert listed("--region", "eu-west-1", "adhoc") == (0, ["adhoc"])
     assert listed("--region", "eu-west-3") == (0, [])
     assert listed("x*") == (3, [])
+    assert "no tag claims a conn_id 'analytcs' (did you mean 'analytics'?)" in run("list", "analytcs", "adhoc").stderr
+    said = run("list", "--account", "222222222222").stderr
+    assert "no conn_id is claimed in account 222222222222; there are some in: 123456789012" in said
 
 
 def test_what_was_listed_comes_from_the_host_store_unless_aws_is_to_be_asked(run: Run, stand_in: StandIn) -> None:

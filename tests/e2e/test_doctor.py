@@ -76,7 +76,7 @@ def test_a_site_that_serves(run: Run, stand_in: StandIn, environment: dict[str, 
         "warning",
         "in eu-west-3 as arn:aws:iam::123456789012:user/airflow: 1 cluster and 0 workgroups seen, 0 carry airflow:conn-id",
     ) in verdicts(done, "warehouses")
-    assert f"in eu-west-1 as {ROLE}: 1 cluster and 0 workgroups seen, 1 carry airflow:conn-id" in done.stdout
+    assert f"in eu-west-1 as {ROLE}: 1 cluster and 0 workgroups seen, 1 carries airflow:conn-id" in done.stdout
     assert "3 of 3 logins minted, of 3 warehouses" in done.stdout
     assert len(stand_in.tokens.minted()) == 3
     for token in stand_in.tokens.minted():

@@ -90,7 +90,7 @@ def test_all_is_well(diagnose: Examine, stand_in: StandIn) -> None:
     assert of(found, "caller") == [f"{CALLER} (from environment variables)"]
     assert of(found, "warehouses", "ok") == [
         f"in eu-west-1 as {CALLER}: 1 cluster and 1 workgroup seen, 2 carry airflow:conn-id",
-        f"in eu-west-1 as {ROLE}: 1 cluster and 0 workgroups seen, 1 carry airflow:conn-id",
+        f"in eu-west-1 as {ROLE}: 1 cluster and 0 workgroups seen, 1 carries airflow:conn-id",
         f"none in eu-west-3 as {ROLE}",
     ]
     assert of(found, "warehouses", "warning") == [
@@ -252,7 +252,7 @@ def test_a_service_without_its_endpoint_is_one_verdict(
     assert message.startswith(
         "redshift-serverless in eu-west-1, redshift-serverless in eu-west-3: could not connect to"
     )
-    assert of(found, "warehouses", "ok") == [f"in eu-west-1 as {CALLER}: 1 cluster seen, 1 carry airflow:conn-id"]
+    assert of(found, "warehouses", "ok") == [f"in eu-west-1 as {CALLER}: 1 cluster seen, 1 carries airflow:conn-id"]
     assert "redshift-serverless:ListWorkgroups" not in stand_in.aws.calls.by_operation()
 
 

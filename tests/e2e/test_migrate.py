@@ -313,7 +313,7 @@ def test_one_at_a_time(site: Site) -> None:
     run_printed(done.stdout)
     assert site.run("migrate", "check", "--conn-id", "bi").returncode == 0
     done = site.run("migrate", "plan", "--conn-id", "nowhere")
-    assert (done.returncode, "no connection is stored under nowhere" in done.stderr) == (1, True)
+    assert (done.returncode, "no connection is stored under 'nowhere'" in done.stderr) == (1, True)
 
 
 def test_a_login_that_differs_is_named_and_ends_with_1(site: Site) -> None:

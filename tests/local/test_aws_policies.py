@@ -372,5 +372,5 @@ def test_policies_may_be_in_a_file_of_their_own(tmp_path: Path) -> None:
     file.write_text("policies: policies.json\n", encoding="utf-8")
     assert [each.identity for each in config.load(file).policies] == [ROLE]
     file.write_text("policies: missing.json\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         config.load(file)

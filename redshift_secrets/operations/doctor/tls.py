@@ -64,7 +64,7 @@ def try_tls(
         verdicts.append(verdict("tls", "problem", f"{which}: {same[0][2]}", where))
     good = len(by_endpoint) - sum(map(len, failed.values()))
     if good:
-        said = f"{counted(good, 'endpoint')} of warehouses accept connections from here, with certificates that clients trust"
+        said = f"{counted(good, 'endpoint')} of warehouses {'accepts' if good == 1 else 'accept'} connections from here, with certificates that clients trust"
         unchecked = sorted({mode for *_, mode in by_endpoint if not mode.startswith("verify-")})
         if unchecked:
             said += f"; with sslmode = {names(unchecked)} none is checked"

@@ -66,7 +66,7 @@ def seen_verdicts(settings: Settings, seen: Seen, identity: Mapping[str | None, 
         numbers = [counted(sum(each.kind == kind for each in found), kind) for kind in dict.fromkeys(kinds)]
         tagged = sum(marker in each.tags for each in found)
         status: Status = "ok" if tagged else "warning"
-        said = f"in {region} as {identity[role]}: {' and '.join(numbers)} seen, {tagged} carry {marker}"
+        said = f"in {region} as {identity[role]}: {' and '.join(numbers)} seen, {tagged} {'carries' if tagged == 1 else 'carry'} {marker}"
         verdicts.append(verdict("warehouses", status, said, map(str, found)))
     if empty:
         verdicts.append(verdict("warehouses", "ok", f"none in {names(empty)}", empty))

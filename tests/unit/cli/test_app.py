@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import pytest
 
 from redshift_secrets.cli import app, site
 from redshift_secrets.cli.commands import COMMANDS, WITHOUT_SITE, overview
 from redshift_secrets.cli.group import LazyGroup
-from redshift_secrets.errors import SettingsError
 from redshift_secrets.settings import Settings
 from tests.support.airflow_parts import from_airflow_3_2
 
@@ -98,9 +98,6 @@ def test_what_the_command_line_says_of_the_site_beats_the_settings(monkeypatch):
     found = site.site_settings()
     assert (found.profile_name, found.regions) == ("dev", ("eu-west-3",))
     assert [each.regions for each in found.accounts] == [("eu-west-3",)]
-    site.options.region = "europe"
-    with pytest.raises(SettingsError, match="--region must be an AWS region such as eu-west-1"):
-        site.site_settings()
 
 
 @from_airflow_3_2
@@ -129,6 +126,22 @@ def test_a_command_keeps_what_it_is_given_for_the_site(monkeypatch, capsys):
     code, _, error = run(capsys, "show", "analytics", "--profile", "dev", "--region=eu-west-3", "-v")
     assert (code, error) == (2, "redshift-secrets: enough\n")
     assert vars(site.options) == {"profile": "dev", "region": "eu-west-3", "verbose": True}
+
+
+def test_what_is_no_region_is_said_before_anything_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(site, "configured_settings", lambda: pytest.fail("loaded"))
+    code, _, error = run(capsys, "list", "--region", "europe")
+    assert code == 2
+    assert "Invalid value for '--region': must be an AWS region such as eu-west-1, not 'europe'" in error
+
+
+def test_ctrl_c_before_typer_is_there_ends_without_a_traceback(monkeypatch, capsys):
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "redshift_secrets.cli.group", Interrupted("group"))
+    assert run(capsys, "list") == (130, "", "")
 
 
 def test_an_example_of_several_lines_keeps_them(monkeypatch, capsys):

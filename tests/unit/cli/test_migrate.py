@@ -12,6 +12,7 @@ from redshift_secrets.cli import migrate
 from redshift_secrets.cli.output import Output
 from redshift_secrets.lookup.catalog import Unseen
 from redshift_secrets.model import Scope
+from redshift_secrets.operations.migrate import plan, reading
 from redshift_secrets.operations.migrate.comparing import Comparison, Session
 from redshift_secrets.operations.migrate.plan import Seen, make_plan
 from redshift_secrets.operations.migrate.reading import Stored, StoredUnder
@@ -66,6 +67,43 @@ def test_check(capsys, at, comparison, code, shown):
     assert ended(capsys, migrate.check) == (code, shown, "")
     found = ended(capsys, migrate.check, output=Output.json)
     assert json.loads(found[1])[0]["conn_id"] == "analytics"
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """Have `migrate` read these connections."""
+    read = []
+    monkeypatch.setattr(migrate, "site_settings", lambda: Settings.from_kwargs({"regions": ["eu-west-1"]}))
+    monkeypatch.setattr(plan, "see_everything", lambda _settings: Seen((), (), "me"))
+
+    def read_stored(_settings, _sources, _environ, conn_ids=()):
+        wanted = [each for each in read if not conn_ids or each.conn_id in conn_ids]
+        return Stored(tuple(StoredUnder(each.conn_id, (each,)) for each in wanted), {"the environment": 0}, ())
+
+    monkeypatch.setattr(reading, "read_stored", read_stored)
+    return read
+
+
+def test_a_misspelt_conn_id_comes_with_the_nearest_one(capsys, places):
+    places += [stored("analytics"), stored("bi")]
+    code, shown, error = ended(capsys, migrate.plan, conn_id=["analytcs", "bi"])
+    assert (code, shown) == (1, "")
+    assert "no connection is stored under 'analytcs' (did you mean 'analytics'?); looked in: the environment" in error
+
+
+def test_a_misspelt_place_is_a_mistake_in_the_command(capsys, places):
+    code, _, error = ended(capsys, migrate.plan, places=["databse"])
+    assert (code, "did you mean 'database'?" in error) == (2, True)
+
+
+def test_one_reason_is_said_once_for_all_that_was_not_listed(capsys, at):
+    at(
+        stored(),
+        unseen=tuple(Unseen(Scope("cluster", region, None), denied()) for region in ("us-east-1", "us-west-2")),
+    )
+    code, _, error = ended(capsys, migrate.plan)
+    assert (code, error.count("not listed: ")) == (4, 1)
+    assert "not listed: 2 listings (clusters in us-east-1, clusters in us-west-2) for one reason" in error
 
 
 def test_check_of_what_is_refused_or_not_claimed(capsys, at):

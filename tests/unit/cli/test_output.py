@@ -29,8 +29,13 @@ def table(monkeypatch, capsys):
     return printed
 
 
-def test_columns_in_which_all_rows_are_the_same_become_one_line(table):
-    assert table(200) == [
+def test_where_there_is_room_all_columns_stay_but_empty_ones(table):
+    assert table(79)[0].split() == list(COLUMNS)
+    assert table(79, [{**row, "what": ""} for row in ROWS])[0].split() == ["name", "host", "region"]
+
+
+def test_otherwise_columns_in_which_all_rows_are_the_same_become_one_line(table):
+    assert table(78) == [
         "name       host                                        what",
         "analytics  prod.abc.eu-west-1.redshift.amazonaws.com   one two three",
         "bi         other.abc.eu-west-1.redshift.amazonaws.com  four",

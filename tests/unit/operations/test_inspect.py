@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from redshift_secrets.lookup.catalog import scopes_to_list
 from redshift_secrets.model import Scope
 from redshift_secrets.operations.inspect import CredentialView, view_site
 from tests.support.fakes import EPOCH, Clock, FakeAws, cluster, denied, workgroup
@@ -93,6 +94,14 @@ def test_what_claims_nothing_and_what_is_not_seen_is_told_apart():
     assert "Serverless workgroups in eu-west-1 could not be listed" in found.unseen[0]
     assert found.has_problems
     assert set(found.scopes) == {CLUSTERS, WORKGROUPS}
+
+
+def test_one_reason_is_said_once_for_all_that_could_not_be_listed(site):
+    here = site(cluster(), accounts=[{"role_arn": "arn:aws:iam::222222222222:role/a"}])
+    here.aws.failing |= {scope: denied() for scope in scopes_to_list(here.settings, ["eu-west-1"])[1:]}
+    (found,) = view_site(here.broker).unseen
+    assert found.startswith("3 listings in 2 accounts (Serverless workgroups in eu-west-1, ")
+    assert found.endswith(f"failed for one reason: {denied()}")
 
 
 def test_a_workgroup_whose_tags_are_not_known_may_claim_anything():

@@ -8,6 +8,7 @@ import shlex
 import pytest
 import yaml
 
+from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.cli.tag import tag
 from redshift_secrets.errors import AwsError
 from redshift_secrets.lookup import tags
@@ -186,13 +187,27 @@ def test_a_name_of_two_warehouses_is_refused_with_their_arns():
     assert find_warehouse(SETTINGS, aws, "prod") == one
 
 
-def test_a_name_of_no_warehouse_and_what_could_not_be_seen():
-    aws = FakeTagging()
-    with pytest.raises(TagError, match="there is no warehouse 'prod' in the configured"):
+def test_a_name_of_no_warehouse_comes_with_the_nearest_one(monkeypatch):
+    def list_all(_self, scope):
+        if scope == CLUSTERS:
+            return (cluster("prod"), cluster("finance"))
+        raise denied()
+
+    monkeypatch.setattr(AwsClient, "list_all", list_all)
+    with pytest.raises(TagError) as caught:
+        find_warehouse(SETTINGS, FakeTagging(), "prd")
+    assert str(caught.value) == "there is no warehouse 'prd' in eu-west-1 (did you mean 'prod'?)"
+
+
+def test_what_could_not_be_seen_is_said_once_for_each_reason():
+    aws = FakeTagging({CLUSTERS: denied()})
+    with pytest.raises(TagError, match="as far as can be seen: clusters in eu-west-1: redshift:DescribeClusters"):
         find_warehouse(SETTINGS, aws, "prod")
-    aws.found[CLUSTERS] = denied()
-    with pytest.raises(TagError, match="as far as can be seen: redshift:DescribeClusters"):
+    aws.found[WORKGROUPS] = denied()
+    with pytest.raises(TagError) as caught:
         find_warehouse(SETTINGS, aws, "prod")
+    assert str(caught.value).count(str(denied())) == 1
+    assert "2 listings (clusters in eu-west-1, Serverless workgroups in eu-west-1) for one reason" in str(caught.value)
 
 
 def test_a_scope_that_may_have_the_name_too_is_not_passed_over():

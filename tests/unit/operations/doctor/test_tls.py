@@ -53,7 +53,7 @@ def server() -> Iterator[WrongServer]:
 @pytest.mark.parametrize("conn_type", ["redshift", "postgres"])
 def test_a_server_that_is_trusted(server, trusted, conn_type):
     assert said(spec("127.0.0.1", server.port, conn_type=conn_type)) == [
-        ("ok", "1 endpoint of warehouses accept connections from here, with certificates that clients trust")
+        ("ok", "1 endpoint of warehouses accepts connections from here, with certificates that clients trust")
     ]
     assert server.received == []  # nobody logged in
 

@@ -32,7 +32,7 @@ def said(found):
 def test_how_many_are_seen_and_tagged():
     settings, seen = site(cluster(), cluster("bare", {}), workgroup("adhoc", {}))
     assert said(seen_verdicts(settings, seen, ME)) == [
-        ("ok", "in eu-west-1 as arn:aws:iam::1:user/me: 2 clusters and 1 workgroup seen, 1 carry airflow:conn-id")
+        ("ok", "in eu-west-1 as arn:aws:iam::1:user/me: 2 clusters and 1 workgroup seen, 1 carries airflow:conn-id")
     ]
 
 
