@@ -181,7 +181,12 @@ class RedisStore:
 
         def run(client: Any) -> Any:
             script = getattr(redis_py().lock.Lock, name)
-            return client.eval(script, 1, self._lease_key(group), token, self._lease_ms)
+            try:
+                return client.eval(script, 1, self._lease_key(group), token, self._lease_ms)
+            except redis_py().ResponseError as error:
+                if _is_wrong_type(error):
+                    return None  # something else wrote the key, so the lease has ended
+                raise
 
         self._client.run(run, None)
 
@@ -320,7 +325,8 @@ def _sealed_rows(names: Sequence[str], answer: Any) -> dict[str, bytes]:
 
 def _is_wrong_type(error: Exception) -> bool:
     """Whether something else wrote the key; the next write replaces it."""
-    return isinstance(error, redis_py().ResponseError) and str(error).startswith("WRONGTYPE")
+    # Redis before 7 puts the name of a script in front of it.
+    return isinstance(error, redis_py().ResponseError) and "WRONGTYPE" in str(error)
 
 
 def _chunks(rows: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

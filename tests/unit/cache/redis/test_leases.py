@@ -68,6 +68,16 @@ def test_what_can_be_no_lease_holds_nobody_up(store, admin, put):
     assert store.try_lock("g") is None, "the lease that was taken is one"
 
 
+@pytest.mark.parametrize("end", ["renew", "release"])
+def test_a_lease_that_something_of_another_type_replaced_has_ended_and_the_server_is_well(store, admin, caplog, end):
+    lease = store.try_lock("g")
+    admin.delete("redshift-secrets:{g}:lease")
+    admin.rpush("redshift-secrets:{g}:lease", "a")
+    getattr(lease, end)()
+    assert caplog.records == []
+    assert isinstance(store.try_lock("g"), RedisLease)
+
+
 def test_a_renewed_lease_lasts_as_long_as_a_new_one(store, admin):
     lease = store.try_lock("g")
     admin.pexpire("redshift-secrets:{g}:lease", 500)
