@@ -25,7 +25,7 @@ from redshift_secrets.cache.sealing import password_fingerprint
 from redshift_secrets.cache.workers import Deadline, Run, Workers, queued_seconds
 from redshift_secrets.errors import AwsError, CannotServeError
 from redshift_secrets.lookup.listing import ClaimChange
-from redshift_secrets.model import ConnectionFields, Credential, MintRequest, reveal
+from redshift_secrets.model import ConnectionFields, Credential, MintRequest, TaskContext, reveal
 
 log = get_logger(__name__)
 _audit_log = logging.getLogger("redshift_secrets.audit")
@@ -56,7 +56,7 @@ def get_or_create_audit(target: str, key: str | None) -> AuditLog:
 
 class AuditLog:
     """Implements `lookup.audit.Audit`. `write` takes each event, and neither raises nor blocks; `clock` returns seconds since
-    the epoch, `monotonic` seconds on a clock that never jumps."""
+    the epoch, `monotonic` seconds on a clock that never jumps. `requested_by` is in each event."""
 
     def __init__(
         self,
@@ -64,17 +64,23 @@ class AuditLog:
         key: str | None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        requested_by: str | None = None,
     ) -> None:
         self._write = write
         self._key = key
         self._clock = clock
         self._monotonic = monotonic
+        self._requested_by = requested_by
         self.reset_after_fork()
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
         """Called in the child, where nothing has been refused yet."""
         self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def requested_by(self, name: str) -> AuditLog:
+        """See `lookup.audit.Audit`."""
+        return AuditLog(self._write, self._key, self._clock, self._monotonic, name)
 
     def minted(self, conn_id: str, request: MintRequest, credential: Credential) -> None:
         """See `lookup.audit.Audit`."""
@@ -139,6 +145,22 @@ class AuditLog:
 
         self._record("refused", event)
 
+    def tested(
+        self, conn_id: str, task: TaskContext, warehouse_arn: str | None, user: str | None, outcome: str
+    ) -> None:
+        """See `lookup.audit.Audit`."""
+        self._record(
+            "tested",
+            lambda: {
+                "conn_id": conn_id,
+                "warehouse": warehouse_arn,
+                "user": user,
+                "message": outcome,
+                "team": task.team,
+                "dag_id": task.dag_id,
+            },
+        )
+
     def claim_changed(self, change: ClaimChange) -> None:
         """See `lookup.audit.Audit`."""
         self._record(
@@ -169,6 +191,7 @@ class AuditLog:
             if found is None:
                 return
             event = {"when": _utc(self._clock(), "microseconds"), "event": name, **found}
+            event |= {"requested_by": self._requested_by}
             event |= {"host": os.uname().nodename, "pid": os.getpid(), "process": process_kind(sys.argv)}
             self._write({key: value for key, value in event.items() if value is not None})
         except Exception as error:

@@ -15,6 +15,7 @@ from redshift_secrets.cli.progress import make_room, spinner
 from redshift_secrets.errors import one_line
 
 if TYPE_CHECKING:
+    from redshift_secrets.lookup.audit import Audit
     from redshift_secrets.lookup.broker import Broker
     from redshift_secrets.model import TaskContext
     from redshift_secrets.operations.connect import Attempt, Step
@@ -44,12 +45,13 @@ def connect_command(
     """
     from redshift_secrets.cli.site import options, site_settings
     from redshift_secrets.model import TaskContext
-    from redshift_secrets.operations.site import site_broker, site_tiers
+    from redshift_secrets.operations.site import site_audit, site_broker, site_tiers
 
     if (conn_id is None) != everything:
         fail("test needs either a conn_id or --all", USAGE)
     settings = run(site_settings)
     broker = run(lambda: site_broker(settings, () if no_cache else site_tiers(settings)))
+    audit = site_audit(settings)
     unseen: tuple[str, ...] = ()
     if conn_id is not None:
         wanted = [(conn_id, TaskContext(dag_id, team))]
@@ -63,7 +65,7 @@ def connect_command(
     results = []
     for each, task in wanted:
         with spinner(f"connecting as {each}"):
-            result = _attempt(broker, each, task, shows_steps)
+            result = _attempt(broker, each, task, shows_steps, audit)
         if result is None:
             unknown_conn_id(broker, each)
         results.append(result)
@@ -81,7 +83,9 @@ def connect_command(
     raise typer.Exit(FAILED if failed else PARTIAL if unseen else 0)
 
 
-def _attempt(broker: Broker, conn_id: str, task: TaskContext, shows_steps: bool) -> dict[str, Any] | None:
+def _attempt(
+    broker: Broker, conn_id: str, task: TaskContext, shows_steps: bool, audit: Audit | None
+) -> dict[str, Any] | None:
     """Return what became of an attempt as plain data, `None` where no tag claims the conn_id."""
     from redshift_secrets.errors import RedshiftSecretsError
     from redshift_secrets.operations.connect import Attempt, connect
@@ -96,7 +100,7 @@ def _attempt(broker: Broker, conn_id: str, task: TaskContext, shows_steps: bool)
 
     attempt: Attempt | None
     try:
-        attempt = connect(broker, conn_id, task, keep)
+        attempt = connect(broker, conn_id, task, keep, audit)
     except RedshiftSecretsError as error:
         attempt = Attempt(failure=str(error))
     if attempt is None:

@@ -9,11 +9,14 @@ from typing import Protocol
 
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup.listing import ClaimChange
-from redshift_secrets.model import ConnectionFields, Credential, MintRequest
+from redshift_secrets.model import ConnectionFields, Credential, MintRequest, TaskContext
 
 
 class Audit(Protocol):
     """Where events go. No method raises, none changes an answer, and none holds a lookup up."""
+
+    def requested_by(self, name: str) -> Audit:
+        """Return one whose events say who has asked for what they are about: a user of Airflow, or of the operating system."""
 
     def minted(self, conn_id: str, request: MintRequest, credential: Credential) -> None:
         """AWS minted a credential, first needed for `conn_id`; connections with an equal request share it."""
@@ -31,6 +34,11 @@ class Audit(Protocol):
 
     def refused(self, conn_id: str, error: CannotServeError, team_name: str | None) -> None:
         """A managed conn_id could not be served."""
+
+    def tested(
+        self, conn_id: str, task: TaskContext, warehouse_arn: str | None, user: str | None, outcome: str
+    ) -> None:
+        """Somebody had a connection tested, as for this task. `user` is the one that was logged in, `None` where that failed."""
 
     def claim_changed(self, change: ClaimChange) -> None:
         """A new listing claims a conn_id for other warehouses than the one before."""

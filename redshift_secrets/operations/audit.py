@@ -15,10 +15,13 @@ from msgspec import Struct
 from redshift_secrets.errors import one_line
 
 COLUMNS = (
-    "since", "last", "times", "event", "conn_id", "warehouse", "user", "caller", "dag_id", "task_id", "run_id", "team", "detail",
+    "since", "last", "times", "event", "conn_id", "warehouse", "user", "caller", "dag_id", "task_id", "run_id", "team",
+    "requested_by", "detail",
 )  # fmt: skip
 
-_SAME = ("event", "conn_id", "warehouse", "user", "caller", "dag_id", "task_id", "team", "before", "message")
+_SAME = (
+    "event", "conn_id", "warehouse", "user", "caller", "dag_id", "task_id", "team", "requested_by", "before", "message",
+)  # fmt: skip
 """Lines that are equal in these make one row."""
 _BEGIN = '{"when":'
 _GZIP = b"\x1f\x8b"

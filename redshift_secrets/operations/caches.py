@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -36,13 +36,23 @@ def describe_tiers(settings: Settings, clock: Callable[[], float] = time.time) -
     return [_tier(settings, tier, clock()) for tier in site_tiers(settings)]
 
 
-def flush(settings: Settings, conn_id: str | None, *, catalog: bool = False) -> Flushed:
+def flush(
+    settings: Settings, conn_id: str | None, *, catalog: bool = False, requested_by: str | None = None
+) -> Flushed:
     """Empty every shared tier, or remove one conn_id or what was listed from each, and have running processes forget what they
-    remember. Of one conn_id and of the `catalog`, those of this process's caller are removed.
+    remember. Of one conn_id and of the `catalog`, those of this process's caller are removed. The audit has what was done, with
+    `requested_by` as in `site_audit`.
 
     Raises `RedshiftSecretsError`, for one `PerDagCredentialsError`.
     """
-    tiers = site_tiers(settings)
+    flushed = _flush(settings, site_tiers(settings), conn_id, catalog)
+    audit = site_audit(settings, requested_by)
+    if audit is not None:
+        audit.flushed(conn_id, flushed.lines)
+    return flushed
+
+
+def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None, catalog: bool) -> Flushed:
     if not tiers:
         why = "it has no place, set cache.path" if settings.cache.host else "cache.host is off"
         line = (
@@ -69,9 +79,6 @@ def flush(settings: Settings, conn_id: str | None, *, catalog: bool = False) -> 
         return Flushed((line,), complete=True)
     what = "the catalog" if catalog else "all entries" if conn_id is None else f"the entries of {conn_id!r}"
     lines = tuple(f"{name}: NOT cleared, {why}" if why else f"{name}: cleared {what}" for name, why in troubles.items())
-    audit = site_audit(settings)
-    if audit is not None:
-        audit.flushed(conn_id, lines)
     return Flushed(lines, complete=not any(troubles.values()))
 
 

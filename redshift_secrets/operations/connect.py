@@ -13,7 +13,8 @@ from typing import Any
 from msgspec import Struct
 
 from redshift_secrets.airflow.connection import with_root_certificates
-from redshift_secrets.errors import RedshiftSecretsError
+from redshift_secrets.errors import RedshiftSecretsError, known_error
+from redshift_secrets.lookup.audit import Audit
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
 from redshift_secrets.operations.login_errors import explain
@@ -33,19 +34,34 @@ class Step(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """The database and user logged in to, or why that failed."""
+    """The database and user logged in to, or why that failed, and the ARN of the warehouse."""
 
     database: str | None = None
     user: str | None = None
     failure: str | None = None
+    warehouse_arn: str | None = None
 
 
-def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[Step], None]) -> Attempt | None:
-    """Connect for a task, calling `on_step` after each step; `None` when no tag claims the conn_id.
+def connect(
+    broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[Step], None], audit: Audit | None = None
+) -> Attempt | None:
+    """Connect for a task, calling `on_step` after each step; `None` when no tag claims the conn_id. The `audit` has what came of it.
 
     Raises `RedshiftSecretsError` when discovery or the mint fails.
     """
-    steps = _Steps(on_step)
+    try:
+        attempt = _connect(broker, conn_id, task, _Steps(on_step))
+    except Exception as error:
+        if audit is not None:
+            audit.tested(conn_id, task, getattr(error, "warehouse_arn", None), None, str(known_error(error)))
+        raise
+    if audit is not None and attempt is not None:
+        outcome = attempt.failure or f"connected to database {attempt.database}"
+        audit.tested(conn_id, task, attempt.warehouse_arn, attempt.user, outcome)
+    return attempt
+
+
+def _connect(broker: Broker, conn_id: str, task: TaskContext, steps: _Steps) -> Attempt | None:
     began_at, lookup = broker.now(), broker.lookup()
     snapshot = steps.time(
         "catalog",
@@ -61,7 +77,8 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     )
     if fields is None:
         return None
-    spec = next(iter(snapshot.specs.get(conn_id, ())), None)
+    spec = next((each for each in snapshot.specs.get(conn_id, ()) if each.team in (None, task.team)), None)
+    arn = spec.warehouse.arn if spec is not None else None
     try:
         raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))
         with raw:
@@ -74,8 +91,8 @@ def connect(broker: Broker, conn_id: str, task: TaskContext, on_step: Callable[[
     except RedshiftSecretsError:
         raise
     except Exception as error:  # every driver and socket error ends the attempt in the same way
-        return Attempt(failure=explain(error, fields, spec))
-    return Attempt(database, user)
+        return Attempt(failure=explain(error, fields, spec), warehouse_arn=arn)
+    return Attempt(database, user, warehouse_arn=arn)
 
 
 class _Steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,13 @@ def site_client(settings: Settings) -> LazyAwsClient:
     return LazyAwsClient(settings, caller_fingerprint(os.environ))
 
 
-def site_broker(settings: Settings, tiers: Sequence[Tier] = (), aws: Aws | None = None) -> Broker:
-    """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now."""
-    return create_broker(settings, aws or site_client(settings), tiers, mask=mask_password, audit=site_audit(settings))
+def site_broker(
+    settings: Settings, tiers: Sequence[Tier] = (), aws: Aws | None = None, requested_by: str | None = None
+) -> Broker:
+    """Return a broker for this site. Without tiers it asks AWS for everything, so that it shows what is true now. `requested_by` is
+    for the audit, as in `site_audit`."""
+    audit = site_audit(settings, requested_by)
+    return create_broker(settings, aws or site_client(settings), tiers, mask=mask_password, audit=audit)
 
 
 def site_caller(aws: LazyAwsClient) -> str | None:
@@ -41,11 +46,20 @@ def site_caller(aws: LazyAwsClient) -> str | None:
         return None
 
 
-def site_audit(settings: Settings) -> Audit | None:
-    """Return the audit of this site, `None` where it has none."""
+def site_audit(settings: Settings, requested_by: str | None = None) -> Audit | None:
+    """Return the audit of this site, `None` where it has none. Its events say who has asked for what they are about: the OS user of
+    this process, where that is no user of Airflow."""
     if settings.audit is None:
         return None
-    return get_or_create_audit(settings.audit, audit_key(settings, configuration.fernet_keys()))
+    audit = get_or_create_audit(settings.audit, audit_key(settings, configuration.fernet_keys()))
+    return audit.requested_by(requested_by or _os_user())
+
+
+def _os_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in many containers
+        return str(os.getuid())
 
 
 def site_tiers(settings: Settings) -> tuple[Tier, ...]:

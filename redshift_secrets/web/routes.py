@@ -114,17 +114,17 @@ class _Page:
         # With an encoding of its own it is not compressed, which would hold back each step until the last one.
         headers = {**_HEADERS, "Content-Encoding": "identity", "X-Accel-Buffering": "no"}
         return StreamingResponse(
-            self._steps(claim, form.get("dag_id") or None), media_type="text/html", headers=headers
+            self._steps(user, claim, form.get("dag_id") or None), media_type="text/html", headers=headers
         )
 
-    async def _steps(self, claim: Claim, dag_id: str | None) -> AsyncIterator[str]:
+    async def _steps(self, user: Any, claim: Claim, dag_id: str | None) -> AsyncIterator[str]:
         """Each step of a test as a line, as soon as it is done. A test whose reader has gone goes on to its end."""
         loop, lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
         def put(line: str) -> None:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-        testing = asyncio.create_task(self._run(partial(self._test, claim, dag_id, put)))
+        testing = asyncio.create_task(self._run(partial(self._test, user, claim, dag_id, put)))
         testing.add_done_callback(lambda _: lines.put_nowait(None))
         while (line := await lines.get()) is not None:
             yield line
@@ -177,7 +177,7 @@ class _Page:
             claims = [each for each in self._site.overview().claims if conn_id in (None, each.conn_id)]
             if not may(user, "PUT") or len(allowed(user, "PUT", claims)) != len(claims):
                 return _html("message.html", 403, text=_NOT_ALLOWED)
-            flushed = self._site.flush(conn_id)
+            flushed = self._site.flush(user, conn_id)
         except NotConfiguredError:
             return _html("message.html", 200, text=_NOT_CONFIGURED)
         except RedshiftSecretsError as error:
@@ -192,10 +192,10 @@ class _Page:
             return None
         return claim if claim is not None and may(user, right) and allowed(user, right, [claim]) else None
 
-    def _test(self, claim: Claim, dag_id: str | None, put: Callable[[str], None]) -> None:
+    def _test(self, user: Any, claim: Claim, dag_id: str | None, put: Callable[[str], None]) -> None:
         attempt: Attempt | None = None
         try:
-            attempt = self._site.test(claim, dag_id, lambda step: put(_line("step", step=step)))
+            attempt = self._site.test(user, claim, dag_id, lambda step: put(_line("step", step=step)))
             failure = attempt.failure if attempt is not None else "no warehouse claims this conn_id any more"
         except Exception as error:  # whatever it is, the browser waits for an end
             failure = str(known_error(error))

@@ -19,7 +19,7 @@ from redshift_secrets.operations import caches
 from redshift_secrets.operations.connect import Attempt, Step, connect
 from redshift_secrets.operations.inspect import CredentialView
 from redshift_secrets.operations.overview import Claim, Overview, credentials, overview
-from redshift_secrets.operations.site import site_broker
+from redshift_secrets.operations.site import site_audit, site_broker
 from redshift_secrets.server_side import ServerSideBackend
 from redshift_secrets.settings import Settings
 
@@ -99,15 +99,19 @@ class Site:
         """Return for each claim the credential that some tier has."""
         return credentials(self._broker(), claims)
 
-    def test(self, claim: Claim, dag_id: str | None, on_step: Callable[[Step], None]) -> Attempt | None:
-        """Connect as a task would, with a listing and a credential of its own. Raises `RedshiftSecretsError`."""
+    def test(self, user: Any, claim: Claim, dag_id: str | None, on_step: Callable[[Step], None]) -> Attempt | None:
+        """Connect as a task would, with a listing and a credential of its own, at the request of a user. Raises
+        `RedshiftSecretsError`."""
         task = TaskContext(dag_id, claim.spec.team)
         # A client for each test would hold up every other route of this server while it reads the models of AWS's services.
-        return connect(site_broker(self.settings, aws=self._broker().aws), claim.spec.conn_id, task, on_step)
+        name = user.get_name()
+        broker = site_broker(self.settings, aws=self._broker().aws, requested_by=name)
+        return connect(broker, claim.spec.conn_id, task, on_step, site_audit(self.settings, name))
 
-    def flush(self, conn_id: str | None) -> caches.Flushed:
-        """Empty the tiers that processes share, or remove one conn_id, and have this process forget what it remembers."""
-        flushed = caches.flush(self.settings, conn_id)
+    def flush(self, user: Any, conn_id: str | None) -> caches.Flushed:
+        """Empty the tiers that processes share, or remove one conn_id, and have this process forget what it remembers, at the
+        request of a user."""
+        flushed = caches.flush(self.settings, conn_id, requested_by=user.get_name())
         self._backend.forget()
         return flushed
 

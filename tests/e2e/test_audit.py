@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
@@ -102,14 +103,18 @@ def test_what_the_commands_do_is_written_down_too(stand_in: StandIn, path: Path)
     assert run(site, "test", "analytics").returncode == 0
     assert run(site, "flush").returncode == 0
     assert run(site, "list").returncode in (0, 1)  # the latter where something is wrong with a warehouse
-    found = [(event["event"], event.get("conn_id"), event["process"]) for event in events(stand_in, path)]
+    written = events(stand_in, path)
+    found = [(event["event"], event.get("conn_id"), event["process"]) for event in written]
     # The module is the command, in the process of these tests.
     process = found[0][2]
     assert found == [
         ("minted", "analytics", process),
         ("served", "analytics", process),
+        ("tested", "analytics", process),
         ("flushed", None, process),
     ]
+    assert {event["requested_by"] for event in written} == {pwd.getpwuid(os.getuid()).pw_name}
+    assert written[2]["message"] == "connected to database dwh"
 
 
 def test_a_standard_output_has_the_result_of_a_command_alone(stand_in: StandIn) -> None:
@@ -117,4 +122,4 @@ def test_a_standard_output_has_the_result_of_a_command_alone(stand_in: StandIn) 
     done = commands.run("test", "analytics", environment={**os.environ, **site})
     assert done.returncode == 0, done.stderr
     assert '{"when"' not in done.stdout
-    assert done.stderr.count('{"when"') == 2
+    assert done.stderr.count('{"when"') == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 
 from redshift_secrets.airflow.audit import to_line
 from redshift_secrets.operations.audit import COLUMNS, read_audit, read_time
+from redshift_secrets.operations.site import site_audit
+from redshift_secrets.settings import Settings
 
 ARN = "arn:aws:redshift:eu-west-1:123456789012:cluster:prod"
 SERVED = {
@@ -162,6 +165,19 @@ def test_no_content_is_fatal_and_a_whole_line_among_it_is_found(before: bytes, a
 )
 def test_times(text: str, moment: datetime) -> None:
     assert read_time(text) == moment
+
+
+def test_who_asked_makes_a_row_of_its_own(path: Path) -> None:
+    flushed = {"event": "flushed", "message": "host: cleared all entries"}
+    path.write_bytes(line(1, **flushed, requested_by="ann") + line(2, **flushed, requested_by="bob"))
+    assert rows(path, "times", "requested_by") == [("1", "ann"), ("1", "bob")]
+
+
+def test_with_a_command_it_is_the_os_user(path: Path) -> None:
+    audit = site_audit(Settings(regions=("eu-west-1",), audit=str(path)))
+    assert audit is not None
+    audit.flushed(None, ("host: cleared all entries",))
+    assert rows(path, "event", "requested_by") == [("flushed", pwd.getpwuid(os.getuid()).pw_name)]
 
 
 def command(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

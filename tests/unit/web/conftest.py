@@ -45,7 +45,7 @@ class Page:
         from airflow.api_fastapi.core_api.security import get_user
 
         known = {"teams": list(teams)} if teams else {}
-        user = SimpleAuthManagerUser(username=f"{role} {' '.join(teams)}", role=role, **known)
+        user = SimpleAuthManagerUser(username=" ".join([str(role), *teams]), role=role, **known)
 
         async def signed_in() -> Any:  # as Airflow's own, which takes no thread
             return user

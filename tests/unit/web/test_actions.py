@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ def connecting(monkeypatch):
     """What the test of a connection does is `connecting.does`, called with its arguments."""
     fake = SimpleNamespace(does=lambda *_: Attempt("dwh", "etl"), asked=[])
 
-    def connect(broker, conn_id, task, on_step):
+    def connect(broker, conn_id, task, on_step, audit):
         fake.asked.append((conn_id, task.dag_id, task.team))
         return fake.does(on_step)
 
@@ -179,3 +180,33 @@ def test_a_test_lists_and_mints_for_itself_with_the_client_that_lookups_have(mak
     assert "Failed: 127.0.0.1:1" in page.post("/test", **CLAIM).text
     assert page.aws.calls["list"] == 2 * before["list"]
     assert page.aws.calls["mint"] == 2 * before["mint"]
+
+
+def test_the_audit_says_which_user_has_tested_and_flushed(make_page, tmp_path):
+    file = tmp_path / "audit.log"
+    page = make_page(cluster(host="127.0.0.1", port=1), audit=str(file))
+    page.sign_in("OP")
+    page.post("/test", **CLAIM)
+    page.post("/flush", conn_id="analytics")
+    page.post("/flush")
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each["event"] for each in events] == ["minted", "served", "tested", "flushed", "flushed"]
+    assert {each["requested_by"] for each in events} == {"OP"}
+    tested, flushed = events[2], events[3]
+    assert (tested["conn_id"], tested["warehouse"]) == (CLAIM["conn_id"], CLAIM["warehouse"])
+    assert "127.0.0.1:1 refuses" in tested["message"]
+    assert flushed["conn_id"] == "analytics"
+    assert "host" in flushed["message"]
+    assert "conn_id" not in events[4]
+    assert "password-1" not in file.read_text()
+
+
+def test_the_audit_says_what_was_refused(make_page, tmp_path):
+    file = tmp_path / "audit.log"
+    page = make_page(cluster(status="paused"), audit=str(file), cache={"host": False})
+    page.post("/test", **CLAIM)
+    page.post("/flush")
+    tested, flushed = (json.loads(line) for line in file.read_text().splitlines())
+    assert "is paused" in tested["message"]
+    assert tested["warehouse"] == CLAIM["warehouse"]
+    assert "nothing is shared" in flushed["message"]
