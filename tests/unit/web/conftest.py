@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -11,7 +12,7 @@ import pytest
 
 from redshift_secrets.backend import RedshiftSecretsBackend
 from redshift_secrets.lookup.broker import Broker
-from redshift_secrets.operations.site import site_tiers
+from redshift_secrets.operations import site as operations_site
 from redshift_secrets.settings import Settings
 from tests.support.airflow_site import airflow_version
 from tests.support.fakes import FakeAws
@@ -67,10 +68,14 @@ def make_page(clock: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> It
     from redshift_secrets.web.routes import create_app
     from redshift_secrets.web.site import Site
 
+    # A flush has tiers and brokers of its own.
+    for create in ("create_tiers", "create_broker"):
+        monkeypatch.setattr(operations_site, create, partial(getattr(operations_site, create), clock=clock))
+
     def make(*warehouses: Any, backends: list[Any] | None = None, **settings: Any) -> Page:
         kwargs = {**KWARGS, **settings}
         backend = RedshiftSecretsBackend(**kwargs)
-        aws, tiers = FakeAws(clock, warehouses), site_tiers(Settings.from_kwargs(kwargs))
+        aws, tiers = FakeAws(clock, warehouses), operations_site.site_tiers(Settings.from_kwargs(kwargs))
         brokers: list[Broker] = []
 
         def current_broker() -> Broker:
