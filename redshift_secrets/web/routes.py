@@ -6,6 +6,7 @@ All addresses in the HTML are relative, so that the page works wherever it is mo
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from redshift_secrets.web.rows import Row, View, bar, build_table, duration
 from redshift_secrets.web.site import NotConfiguredError, Site
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent
 _STATIC = {"htmx.min.js": "text/javascript", "page.css": "text/css", "page.js": "text/javascript"}
@@ -73,10 +76,7 @@ class _Page:
     # --- GET
 
     async def index(self, request: Request, user: SignedIn) -> Response:
-        if not await self._run(partial(may, user, "GET")):
-            return _html("forbidden.html", 403)
-        may_edit = await self._run(partial(may, user, "PUT"))
-        return _html("page.html", view=View.of(request.query_params), header=HEADER, may_edit=may_edit)
+        return await self._answer(partial(_index, user, View.of(request.query_params)))
 
     async def static(self, name: str, user: SignedIn) -> Response:
         if name not in _STATIC:
@@ -88,27 +88,30 @@ class _Page:
         )
 
     async def table(self, request: Request, user: SignedIn) -> Response:
-        return await self._run(partial(self._table, user, View.of(request.query_params)))
+        return await self._answer(partial(self._table, user, View.of(request.query_params)))
 
     async def connection(self, request: Request, user: SignedIn) -> Response:
-        return await self._run(partial(self._connection, user, dict(request.query_params)))
+        return await self._answer(partial(self._connection, user, dict(request.query_params)), "row_message.html")
 
     # --- POST
 
     async def refresh(self, request: Request, user: SignedIn) -> Response:
         _check_origin(request)
         view = View.of(await _form(request))
-        return await self._run(partial(self._table, user, view, refresh=True))
+        return await self._answer(partial(self._table, user, view, refresh=True))
 
     async def flush(self, request: Request, user: SignedIn) -> Response:
         _check_origin(request)
         form = await _form(request)
-        return await self._run(partial(self._flush, user, form))
+        return await self._answer(partial(self._flush, user, form))
 
     async def test(self, request: Request, user: SignedIn) -> Response:
         _check_origin(request)
         form = await _form(request)
-        claim = await self._run(partial(self._claim, user, "PUT", form))
+        try:
+            claim = await self._run(partial(self._claim, user, "PUT", form))
+        except Exception as error:
+            return _failed(error, "message.html")
         if claim is None:
             return _html("message.html", 403, text=_NOT_ALLOWED)
         # With an encoding of its own it is not compressed, which would hold back each step until the last one.
@@ -162,7 +165,8 @@ class _Page:
     def _connection(self, user: Any, parameters: dict[str, str]) -> Response:
         claim = self._claim(user, "GET", parameters)
         if claim is None:
-            return _html("gone.html", 404, conn_id=parameters.get("conn_id", ""))
+            text = f"{parameters.get('conn_id', '')} is not there any more, or you may not see it. Refresh the list."
+            return _html("row_message.html", 404, text=text)
         (credential,) = self._site.credentials([claim])
         return _html(
             "connection.html",
@@ -202,6 +206,13 @@ class _Page:
         put(_line("outcome", attempt=attempt, failure=one_line(failure) if failure else None))
         put(_line("where", where=self._site.where_tested))
 
+    async def _answer(self, work: Callable[[], Response], template: str = "message.html") -> Response:
+        """Call `work` as `_run` does. An error is an answer, too: what the server would make of it has its text in the log."""
+        try:
+            return await self._run(work)
+        except Exception as error:
+            return _failed(error, template)
+
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in one of the few threads that the page has."""
         if self._limiter is None:
@@ -214,6 +225,18 @@ _NOT_CONFIGURED = (
     "The configuration of this API server does not name redshift-secrets as its secrets backend. Set [secrets] backend ="
     " redshift_secrets.RedshiftSecretsBackend and backend_kwargs in its airflow.cfg, and restart it."
 )
+
+
+def _index(user: Any, view: View) -> Response:
+    if not may(user, "GET"):
+        return _html("forbidden.html", 403)
+    return _html("page.html", view=view, header=HEADER, may_edit=may(user, "PUT"))
+
+
+def _failed(error: Exception, template: str) -> Response:
+    text = one_line(str(known_error(error)))
+    log.error("the page in Airflow cannot answer: %s", text)
+    return _html(template, 500, text=text)
 
 
 def _check_origin(request: Request) -> None:
