@@ -36,6 +36,7 @@ ROWS = (
     Row("crowd", "200 processes started together on a cold host", crowds.one_host),
     Row("fleet", "10 hosts of 20 processes each, cold, one Redis", crowds.one_fleet),
     Row("api-server", "200 lookups at once in an API server with AWS in a black hole", servers.api_server),
+    Row("page", "8 viewers of the page in Airflow with AWS in a black hole", servers.page),
     Row("triggerer", "2,000 concurrent lookups in a triggerer", servers.triggerer),
     Row("day", "a day of a million lookups over 5,000 connections and 500 hosts", day.whole_day),
     Row("doctor", "a check of a site of 200 connections", commands.doctor),

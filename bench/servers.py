@@ -6,10 +6,12 @@ import math
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from bench import loopback, processes
 from bench.figures import Effort, Line, NotMeasuredError, Spread, paired, seconds
 from bench.loopback import BACKEND, MINT, Loopback
+from redshift_secrets.local.aws.arns import warehouse_arn
 
 _PEER = "airflow.secrets.environment_variables.EnvironmentVariablesBackend"
 _LOOKUPS = 200
@@ -17,6 +19,12 @@ _OTHERS, _INTERVAL_SECONDS = 200, 0.005
 _CONCURRENT, _CONN_IDS = 2_000, 50
 _LIMIT = 2.0
 _WARM = "warm"
+_PAGE, _VIEWERS = "/redshift-connections", 8
+_PAGE_CLUSTERS, _PAGE_CONN_IDS = 100, 10
+_SAME_ORIGIN = {"X-Redshift-Connections": "1", "Sec-Fetch-Site": "same-origin"}
+
+_Request = tuple[str, str, Mapping[str, str], str]
+"""A method, a path, headers and a body."""
 
 
 def api_server(effort: Effort) -> Sequence[Line]:
@@ -53,6 +61,43 @@ def api_server(effort: Effort) -> Sequence[Line]:
         ),
         Line("- lookups of each round that were refused within the second", f"{refused / len(own):g}"),
         paired("- the same in a server that has looked nothing up", cold, peer, limit=None),
+    ]
+
+
+def page(effort: Effort) -> Sequence[Line]:
+    """The same server, with the page of this package mounted as Airflow mounts it, for an administrator: who is signed in is taken
+    for granted, since Airflow looks that up in its metadata database. 1,000 connections are listed, and one viewer has had the
+    page, its table and a row before AWS becomes a black hole, for every call. Then 8 viewers each load these three, and press Refresh
+    and Test, one of these requests every 25 ms for a second; meanwhile, the other route is asked for as in the row before. The
+    peer is the same with an AWS that answers. The second comparison is that with a server whose page nobody looks at: what
+    viewers cost is the work of their requests, which waits for one interpreter with that of all others.
+    """
+    conn_ids = [" ".join(f"conn_{one}_{other}" for other in range(_PAGE_CONN_IDS)) for one in range(_PAGE_CLUSTERS)]
+    clusters = [loopback.tagged(f"c{number}", each) for number, each in enumerate(conn_ids)]
+    claim = urlencode({"conn_id": conn_ids[0].split()[0], "warehouse": warehouse_arn(clusters[0])})
+    looks = [f"{_PAGE}/", f"{_PAGE}/table", f"{_PAGE}/connection?open=1&{claim}"]
+    presses: list[_Request] = [
+        ("POST", f"{_PAGE}/refresh", _SAME_ORIGIN, ""),
+        ("POST", f"{_PAGE}/test", _SAME_ORIGIN, claim),
+    ]
+    viewers = [*map(_get, looks), *presses] * _VIEWERS
+    request = {"backend": BACKEND, "kwargs": {"regions": ["eu-west-1"]}, "page": _PAGE}
+    own: list[float] = []
+    answered: list[float] = []
+    alone: list[float] = []
+    with loopback.loopback(clusters) as site:
+        for _ in range(effort.rounds(7)):
+            for figures, crowd, black_hole in ((own, viewers, "*"), (answered, viewers, None), (alone, [], None)):
+                every = _OTHERS * _INTERVAL_SECONDS / len(viewers)
+                figures.append(_load(site, request, looks, crowd, black_hole=black_hole, crowd_interval=every)[1])
+    return [
+        paired(
+            f"{_VIEWERS} viewers of the page in Airflow with AWS in a black hole: p99 of another route, against an AWS that answers",
+            own,
+            answered,
+            limit=_LIMIT,
+        ),
+        paired("- against nobody who looks at it", own, alone, limit=None),
     ]
 
 
@@ -101,21 +146,45 @@ def _serve(
 ) -> tuple[dict[str, int], float]:
     """Ask a new server for all conn_ids at once, while calls of the operation `black_hole` are not answered; return its
     answers by status, and the 99th percentile of the seconds that the other route took."""
-    environment = site.environment(site.new_host(), loopback.typed_in([_WARM, *conn_ids]))
-    with processes.serving("api_server", {"backend": backend, "kwargs": kwargs}, environment) as server:
-        warm = "/other" if black_hole == "*" else f"/connections/{_WARM}"
-        with urllib.request.urlopen(f"http://127.0.0.1:{server['port']}{warm}") as answer:
-            answer.read()
-        at_once = [f"/connections/{conn_id}" for conn_id in conn_ids]
-        load = {"at_once": at_once, "path": "/other", "times": _OTHERS, "interval": _INTERVAL_SECONDS, **server}
+    typed_in = loopback.typed_in([_WARM, *conn_ids])
+    warm = "/other" if black_hole == "*" else f"/connections/{_WARM}"
+    at_once = [_get(f"/connections/{conn_id}") for conn_id in conn_ids]
+    request = {"backend": backend, "kwargs": kwargs}
+    statuses, delay = _load(site, request, [warm], at_once, black_hole=black_hole, environment=typed_in)
+    if black_hole is not None and statuses.get("200", 0):
+        raise NotMeasuredError("AWS answered out of the black hole")
+    if black_hole is None and statuses != {"200": len(conn_ids)}:
+        raise NotMeasuredError(f"the peer did not answer for all: {statuses}")
+    return statuses, delay
+
+
+def _load(
+    site: Loopback,
+    server_request: Mapping[str, Any],
+    warm: Sequence[str],
+    crowd: Sequence[_Request],
+    *,
+    black_hole: str | None,
+    crowd_interval: float = 0.0,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[dict[str, int], float]:
+    """Start a server on a cold host, get the paths `warm`, and make the requests of a crowd, one every `crowd_interval` seconds, while calls
+    of the operation `black_hole` are not answered. Return their answers by status, and the 99th percentile of the seconds
+    that the other route took meanwhile."""
+    variables = site.environment(site.new_host(), dict(environment or {}))
+    with processes.serving("api_server", server_request, variables) as server:
+        for path in warm:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server['port']}{path}") as answer:
+                answer.read()
+        load = {"crowd": crowd, "crowd_interval": crowd_interval, "path": "/other", "times": _OTHERS}
         if black_hole is not None:
             site.aws.faults.add(black_hole, "black_hole")
         try:
-            report = processes.ask("http_load", load, environment)
+            report = processes.ask("http_load", {**load, "interval": _INTERVAL_SECONDS, **server}, variables)
         finally:
             site.aws.faults.clear()
-    if black_hole is not None and report["statuses"].get("200", 0):
-        raise NotMeasuredError("AWS answered out of the black hole")
-    if black_hole is None and report["statuses"] != {"200": len(conn_ids)}:
-        raise NotMeasuredError(f"the peer did not answer for all: {report['statuses']}")
     return report["statuses"], sorted(report["seconds"])[math.ceil(0.99 * _OTHERS) - 1]
+
+
+def _get(path: str) -> _Request:
+    return "GET", path, {}, ""

@@ -34,6 +34,22 @@ def construct(path: str, kwargs: dict[str, Any], connection_class: Any) -> Any:
     return backend
 
 
+def page(backend: Any) -> Any:
+    """Return the page in Airflow as an application, as it is for an administrator who is signed in already."""
+    create_app = importlib.import_module("redshift_secrets.web.routes").create_app
+    site_class = importlib.import_module("redshift_secrets.web.site").Site
+    importlib.import_module("airflow.api_fastapi.app").create_auth_manager()
+    managers = "airflow.api_fastapi.auth.managers.simple"
+    user = importlib.import_module(f"{managers}.user").SimpleAuthManagerUser(username="admin", role="ADMIN")
+
+    async def signed_in() -> Any:  # as Airflow's own, which takes no thread
+        return user
+
+    app = create_app(site_class(lambda: [backend]))
+    app.dependency_overrides[importlib.import_module("airflow.api_fastapi.core_api.security").get_user] = signed_in
+    return app
+
+
 def resident_kib() -> int:
     """Return the memory of this process that is in RAM, in KiB; 0 if the system does not report it."""
     try:

@@ -14,11 +14,14 @@ _routes: dict[str, Any] = {}
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Construct the backend and define the routes; return the port that the server will listen on."""
+    """Construct the backend and define the routes, under `page` those of the page in Airflow; return the port that the server
+    will listen on."""
     importlib.import_module("airflow.configuration")
     app = importlib.import_module("fastapi").FastAPI()
     connection_class = airflow_parts.server_connection_class()
     backend = airflow_parts.construct(request["backend"], request["kwargs"], connection_class)
+    if "page" in request:
+        app.mount(request["page"], airflow_parts.page(backend))
 
     @app.get("/connections/{conn_id}")  # type: ignore[untyped-decorator]  # FastAPI is imported when Airflow is
     def connection(conn_id: str) -> dict[str, Any]:

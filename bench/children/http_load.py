@@ -1,4 +1,4 @@
-"""Many requests sent to a server at once, and others that are sent at regular moments meanwhile."""
+"""Many requests sent to a server, and others that are sent at regular moments meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Get the paths `at_once` at once, and meanwhile `path` as often as `times`, every `interval` seconds.
+    """Make the requests of the `crowd`, one every `crowd_interval` seconds, and meanwhile get `path` as often as `times`, every
+    `interval` seconds. A request is a method, a path, headers and a body.
 
     Returns the seconds that each of the latter took, and how many of the former got which status until the last of the
     latter was answered.
@@ -26,19 +27,23 @@ async def _measure(request: dict[str, Any]) -> dict[str, Any]:
         return await asyncio.open_connection("127.0.0.1", request["port"])
 
     # Connecting is no part of the measurement.
-    crowd = [await connect() for _ in request["at_once"]]
+    crowd = [await connect() for _ in request["crowd"]]
     others = [await connect() for _ in range(request["times"])]
     for connection in others:
-        await _get(connection, request["path"])
+        await _send(connection, *_get(request["path"]))
     began = perf_counter()
 
     async def other(number: int) -> float:
         due: float = began + number * request["interval"]
         await asyncio.sleep(max(0.0, due - perf_counter()))
-        await _get(others[number], request["path"])
+        await _send(others[number], *_get(request["path"]))
         return perf_counter() - due
 
-    tasks = [asyncio.create_task(_get(*each)) for each in zip(crowd, request["at_once"], strict=True)]
+    async def one_of_crowd(number: int) -> int:
+        await asyncio.sleep(number * request["crowd_interval"])
+        return await _send(crowd[number], *request["crowd"][number])
+
+    tasks = [asyncio.create_task(one_of_crowd(number)) for number in range(len(crowd))]
     seconds = await asyncio.gather(*map(other, range(request["times"])))
     statuses = Counter(task.result() for task in tasks if task.done())
     for task in tasks:
@@ -46,13 +51,22 @@ async def _measure(request: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "statuses": statuses}
 
 
-async def _get(connection: _Connection, path: str) -> int:
-    """Request a path, read the answer and return its status."""
+def _get(path: str) -> tuple[str, str, dict[str, str], str]:
+    return "GET", path, {}, ""
+
+
+async def _send(connection: _Connection, method: str, path: str, headers: dict[str, str], body: str) -> int:
+    """Make a request, read the answer and return its status."""
     reader, writer = connection
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    fields = {"Host": "localhost", "Content-Length": str(len(body)), **headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", body]
+    writer.write("\r\n".join(lines).encode())
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    length = next(line.partition(":")[2] for line in head.splitlines() if line.startswith("content-length:"))
-    await reader.readexactly(int(length))
+    length = next((line.partition(":")[2] for line in head.splitlines() if line.startswith("content-length:")), None)
+    if length is None:
+        await reader.readuntil(b"\r\n0\r\n\r\n")  # sent in parts
+    else:
+        await reader.readexactly(int(length))
     return int(head.split()[1])
 
 
