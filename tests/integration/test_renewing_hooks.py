@@ -38,8 +38,9 @@ def worker(running: StandIn, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> I
     """A process that resolves connections itself, with the clock of the stand-in."""
     for name, value in {**running.environment(), **backend_environment()}.items():
         monkeypatch.setenv(name, value)
-    # RedshiftSQLHook retries five times with growing pauses.
-    monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda _seconds: None)  # type: ignore[attr-defined]
+    # RedshiftSQLHook retries five times with growing pauses; that of older providers does not.
+    if retry := getattr(RedshiftSQLHook.get_conn, "retry", None):
+        monkeypatch.setattr(retry, "sleep", lambda _seconds: None)
     as_in_a_new_process()
     monkeypatch.setattr(configuration, "secrets_backend_list", configuration.initialize_secrets_backends())
     with backends_with_clock(clock):
