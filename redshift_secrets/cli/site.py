@@ -95,6 +95,9 @@ def configured_settings() -> Settings:
     from redshift_secrets.errors import RedshiftSecretsError
 
     try:
+        if not options.verbose:
+            # While it is loaded, Airflow already logs by its own configuration, to which a library may have something to say.
+            logging.disable(logging.INFO)
         from redshift_secrets import RedshiftSecretsBackend
         from redshift_secrets.airflow.configuration import configured_backends
 
@@ -106,6 +109,8 @@ def configured_settings() -> Settings:
         raise
     except Exception as error:
         raise NotConfiguredError(_why_not_loaded(error)) from None
+    finally:
+        logging.disable(logging.NOTSET)
     if options.verbose:
         logging.getLogger("redshift_secrets").setLevel(logging.DEBUG)
     for backend in backends:

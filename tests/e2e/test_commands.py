@@ -90,6 +90,23 @@ def test_what_airflow_logs_is_not_among_the_json(run: Run, environment: dict[str
     assert json.loads(run("list", "-o", "json").stdout)
 
 
+@pytest.mark.parametrize(("options", "shown"), [((), ["a warning"]), (("--verbose",), ["a remark", "a warning"])])
+def test_of_what_libraries_log_while_airflow_is_loaded_warnings_are_shown(
+    environment: dict[str, str], tmp_path: Path, options: tuple[str, ...], shown: list[str]
+) -> None:
+    lines = "import logging", "log = logging.getLogger('a.library')", "log.info('a remark')", "log.warning('a warning')"
+    (tmp_path / "config").mkdir(exist_ok=True)
+    (tmp_path / "config" / "of_this_site.py").write_text("\n".join([*lines, "ARGUMENTS = {}"]))
+    environment |= {
+        # Loaded once logging is configured.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "of_this_site.ARGUMENTS",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+    }
+    done = commands.run("list", *options, environment=environment)
+    assert re.findall("a remark|a warning", done.stderr) == shown
+    assert "conn_ids of 4 warehouses" in done.stderr
+
+
 def test_list_as_yaml_and_plain(run: Run) -> None:
     plain = run("list", "--output", "plain")
     assert plain.returncode == 1
