@@ -155,7 +155,8 @@ def test_a_reader_that_pauses_stops_postgresql(harness: Harness) -> None:
         with cursor.copy(query) as copy:
             assert bytes(copy.read()) == b"1\n"
             assert eventually(makes_no_progress)
-            reader.cancel_safe()
+            # Not the client's own cancel: that of an older libpq holds the GIL, which the gateway in this process needs.
+            admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_progress_copy")
             with pytest.raises(psycopg.errors.QueryCanceled):
                 sum(len(block) for block in copy)
         # If the gateway buffered what the client does not read, PostgreSQL would have sent all rows.
@@ -178,6 +179,7 @@ def test_driver_reads_a_large_result(driver: Any) -> None:
     assert {row[1] for row in rows} == {"x" * 1000}
 
 
+@pytest.mark.skipif(psycopg.pq.version() < 180000, reason="libpq 18 was the first with protocol 3.2")
 @pytest.mark.parametrize("version", ["3.0", "latest"])
 def test_cancel_over_tls(harness: Harness, version: str) -> None:
     # With protocol 3.2 the key is longer.
@@ -202,7 +204,7 @@ def test_cancel_over_tls(harness: Harness, version: str) -> None:
 
 
 def test_cancel_in_plaintext(harness: Harness) -> None:
-    # Not with a client's own cancel: in older clients it holds the GIL, which the gateway in this process needs.
+    # Not with a client's own cancel, for the same reason.
     token = harness.mint("IAM:etl")
     with harness.raw_tls() as client:
         client.sendall(_framed(struct.pack("!i", 3 << 16) + b"user\0IAM:etl\0database\0dev\0\0"))
