@@ -142,6 +142,8 @@ class AirflowSite:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             # In seconds; a supervisor may notice only this much later that its task has ended.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            # Of the API server, in seconds: on a busy machine the default of 5 fails tasks before they begin.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "300",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             # Each process serves the logs of its tasks; two of one site may run at the same time.
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
