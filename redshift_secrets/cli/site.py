@@ -104,6 +104,7 @@ def configured_settings() -> Settings:
         # Warnings are part of the result.
         level = logging.INFO if options.verbose else logging.ERROR
         logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+        logging.captureWarnings(True)  # of libraries that load one another by old names
         backends = configured_backends()
     except RedshiftSecretsError:
         raise

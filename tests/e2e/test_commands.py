@@ -90,20 +90,26 @@ def test_what_airflow_logs_is_not_among_the_json(run: Run, environment: dict[str
     assert json.loads(run("list", "-o", "json").stdout)
 
 
-@pytest.mark.parametrize(("options", "shown"), [((), ["a warning"]), (("--verbose",), ["a remark", "a warning"])])
+@pytest.mark.parametrize(
+    ("options", "shown"), [((), ["a warning"]), (("--verbose",), ["a remark", "a warning", "a late one"])]
+)
 def test_of_what_libraries_log_while_airflow_is_loaded_warnings_are_shown(
     environment: dict[str, str], tmp_path: Path, options: tuple[str, ...], shown: list[str]
 ) -> None:
     lines = "import logging", "log = logging.getLogger('a.library')", "log.info('a remark')", "log.warning('a warning')"
     (tmp_path / "config").mkdir(exist_ok=True)
-    (tmp_path / "config" / "of_this_site.py").write_text("\n".join([*lines, "ARGUMENTS = {}"]))
+    late = (
+        "import atexit, warnings",
+        "atexit.register(warnings.warn, 'a late one', FutureWarning)",
+    )  # Airflow is loaded then
+    (tmp_path / "config" / "of_this_site.py").write_text("\n".join([*lines, *late, "ARGUMENTS = {}"]))
     environment |= {
         # Loaded once logging is configured.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "of_this_site.ARGUMENTS",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
     done = commands.run("list", *options, environment=environment)
-    assert re.findall("a remark|a warning", done.stderr) == shown
+    assert re.findall("a remark|a warning|a late one", done.stderr) == shown
     assert "conn_ids of 4 warehouses" in done.stderr
 
 
