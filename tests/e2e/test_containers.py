@@ -119,7 +119,7 @@ def test_a_lookup_is_served(
 ) -> None:
     done = run([sys.executable, "-c", TASKS], cache, shared_memory)
     assert done.returncode == 0, done.stderr
-    served = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    served = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert len(served) == 3, done.stdout + done.stderr
     assert {(user, password) for user, password in served} <= {
         (token.user, token.password) for token in stand_in.tokens.minted()
