@@ -77,6 +77,7 @@ SUITE = (
     "tests/e2e/test_audit.py",
     "tests/e2e/test_cache_commands.py",
     "tests/e2e/test_commands.py",
+    "tests/e2e/test_completion.py",
     "tests/e2e/test_doctor.py",
     "tests/e2e/test_doctor_verdicts.py",
     "tests/e2e/test_exec.py",
