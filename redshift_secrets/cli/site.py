@@ -7,12 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redshift_secrets.settings import Settings
 
+_LOGGING_LEVEL = "AIRFLOW__LOGGING__LOGGING_LEVEL"
 _CLASSES = ("redshift_secrets.RedshiftSecretsBackend", "redshift_secrets.ServerSideBackend")
 
 _HINT = """no Airflow configuration here names redshift-secrets as its secrets backend. Add to airflow.cfg
@@ -89,16 +90,27 @@ def in_region(settings: Settings, region: str) -> Settings:
     return replace(settings, regions=regions, accounts=accounts)
 
 
+@contextmanager
+def _airflow_logs_only_warnings() -> Iterator[None]:
+    """Have an Airflow that is loaded here log nothing below level WARNING, libraries and its own loggers included, now and later."""
+    kept = os.environ.get(_LOGGING_LEVEL)
+    os.environ[_LOGGING_LEVEL] = "WARNING"
+    try:
+        yield
+    finally:  # a command that `exec` runs gets the environment as it was
+        del os.environ[_LOGGING_LEVEL]
+        if kept is not None:
+            os.environ[_LOGGING_LEVEL] = kept
+
+
 @stdout_for_the_result()
 def configured_settings() -> Settings:
     """Return the settings as Airflow has them. Raises as `site_settings`."""
     from redshift_secrets.errors import RedshiftSecretsError
 
     try:
-        if not options.verbose:
-            # While it is loaded, Airflow already logs by its own configuration, to which a library may have something to say.
-            logging.disable(logging.INFO)
-        from redshift_secrets import RedshiftSecretsBackend
+        with _airflow_logs_only_warnings() if not options.verbose else nullcontext():
+            from redshift_secrets import RedshiftSecretsBackend
         from redshift_secrets.airflow.configuration import configured_backends
 
         # Warnings are part of the result.
@@ -110,8 +122,6 @@ def configured_settings() -> Settings:
         raise
     except Exception as error:
         raise NotConfiguredError(_why_not_loaded(error)) from None
-    finally:
-        logging.disable(logging.NOTSET)
     if options.verbose:
         logging.getLogger("redshift_secrets").setLevel(logging.DEBUG)
     for backend in backends:
