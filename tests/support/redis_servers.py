@@ -143,7 +143,7 @@ class FakeServer:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # the latter by `select`, of a socket that was closed at the end
             self._talk(sock)
 
     def connections(self) -> int:
