@@ -11,8 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from bench import machine
 from bench.day_stores import MemoryStore
 from bench.figures import Effort, Line, NotMeasuredError, times
-from redshift_secrets.cache.refresh import MustWait, Refresher
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.cache.workers import MustWait
 from redshift_secrets.lookup import catalog
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.listing import build_listing

@@ -22,16 +22,9 @@ from redshift_secrets.airflow import configuration, connection, masking, refusal
 from redshift_secrets.airflow.metrics import metrics
 from redshift_secrets.airflow.task_context import task_context
 from redshift_secrets.cache import forks, get_logger
-from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.sealing import load_algorithms
-from redshift_secrets.cache.workers import Deadline
-from redshift_secrets.errors import (
-    NO_REDIS_KEY,
-    CannotServeError,
-    RedshiftSecretsError,
-    SettingsError,
-    known_error,
-)
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
+from redshift_secrets.errors import NO_REDIS_KEY, CannotServeError, RedshiftSecretsError, SettingsError, known_error
 from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.reasons import ErrorLog
 from redshift_secrets.settings import BACKEND_CLASS_PATHS, Settings

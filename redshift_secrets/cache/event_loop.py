@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redshift_secrets.cache.refresh import MustWait
-from redshift_secrets.cache.workers import Run, Workers
+from redshift_secrets.cache.workers import MustWait, Run, Workers
 
 T = TypeVar("T")
 

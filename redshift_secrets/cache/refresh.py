@@ -26,7 +26,7 @@ from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.flushes import Flushes
 from redshift_secrets.cache.tiers import Tier, Tiers
-from redshift_secrets.cache.workers import Deadline, Run, Turn, Workers
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait, Run, Turn, Workers
 from redshift_secrets.errors import (
     DeadlineError,
     RedshiftSecretsError,
@@ -46,35 +46,6 @@ _CLOCK_STEP_SECONDS = 1.0
 _MAX_THREADS = 32
 _MAX_ENTRIES, _MAX_BYTES = 4096, 32 * 2**20
 _NEVER = float("-inf"), 0
-
-
-class Lookup:
-    """One lookup: when it has to end, what it has waited for, and the farthest tier that it has asked.
-
-    With `hurry`, it waits for nothing more and gets that error instead. `searches` and `claimed` are for the caller:
-    whether the lookup has begun to look for something that is missing, and what it has found that it must answer for.
-    """
-
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self.tier = "process"
-        self.hurry: RedshiftSecretsError | None = None
-        self.searches = False
-        self.claimed: Any = None
-        self.waited: dict[str, tuple[Run[Any], Deadline]] = {}
-
-
-class MustWait(Exception):  # noqa: N818  # it is no error: the lookup is tried again
-    """The lookup has to wait until these have ended, for each of them at most until its deadline."""
-
-    def __init__(self, waits: Sequence[tuple[Run[Any], Deadline]]) -> None:
-        super().__init__(waits)
-        self.waits = waits
-
-    def wait(self) -> None:
-        """Wait for them in this thread."""
-        for run, until in self.waits:
-            run.wait(until)
 
 
 class Refresher:
@@ -104,14 +75,14 @@ class Refresher:
         self._tiers = Tiers(tiers, timeout_seconds, clock, monotonic, sleep, rand, self._flushes.note)
         self._workers = Workers(_MAX_THREADS)
         self._lock = threading.Lock()
-        self._forget()
+        self._forget_all()
         self._running: dict[str, Run[Any]] = {}
         forks.reset_in_child(self)
 
     def reset_after_fork(self) -> None:
         """Called in the child, where no refresh is running."""
         if self._lock.locked():
-            self._forget()  # a thread was in the middle of a change, so nothing here can be trusted
+            self._forget_all()  # a thread was in the middle of a change, so nothing here can be trusted
         self._lock = threading.Lock()
         self._running = {}
 
@@ -207,7 +178,7 @@ class Refresher:
         flushed = self._flushes.happened()
         if flushed:
             with self._lock:
-                self._forget(self._made_at)  # what somebody puts back after a flush is older all the same
+                self._forget()  # but not how new it was: what somebody puts back after a flush is older all the same
         return flushed
 
     def _read(self, items: Sequence[Item[V]], tier: Tier) -> Mapping[str, Entry[V]]:
@@ -361,12 +332,15 @@ class Refresher:
 
     # --- memory
 
-    def _forget(self, made_at: LRUCache[str, tuple[float, int]] | None = None) -> None:
+    def _forget_all(self) -> None:
+        self._forget()
+        self._made_at: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
+
+    def _forget(self) -> None:
         # Each value ends with its size. By count alone, a few thousand long names or values would fill the memory.
         self._entries: LRUCache[str, tuple[Entry[Any], float, int]] = LRUCache(_MAX_BYTES, _share)
         self._failures: LRUCache[str, tuple[Failure, float, int]] = LRUCache(_MAX_BYTES, _share)
         self._elsewhere: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share)
-        self._made_at: LRUCache[str, tuple[float, int]] = LRUCache(_MAX_BYTES, _share) if made_at is None else made_at
 
     def _newest(self, name: str) -> float:
         """When the newest entry was made that this process has seen. The caller has the lock."""

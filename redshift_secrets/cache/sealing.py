@@ -118,9 +118,8 @@ def _check_is_file(path: Path, status: os.stat_result) -> None:
 def _read_key(path: Path) -> str:
     # The checks are made on the open file, so that nobody can replace it in between.
     # O_NONBLOCK: opening a pipe would wait for a writer.
-    _check_is_file(
-        path, os.lstat(path)
-    )  # a link or a folder cannot even be opened so, which the system says in other words
+    # A link or a folder cannot even be opened so, which the system says in other words.
+    _check_is_file(path, os.lstat(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)

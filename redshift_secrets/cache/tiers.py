@@ -224,9 +224,8 @@ class Tiers:
         while True:
             left_before = 0.0 if deadline is None else deadline.left()
             lease = store.try_lock(place) if self._monotonic() >= begin else None
-            is_taken = lease is None and store.is_taken(
-                place
-            )  # before the look, which then finds what was stored by then
+            # Before the look, which finds what was stored until a lease that is gone was released.
+            is_taken = lease is None and store.is_taken(place)
             try:
                 entry, failure = self._look(item, store, place)
                 if entry is not None and entry.made_at < newest:
@@ -260,23 +259,23 @@ class Tiers:
                 return None
             self._leads = bool(self._leads)
             for_read = (left_before - left) * _PAUSE_PER_READ
-            longest = _LONGEST_PAUSE_SECONDS
-            sleep = min(min(longest if is_taken else max(pause, for_read), longest) * (0.5 + self._rand()), left)
+            longest = _LONGEST_PAUSE_SECONDS if is_taken else min(max(pause, for_read), _LONGEST_PAUSE_SECONDS)
+            sleep = min(longest * (0.5 + self._rand()), left)
             to_begin = begin - self._monotonic()
-            self._pause(store, place, min(sleep, to_begin) if to_begin > 0 else sleep, came if is_taken else None)
+            if to_begin > 0:
+                sleep = min(sleep, to_begin)
+            if is_taken:
+                self._sleep_while_taken(store, place, sleep, came)
+            else:
+                self._sleep(sleep)
             pause *= 2
 
-    def _pause(self, store: SharedStore, place: str, seconds: float, taken_since: float | None) -> None:
-        """Sleep; with `taken_since`, no longer than another process has the lease, for which this one has waited since then."""
+    def _sleep_while_taken(self, store: SharedStore, place: str, seconds: float, waits_since: float) -> None:
+        """Sleep no longer than another process has the lease, for which this one waits since then on the monotonic clock."""
         end = self._monotonic() + seconds
-        while taken_since is not None and store.is_taken(place):
-            now = self._monotonic()
-            if now >= end:
-                return
-            glance = max(_SHORTEST_GLANCE_SECONDS, (now - taken_since) / _WAIT_PER_GLANCE)
+        while (now := self._monotonic()) < end and store.is_taken(place):
+            glance = max(_SHORTEST_GLANCE_SECONDS, (now - waits_since) / _WAIT_PER_GLANCE)
             self._sleep(min(glance * (0.5 + self._rand()), end - now))
-        if taken_since is None:
-            self._sleep(seconds)
 
     def _has_stalled(self, store: SharedStore, place: str, failure: Failure | None, deadline: Deadline | None) -> bool:
         """Whether the process that has the lease seems to be suspended, so that one more asks AWS beside it."""

@@ -1,15 +1,16 @@
-"""Threads that refresh, deadlines of the lookups that wait for them, and calls that end later."""
+"""Threads that refresh, lookups that wait for them until a deadline, and calls that end later."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from redshift_secrets.cache import forks
+from redshift_secrets.errors import RedshiftSecretsError
 
 V = TypeVar("V")
 
@@ -164,6 +165,35 @@ class Run(Generic[V]):
                 self._callbacks.append(callback)
                 return
         callback()
+
+
+class Lookup:
+    """One lookup: when it has to end, what it has waited for, and the farthest tier that it has asked.
+
+    With `hurry`, it waits for nothing more and gets that error instead. `searches` and `claimed` are for the caller:
+    whether the lookup has begun to look for something that is missing, and what it has found that it must answer for.
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.tier = "process"
+        self.hurry: RedshiftSecretsError | None = None
+        self.searches = False
+        self.claimed: Any = None
+        self.waited: dict[str, tuple[Run[Any], Deadline]] = {}
+
+
+class MustWait(Exception):  # noqa: N818  # it is no error: the lookup is tried again
+    """The lookup has to wait until these have ended, for each of them at most until its deadline."""
+
+    def __init__(self, waits: Sequence[tuple[Run[Any], Deadline]]) -> None:
+        super().__init__(waits)
+        self.waits = waits
+
+    def wait(self) -> None:
+        """Wait for them in this thread."""
+        for run, until in self.waits:
+            run.wait(until)
 
 
 def queued_seconds(thread_id: int | None) -> float:

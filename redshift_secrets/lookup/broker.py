@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.refresh import Refresher
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
 from redshift_secrets.errors import (
     AwsError,
     CannotServeError,

@@ -23,8 +23,9 @@ from msgspec.structs import replace
 from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
-from redshift_secrets.cache.refresh import Lookup, Refresher
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.store import Rows
+from redshift_secrets.cache.workers import Lookup
 from redshift_secrets.errors import ENDLESS_PAGING, AwsError, RedshiftSecretsError, known_error
 from redshift_secrets.lookup.listing import Listing, build_listing, claim_changes
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics

@@ -14,8 +14,9 @@ from msgspec.structs import astuple, replace
 from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
-from redshift_secrets.cache.refresh import Lookup, Refresher
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.store import Rows
+from redshift_secrets.cache.workers import Lookup
 from redshift_secrets.errors import AwsError, one_line
 from redshift_secrets.lookup.metrics import MINT_FAILURES, MINTS, Metrics
 from redshift_secrets.lookup.reasons import unanswered

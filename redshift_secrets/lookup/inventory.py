@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from redshift_secrets.cache.entry import Entry
-from redshift_secrets.cache.refresh import Lookup, MustWait
 from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.cache.workers import Lookup, MustWait
 from redshift_secrets.errors import CannotServeError, CatalogUnavailableError, PerDagCredentialsError
 from redshift_secrets.lookup.catalog import Catalog, Unseen, divide, merge
 from redshift_secrets.lookup.credentials import Credentials, name_of

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.refresh import Refresher
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.lookup import wiring
 from redshift_secrets.lookup.broker import Broker

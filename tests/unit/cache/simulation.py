@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from redshift_secrets.cache.entry import Entry, Item
 from redshift_secrets.cache.recall import Recall
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.tiers import Tier
-from redshift_secrets.cache.workers import Deadline, Run
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait, Run
 from redshift_secrets.errors import RedshiftSecretsError
 from tests.support.fakes import EPOCH
 from tests.support.helpers import BOUND

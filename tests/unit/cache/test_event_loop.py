@@ -10,8 +10,7 @@ import pytest
 
 from redshift_secrets.cache import event_loop
 from redshift_secrets.cache.event_loop import look_up
-from redshift_secrets.cache.refresh import MustWait
-from redshift_secrets.cache.workers import Deadline, Run
+from redshift_secrets.cache.workers import Deadline, MustWait, Run
 from tests.support.helpers import BOUND, all_refreshes_done, package_threads, past_deadline
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.cache.entry import Entry
-from redshift_secrets.cache.refresh import Lookup
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.workers import Deadline, Lookup
 from redshift_secrets.errors import AwsError, DeadlineError, TooManyWaitingError
 from tests.support.fakes import denied
 from tests.unit.cache.simulation import EXPIRED, FOREVER, FRESH, STALE, put

@@ -10,8 +10,8 @@ import pytest
 from msgspec import msgpack
 
 from redshift_secrets.cache.entry import Entry, Item
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.refresh import Refresher
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
 from redshift_secrets.errors import CannotServeError
 from tests.support.fakes import Clock
 

@@ -9,8 +9,8 @@ import threading
 import pytest
 from msgspec.structs import replace
 
-from redshift_secrets.cache.refresh import Lookup, MustWait, Refresher
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.refresh import Refresher
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
 from redshift_secrets.errors import AwsError
 from tests.support.fakes import denied
 from tests.support.helpers import (

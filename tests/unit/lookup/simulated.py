@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from redshift_secrets.cache.refresh import MustWait, Refresher
+from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.tiers import Tier
+from redshift_secrets.cache.workers import MustWait
 from redshift_secrets.errors import AwsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.metrics import NoMetrics

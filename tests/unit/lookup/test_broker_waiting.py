@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from redshift_secrets.cache.entry import Failure
-from redshift_secrets.cache.refresh import MustWait
+from redshift_secrets.cache.workers import MustWait
 from redshift_secrets.errors import CannotServeError
 from tests.support.fakes import cluster
 from tests.support.helpers import BOUND, Crowd, all_refreshes_done, in_child

@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from redshift_secrets.cache.refresh import Lookup, MustWait
-from redshift_secrets.cache.workers import Deadline
+from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
 from redshift_secrets.errors import AwsError, DeadlineError
 from redshift_secrets.lookup.inventory import Snapshot
 from redshift_secrets.model import Scope

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from redshift_secrets.cache.refresh import Lookup
+from redshift_secrets.cache.workers import Lookup
 from redshift_secrets.errors import CannotServeError
 from redshift_secrets.model import Scope
 from tests.support.fakes import FakeAws, cluster, denied
