@@ -6,52 +6,21 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 
 from redshift_secrets.aws.permissions import ANY, Permission
-from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import Scope, VpcEndpoint
-from redshift_secrets.operations.policy import FORMS, as_code, documents, in_account, plan_policies, read_caller
+from redshift_secrets.operations.policy import FORMS, as_code, documents, plan_policies, read_caller
 from redshift_secrets.settings import Settings
 from tests.support.fakes import cluster, denied, workgroup
+from tests.unit.operations.planned import CALLER, OTHER, SECRET, everything_unseen, plan, tagged
 
-CALLER = "arn:aws:iam::123456789012:role/airflow"
-OTHER = "arn:aws:iam::210987654321:role/airflow"
-SECRET = "a-word-that-nobody-prints"
 REDSHIFT = "arn:aws:redshift:eu-west-1:123456789012"
-
-
-def plan(*warehouses, unseen=None, home=("eu-west-1",), caller=CALLER, key=lambda spec: None, **settings):
-    settings = Settings.from_kwargs({"regions": ["eu-west-1"], **settings})
-    specs = [
-        build_spec(each, conn_id, settings) for each in warehouses for conn_id in each.tags["airflow:conn-id"].split()
-    ]
-    return plan_policies(settings, specs, unseen or {}, home, caller, key)
 
 
 def statements(site, number=0):
     """The statements of an identity, by their `Sid`."""
     found = [each for document in site.identities[number].policies.values() for each in document["Statement"]]
     return {each["Sid"]: each for each in found}
-
-
-def tagged(**tags):
-    return {
-        "airflow:conn-id": "analytics",
-        **{f"airflow:{name.replace('_', '-')}": value for name, value in tags.items()},
-    }
-
-
-def everything_unseen(why="AWS does not answer", **settings):
-    scopes = [
-        Scope(kind, "eu-west-1", role)
-        for kind in ("cluster", "workgroup")
-        for role in (None, *settings.pop("roles", ()))
-    ]
-    return plan(unseen=dict.fromkeys(scopes, why), **settings)
-
-
-# Who needs what.
 
 
 def test_a_site_of_one_account_needs_a_policy_for_its_caller_alone():
@@ -194,9 +163,6 @@ def test_the_key_of_an_admin_secret_is_only_there_where_it_is_the_customers():
     assert "secretsmanager:DescribeSecret" in site.notes[0]
 
 
-# What could not be seen.
-
-
 def test_what_was_not_seen_is_written_as_wildcards_and_said():
     site = everything_unseen(db_user="etl")
     found = statements(site)
@@ -282,9 +248,6 @@ def test_what_is_no_caller(text):
         read_caller(text)
 
 
-# IAM's limits.
-
-
 def many(number, name="cluster"):
     return [cluster(f"{name}-{n:03}", {**tagged(db_user="etl"), "airflow:conn-id": f"c{n}"}) for n in range(number)]
 
@@ -350,65 +313,4 @@ def test_statements_allow_exactly_what_was_asked_for():
         ("Read", "s:C", ["arn:x", "arn:y"], None),
         ("Read2", "s:D", "arn:x", None),
         ("Wide", "s:F", "arn:*", None),
-    ]
-
-
-# As code.
-
-
-def two_accounts(caller=CALLER):
-    there = cluster("far", tagged(db_user="etl"), account="210987654321", role_arn=OTHER)
-    return plan(cluster(), there, accounts=[{"role_arn": OTHER, "external_id": SECRET}], caller=caller)
-
-
-def test_json_has_each_document_as_iam_takes_it():
-    caller, role = json.loads(as_code(two_accounts(), "json"))
-    assert (caller["identity"], caller["account"]) == (CALLER, "123456789012")
-    assert caller["policies"][0]["name"] == "redshift-secrets"
-    assert set(caller["policies"][0]["document"]) == {"Version", "Statement"}
-    assert "trust_policy" not in caller
-    assert role["trust_policy"]["Statement"][0]["Condition"] == {
-        "StringEquals": {"sts:ExternalId": "<setting accounts[0].external_id>"}
-    }
-
-
-@pytest.mark.parametrize(("caller", "parameters"), [(CALLER, ()), (None, ("CallerName",))])
-def test_cloudformation_has_a_template_for_each_account(caller, parameters):
-    first, second = yaml.safe_load_all(as_code(two_accounts(caller), "cloudformation"))
-    assert tuple(first.get("Parameters", ())) == parameters
-    assert first["Resources"]["CallerPolicy"]["Properties"]["Roles"] == [
-        {"Ref": "CallerName"} if caller is None else "airflow"
-    ]
-    assert second["Parameters"]["ExternalId0"]["NoEcho"] is True
-    role = second["Resources"]["Airflow"]["Properties"]
-    assert (role["RoleName"], role["Path"]) == ("airflow", "/")
-    condition = role["AssumeRolePolicyDocument"]["Statement"][0]["Condition"]
-    assert condition == {"StringEquals": {"sts:ExternalId": {"Ref": "ExternalId0"}}}
-    assert second["Resources"]["AirflowPolicy"]["Properties"]["Roles"] == [{"Ref": "Airflow"}]
-
-
-def test_one_account_alone():
-    site = in_account(two_accounts(), "210987654321")
-    assert [each.arn for each in site.identities] == [OTHER]
-    assert "provider" not in as_code(site, "terraform")
-    assert in_account(two_accounts(), "999999999999").identities == ()
-    # The account of a caller that is not named is that of the warehouses it sees itself, where it sees any.
-    assert [each.account for each in two_accounts(None).identities] == ["123456789012", "210987654321"]
-    unknown = everything_unseen(accounts=[{"role_arn": OTHER}], caller=None)
-    assert [each.account for each in in_account(unknown, "123456789012").identities] == [None]
-    assert [each.account for each in in_account(unknown, "210987654321").identities] == ["210987654321"]
-
-
-def test_what_terraform_takes_for_a_template_is_escaped():
-    role = "arn:aws:iam::210987654321:role/${a}/%{b}/x"
-    text = as_code(plan(accounts=[{"role_arn": role}]), "terraform")
-    assert '= "/$${a}/%%{b}/"' in text
-    assert '"Resource" : "arn:aws:iam::210987654321:role/$${a}/%%{b}/x"' in text
-
-
-def test_a_user_has_policies_attached_too():
-    site = plan(cluster(), caller="arn:aws:iam::123456789012:user/team/bot")
-    assert 'resource "aws_iam_user_policy_attachment" "caller"' in as_code(site, "terraform")
-    assert yaml.safe_load(as_code(site, "cloudformation"))["Resources"]["CallerPolicy"]["Properties"]["Users"] == [
-        "bot"
     ]
