@@ -22,16 +22,10 @@ import trustme
 from botocore import exceptions
 
 from redshift_secrets.aws import errors as aws_errors
-from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.errors import translate_errors
-from redshift_secrets.aws.paging import ask_aws
 from redshift_secrets.errors import AwsError, ExhaustedError, UnexpectedError, exhausted_error, known_error
 from redshift_secrets.local.certificates import CertificateAuthority
-from redshift_secrets.model import Scope
-from redshift_secrets.settings import Settings
-
-CLUSTERS = Scope("cluster", "eu-west-1", None)
-ONCE = {"retries": {"total_max_attempts": 1}}
+from tests.unit.aws.failing import failure, set_keys
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -67,23 +61,7 @@ def serving(status: int = 200, tls: ssl.SSLContext | None = None) -> Iterator[in
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_PROFILE", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-
-
-def failure(endpoint: str | None = None, **config: Any) -> AwsError:
-    config = {**ONCE, **config}
-    settings = {"regions": ["eu-west-1"], "config": config, **({"endpoint_url": endpoint} if endpoint else {})}
-    with pytest.raises(AwsError) as caught:
-        AwsClient(Settings.from_kwargs(settings)).list(CLUSTERS, ask_aws)
-    assert "please report" not in str(caught.value)
-    assert "secret-key" not in str(caught.value)
-    return caught.value
+    set_keys(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -297,96 +275,6 @@ def test_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = failure()
     assert "redshift.eu-west-1.amazonaws.com: DNS does not know its name" in error.reason
-
-
-@pytest.mark.parametrize("variable", ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"])
-def test_a_missing_token_file(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/pod")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/creds")
-    monkeypatch.setenv(variable, "/nowhere/token")
-    error = failure()
-    assert error.code == "NoCredentials"
-    assert f"the token file /nowhere/token of {variable} cannot be read: No such file or directory." in error.reason
-    assert "service account" in error.advice
-
-
-def test_a_token_file_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "token").touch()
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/airflow")
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    error = failure()
-    assert (error.code, error.reason) == (
-        "NoCredentials",
-        "the file of the web identity token is empty or has no token.",
-    )
-    assert "service account" in error.advice
-
-
-def test_a_role_of_a_profile_that_botocore_does_not_take_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "token").write_text("a.jwt.token")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_ROLE_ARN", "airflow")
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    error = failure()
-    assert (error.code, error.reason) == ("Misconfigured", "botocore does not take RoleArn in the request.")
-
-
-@pytest.mark.parametrize(
-    ("variables", "reason"),
-    [
-        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.org/x"}, "Unsupported host 'example.org'"),
-        (
-            {
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/x",
-                "AWS_CONTAINER_AUTHORIZATION_TOKEN": "a\nsecret-key",
-            },
-            "Auth token value is not a legal header value.",
-        ),
-    ],
-)
-def test_a_variable_of_the_container_that_botocore_does_not_take(
-    variables: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    error = failure()
-    assert error.code == "NoCredentials"
-    assert error.reason.startswith(reason)
-
-
-@pytest.mark.parametrize("name", ["AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS"])
-def test_a_number_of_the_configuration_that_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "many")
-    error = failure()
-    assert error.code == "NoCredentials"
-    assert "the configuration that has them: they cannot be read (ValueError)" in error.reason
-
-
-def test_nobody_is_asked_for_the_code_of_an_mfa_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    role = "role_arn = arn:aws:iam::123456789012:role/a\nsource_profile = own\nmfa_serial = arn:aws:iam::123456789012:mfa/me"
-    own = "[profile own]\naws_access_key_id = AKIA\naws_secret_access_key = s\n"
-    (tmp_path / "config").write_text(f"{own}[profile guarded]\n{role}\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "guarded")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    error = failure()
-    assert (error.code, error.reason) == ("NoCredentials", "Cannot refresh credentials: MFA token required.")
-
-
-def test_a_program_for_credentials_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    (tmp_path / "config").write_text("[default]\ncredential_process = /nowhere/program\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    error = failure()
-    assert error.code == "NoCredentials"
-    assert "/nowhere/program cannot be read: No such file or directory" in error.reason
 
 
 @pytest.mark.parametrize(
