@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pwd
-import re
-import select
 import subprocess
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,99 +20,18 @@ from botocore.loaders import Loader
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.paging import ask_aws
-from redshift_secrets.aws.sessions import Sessions, role_session_name
-from redshift_secrets.cache import forks
+from redshift_secrets.aws.sessions import Sessions
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope
 from redshift_secrets.settings.settings import Settings
 from tests.support.fakes import Clock
 from tests.support.helpers import BOUND, in_child
+from tests.unit.aws.credential_sources import BlockingProcess, MetadataService, inside_gate
 
 REGION = "eu-west-1"
+
+
 ROLE = "arn:aws:iam::123456789012:role/redshift"
-CREDENTIALS = {"AccessKeyId": "AKIDEXAMPLE", "Expiration": "2099-01-01T00:00:00Z"}
-
-
-class BlockingProcess:
-    """A credential_process whose first run reports its start and waits to be released; later runs answer at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._started, self._released = (self._pipe(folder / name) for name in ("started", "released"))
-        answer = json.dumps({"Version": 1, "SecretAccessKey": "secret", **CREDENTIALS})
-        script = folder / "credentials.sh"
-        script.write_text(
-            f"#!/bin/sh\ncd {folder}\nif mkdir first 2>/dev/null; then echo > started; read line < released; fi\n"
-            f"echo '{answer}'\n"
-        )
-        script.chmod(0o700)
-        self.command = str(script)
-
-    @staticmethod
-    def _pipe(path: Path) -> int:
-        os.mkfifo(path)
-        return os.open(path, os.O_RDWR)
-
-    def await_start(self) -> None:
-        assert select.select([self._started], [], [], BOUND)[0], "the credential_process does not run"
-
-    def release(self) -> None:
-        os.write(self._released, b"\n")
-
-    def close(self) -> None:
-        self.release()
-        os.close(self._started)
-        os.close(self._released)
-
-
-class MetadataService:
-    """IMDS on loopback. `hold` makes its first request wait; `inside` has the threads that were in the gate at each request."""
-
-    def __init__(self, role: str | None) -> None:
-        self.hold = threading.Event()
-        self.hold.set()
-        self.entered = threading.Event()
-        self.inside: list[dict[int, int]] = []
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                self._answer("token")
-
-            def do_GET(self) -> None:
-                name = self.path.partition("/security-credentials/")[2]
-                if not name:
-                    self._answer(role)
-                else:
-                    self._answer(
-                        json.dumps({"Code": "Success", "SecretAccessKey": "secret", "Token": "token", **CREDENTIALS})
-                    )
-
-            def _answer(self, body: str | None) -> None:
-                service.inside.append(inside_gate())
-                if len(service.inside) == 1:
-                    service.entered.set()
-                    assert service.hold.wait(BOUND)
-                self.send_response(404 if body is None else 200)
-                self.send_header("Content-Length", str(len(body or "")))
-                self.end_headers()
-                self.wfile.write((body or "").encode())
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.hold.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def inside_gate() -> dict[int, int]:
-    return dict(forks.no_fork_here._inside)
 
 
 def sessions_of(**settings: Any) -> Sessions:
@@ -472,36 +385,6 @@ def test_every_client_is_created_inside_the_gate_and_in_the_configured_region(
     with pytest.raises(Exception, match="Could not connect"):
         client.describe_clusters()
     assert created == [("redshift", REGION, True), ("sts", REGION, True)]
-
-
-class TestNamesOfSessions:
-    @pytest.mark.parametrize(
-        ("host", "user", "name"),
-        [
-            ("worker-1.example.com", "airflow", "redshift-secrets-airflow@worker-1.example.com"),
-            ("h\u00f6st name", "DOMAIN\\al:ice", "redshift-secrets-DOMAIN-al-ice@h-st-name"),
-            ("h" * 100, "airflow", "redshift-secrets-airflow@" + "h" * 39),
-        ],
-    )
-    def test_they_name_user_and_host_as_sts_accepts_it(
-        self, host: str, user: str, name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pwd, "getpwuid", lambda _uid: types.SimpleNamespace(pw_name=user))
-        assert role_session_name(host) == name
-        pattern = Loader().load_service_model("sts", "service-2")["shapes"]["roleSessionNameType"]
-        assert re.fullmatch(pattern["pattern"], name, re.ASCII)
-        assert pattern["min"] <= len(name) <= pattern["max"]
-
-    @pytest.mark.parametrize(("environ", "user"), [({}, "1234"), ({"USER": "default"}, "default")])
-    def test_a_user_without_a_passwd_entry_has_one_too(
-        self, environ: dict[str, str], user: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def unknown(_uid: int) -> None:
-            raise KeyError
-
-        monkeypatch.setattr(pwd, "getpwuid", unknown)
-        monkeypatch.setattr(os, "getuid", lambda: 1234)
-        assert role_session_name("pod-1", environ) == f"redshift-secrets-{user}@pod-1"
 
 
 def test_the_settings_are_in_every_client(keys: None) -> None:
