@@ -6,7 +6,8 @@ import pytest
 
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.model import VpcEndpoint
-from tests.unit.aws.test_discovery import CLUSTERS, WORKGROUPS, FakeAws, aws, client, cluster, workgroup_arn
+from tests.unit.aws.services import FakeAws, cluster, workgroup_arn
+from tests.unit.aws.test_discovery import CLUSTERS, WORKGROUPS, aws, client
 
 __all__ = ["aws", "client"]  # fixtures
 

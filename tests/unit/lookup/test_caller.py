@@ -15,7 +15,8 @@ from msgspec.structs import fields, replace
 from redshift_secrets.lookup import caller
 from redshift_secrets.lookup.caller import expand, expand_user, read_file
 from redshift_secrets.settings import Cache, Settings
-from tests.unit.settings.test_settings import DEFAULTS, NEEDS, READ
+from tests.unit.settings.defaults import DEFAULTS, NEEDS
+from tests.unit.settings.test_settings import READ
 
 pytestmark = pytest.mark.attempt("get a password that was minted for another caller")
 
