@@ -351,8 +351,7 @@ class Broker:
             raise refusal(ready, f"{ready.warehouse} has no endpoint {ready.endpoint!r} at this moment")
         ready = _with_db_user(task, ready)
         if ready.auth == "connector":
-            self._check_region_of_hooks(ready)
-            fields = connection_fields.for_connector(ready, address)
+            fields = connection_fields.for_connector(ready, address, default_region(self._environ))
             return Answer(fields, known_until, ready.warehouse.arn)
         entry = self._credential(ready, lookup)
         fields = connection_fields.with_credential(ready, address, entry.value, entry.wait_at)
@@ -376,17 +375,6 @@ class Broker:
         if refused is not None:
             raise refused
         return spec
-
-    def _check_region_of_hooks(self, spec: ConnectionSpec) -> None:
-        """Refuse what RedshiftSQLHook would ask another region for: it takes that of its own AWS connection, which by default is
-        that of boto3 here, and not the one in `extra`."""
-        here, there = default_region(self._environ), spec.warehouse.region
-        if here not in (None, there):
-            raise refusal(
-                spec,
-                f"{spec.sources['auth']} = connector cannot work: RedshiftSQLHook mints in the default region of this process,"
-                f" {here}, and {spec.warehouse} is in {there}. Use db-user or iam, or set AWS_DEFAULT_REGION",
-            )
 
     def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
         """Return a valid credential for a spec that mints; raises `CannotServeError`."""

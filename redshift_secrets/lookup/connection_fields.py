@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from redshift_secrets.lookup.reasons import refusal
 from redshift_secrets.model import ConnectionFields, ConnectionSpec, Credential
 
 
@@ -33,12 +34,20 @@ def with_credential(
     )
 
 
-def for_connector(spec: ConnectionSpec, address: tuple[str, int]) -> ConnectionFields:
+def for_connector(spec: ConnectionSpec, address: tuple[str, int], default_region: str | None) -> ConnectionFields:
     """Return the connection that Airflow users write by hand: no password, the driver mints for itself.
 
+    Raises `CannotServeError` for what RedshiftSQLHook would ask another region for: it takes that of its own AWS connection, by default
+    the `default_region` of boto3 here, and not the one in `extra`.
     https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/redshift.html
     """
     warehouse = spec.warehouse
+    if default_region not in (None, warehouse.region):
+        raise refusal(
+            spec,
+            f"{spec.sources['auth']} = connector cannot work: RedshiftSQLHook mints in the default region of this process,"
+            f" {default_region}, and {warehouse} is in {warehouse.region}. Use db-user or iam, or set AWS_DEFAULT_REGION",
+        )
     iam: dict[str, Any] = {"iam": True, "region": warehouse.region, "database": spec.database}
     if warehouse.kind == "cluster":
         iam |= {"cluster_identifier": warehouse.identifier, "db_user": spec.db_user, "auto_create": spec.auto_create}

@@ -109,7 +109,7 @@ def test_extra_is_not_in_the_repr_of_the_fields():
 
 
 def for_connector(kind: str, **more: object) -> ConnectionFields:
-    return connection_fields.for_connector(make_spec(kind, "connector", **more), ADDRESS)
+    return connection_fields.for_connector(make_spec(kind, "connector", **more), ADDRESS, None)
 
 
 def test_a_connector_connection_to_a_cluster_is_the_one_users_write_by_hand():
@@ -169,6 +169,6 @@ def test_host_and_port_are_those_of_the_requested_endpoint():
     address = ("dwh.example.com", 5440)
     for fields in (
         connection_fields.with_credential(spec, address, credential("etl")),
-        connection_fields.for_connector(spec, address),
+        connection_fields.for_connector(spec, address, None),
     ):
         assert (fields.host, fields.port) == address
