@@ -40,6 +40,7 @@ _MIN_LENGTH = 5
 
 
 _BOTH_QUOTES = "'\""
+_IN_HTML_SAFE_JSON = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&'"}
 
 
 def maskers() -> list[Any]:
@@ -61,24 +62,36 @@ def _modules(known: tuple[tuple[str, ...], ...]) -> list[Any]:
 
 def forms(secret: str) -> frozenset[str]:
     """Return the texts in which a plain text is printed that is secret: as it is, in URIs and in URIs that these are a parameter of,
-    in JSON and in JSON that is a text of JSON, in a `repr`, quoted for a shell, and within base64.
+    in JSON and in JSON that is a text of JSON, in a `repr`, quoted for a shell or for SQL, in hexadecimal digits, and within base64.
 
     Base64 of a longer text that contains the secret has it in one of three alignments, without the characters at both ends that
     also depend on what is next to it. How a `repr` quotes depends on the quotes that are next to it.
     """
     # Each of these is made of the one before: `urllib` would take most of the time of this for them.
     in_uri = quote(secret, safe="")
+    in_path = in_uri.replace("%2F", "/")  # `quote`
     in_sqlalchemy_url = in_uri.replace("%20", " ").replace("%2B", "+")
-    in_json = json.dumps(secret)[1:-1]
     in_old_sqlalchemy_url = secret.translate({ord(mark): f"%{ord(mark):X}" for mark in ":@/"})  # SQLAlchemy 1.4
+    first, *others = in_uri.split("%")
+    in_json = json.dumps(secret)[1:-1]
     found = {
         secret,
         in_uri,
+        in_path,
         in_sqlalchemy_url,
         in_old_sqlalchemy_url,
-        in_uri.replace("%2F", "/"),  # `quote`
         in_uri.replace("%20", "+"),  # `quote_plus`
+        # Each of them quoted again.
+        in_uri.replace("%", "%25"),
+        in_path.replace("%", "%25"),
+        in_path.replace("%", "%25").replace("/", "%2F"),
+        in_sqlalchemy_url.replace("%", "%25").replace("+", "%2B").replace(" ", "%20"),
+        in_uri.replace("%2F", "%252F").replace("%3A", "%253A").replace("%40", "%2540"),
+        "%".join([first, *(f"{each[:2].lower()}{each[2:]}" for each in others)]),
         in_json,
+        in_json.translate(_IN_HTML_SAFE_JSON),  # Jinja's `tojson`
+        in_json.replace("/", "\\/"),  # that of pandas
+        repr(f'{in_json}"')[1:-2],
         json.dumps(in_json)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
@@ -86,11 +99,12 @@ def forms(secret: str) -> frozenset[str]:
         repr(secret.encode())[2:-1],
         repr(f"{secret}{_BOTH_QUOTES}".encode())[2:-4],
         secret.replace("'", "'\"'\"'"),  # `shlex.quote`
-        in_uri.replace("%", "%25"),
-        in_sqlalchemy_url.replace("%", "%25").replace("+", "%2B").replace(" ", "%20"),
+        secret.replace("'", "'\\''"),  # `set -x` of a shell
+        secret.replace("'", "''"),  # in SQL
+        secret.encode().hex(),
     }
     in_base64 = {base64.b64encode(secret.encode()).decode()}
-    for text in {secret, in_uri, in_sqlalchemy_url, in_old_sqlalchemy_url}:
+    for text in {secret, in_uri, in_path, in_sqlalchemy_url, in_old_sqlalchemy_url}:
         for before, cut in enumerate((0, 2, 3)):
             content = bytes(before) + text.encode()
             in_base64.add(base64.b64encode(content).decode()[cut : len(content) * 8 // 6])

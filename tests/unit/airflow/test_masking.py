@@ -9,6 +9,8 @@ import shlex
 import threading
 from urllib.parse import quote, quote_plus
 
+import jinja2
+import psycopg
 import pytest
 
 from redshift_secrets.airflow import masking
@@ -92,6 +94,44 @@ def test_forms_within_forms_are_masked(text):
     for redacted in airflow_parts.redacted(text):
         assert redacted.count("***") == 1
         assert len(redacted) <= len(text) - len(QUOTED) + 3
+
+
+OF_AWS = "AMAFUyyuros/QjxPTtgz+csuQ=qz/IasdzJ=="
+IN_OLD_URL = OF_AWS.replace("/", "%2F")  # as SQLAlchemy 1.4, yarl and Go write it
+OF_ADMIN = "p$a&s<s>w'o:r%d+é="
+
+
+@pytest.mark.attempt("print a password, a URI with it or its base64 in a task")
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        (OF_AWS, quote(quote(OF_AWS))),
+        (OF_AWS, quote_plus(quote_plus(OF_AWS))),
+        (OF_AWS, quote_plus(quote(OF_AWS))),
+        (OF_AWS, quote(IN_OLD_URL)),
+        (OF_AWS, quote_plus(IN_OLD_URL)),
+        (OF_AWS, quote(OF_AWS, safe="").replace("%2F", "%2f").replace("%2B", "%2b").replace("%3D", "%3d")),
+        *(
+            (OF_AWS, base64.b64encode(f"{before}{quote(OF_AWS)}@prod:5439".encode()).decode())
+            for before in ("", "a", "ab")
+        ),
+        (OF_AWS, OF_AWS.encode().hex()),
+        (OF_AWS, json.dumps(OF_AWS).replace("/", "\\/")),  # as pandas and ujson write it
+        (OF_ADMIN, jinja2.Environment().from_string("{{ it | tojson }}").render(it=OF_ADMIN)),
+        (OF_ADMIN, quote(quote(OF_ADMIN))),
+        (OF_ADMIN, quote_plus(OF_ADMIN.replace(":", "%3A"))),
+        (OF_ADMIN, "+ PGPASSWORD=" + "'p$a&s<s>w'\\''o:r%d+é='"),  # `set -x` in bash
+        (OF_ADMIN, psycopg.sql.Literal(OF_ADMIN).as_string(None)),
+        (OF_ADMIN, psycopg.conninfo.make_conninfo(password=f"{OF_ADMIN} ")),
+        (QUOTED, repr(json.dumps({"password": QUOTED}))),
+    ],
+)
+def test_what_libraries_make_of_a_password_is_masked(secret, text):
+    assert set(airflow_parts.redacted(text)) == {text}
+    mask_password(secret, float("inf"))
+    for redacted in airflow_parts.redacted(text):
+        assert redacted.count("***") == 1
+        assert len(redacted) <= len(text) - len(secret) + 3
 
 
 @pytest.mark.parametrize("text", [repr("\"it's-mine"), repr(b"\"it's-mine"), repr(["it's-mine"])])
