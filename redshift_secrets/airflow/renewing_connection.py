@@ -2,8 +2,8 @@
 
 Airflow's hooks look their Connection up once, and log in with it each time they connect. So a task gets a Connection of the
 class that Airflow asked for, in which `login` and `password` are looked up again when they are read and the credential is
-due. Besides them only the `description` changes, which describes them. Whatever leaves the process (a pickle, a URI, JSON, a
-deep copy) is a plain Connection with the credential of that moment.
+due. Besides them only the `description` changes, which describes them. A copy keeps the credential of that moment, and so does
+whatever leaves the process (a pickle, a URI, JSON), which is a plain Connection.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ def _renewing_class(base: type[Any]) -> type[Any]:
             return _without_secrets(self._held())
 
         __repr__ = _repr
+        __copy__ = __deepcopy__ = _copy
 
     return _named_as(base, Renewing)
 
@@ -162,6 +163,7 @@ def _quiet_class(base: type[Any]) -> type[Any]:
             return _without_secrets(self._held())
 
         __repr__ = _repr
+        __copy__ = __deepcopy__ = _copy
 
     return _named_as(base, Quiet)
 
@@ -195,6 +197,13 @@ def _without_secrets(fields: dict[str, Any]) -> list[tuple[str, Any]]:
 def _repr(connection: Any) -> str:
     # rich asks for the fields alone: it would show all of them that an `attrs` class has.
     return f"Connection({', '.join(f'{name}={value!r}' for name, value in connection.__rich_repr__())})"
+
+
+def _copy(connection: Any, _memo: object = None) -> Any:
+    make, fields = connection.__reduce__()
+    made = make(*fields)
+    attach(made)  # its `repr` shows no more than that of the first one
+    return made
 
 
 def _named_as(base: type[Any], made: type[Any]) -> type[Any]:

@@ -66,13 +66,27 @@ def test_it_is_an_instance_of_the_class_that_airflow_asked_for_and_equal_to_one(
         hash(connection)
 
 
-@pytest.mark.parametrize("leave", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_a_copy_that_leaves_the_process_is_plain_and_has_a_valid_credential(connection, clock, leave):
+def test_what_leaves_the_process_is_plain_and_has_a_valid_credential(connection, clock):
     clock.pass_(2 * 3600)
-    left = leave(connection)
+    left = pickle.loads(pickle.dumps(connection))
     assert type(left) is SdkConnection
     assert set(vars(left)) == set(NAMES)
     assert (left.login, left.password) == ("IAM:etl", "password-2")
+
+
+@pytest.mark.attempt("read a secret in a structured log event or a repr")
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: copy.deepcopy([one])[0]])
+def test_a_copy_has_a_valid_credential_and_shows_no_more_than_the_first_one(connection, clock, copied):
+    clock.pass_(2 * 3600)
+    left = copied(connection)
+    assert (left.login, left.password) == ("IAM:etl", "password-2")
+    assert left == connection
+    assert repr(left) == repr(connection)
+    clock.pass_(2 * 3600)
+    assert left.password == "password-2"
+    left.password = "mine"
+    assert (left.password, connection.password) == ("mine", "password-3")
+    assert "password" not in repr(attrs.evolve(connection, host="tunnel"))
 
 
 def test_its_pickle_can_be_loaded_without_this_package(connection):
@@ -242,6 +256,9 @@ def test_one_with_slots_does_not_renew_itself_and_shows_no_secrets():
     renewal.attach(connection)
     assert repr(connection) == "Connection(conn_id='analytics', login='etl')"
     assert (connection.password, connection.login) == ("hunter2", "etl")
-    for again in (pickle.loads(pickle.dumps(connection)), copy.copy(connection)):
-        assert type(again) is ConnectionWithSlots
-        assert (again.conn_id, again.password, again.extra) == ("analytics", "hunter2", '{"token": "hunter3"}')
+    for again in (copy.copy(connection), copy.deepcopy(connection)):
+        assert repr(again) == "Connection(conn_id='analytics', login='etl')"
+        assert (again.password, again.extra) == ("hunter2", '{"token": "hunter3"}')
+    again = pickle.loads(pickle.dumps(connection))
+    assert type(again) is ConnectionWithSlots
+    assert (again.conn_id, again.password, again.extra) == ("analytics", "hunter2", '{"token": "hunter3"}')
