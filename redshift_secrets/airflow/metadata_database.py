@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from redshift_secrets.airflow import configuration
 from redshift_secrets.airflow.masking import forms
-from redshift_secrets.airflow.stored import Place, StoredConnection, StoredError, from_fields
+from redshift_secrets.airflow.stored import ExtraError, Place, StoredConnection, StoredError, from_fields
 from redshift_secrets.errors import one_line
 
 
@@ -71,12 +71,13 @@ def _connection(row: Mapping[str, Any], passwords: bool) -> StoredConnection:
         }
     except ValueError:
         problem = "[core] fernet_key does not decrypt it"
-        return StoredConnection(row["conn_id"], place, row["conn_type"], has_password=True, team=team, problem=problem)
+        return StoredConnection(
+            row["conn_id"], place, row["conn_type"] or "", has_password=True, team=team, problem=problem
+        )
     try:
         found = from_fields(row["conn_id"], fields, place, passwords=passwords, team=team)
-    except (ValueError, TypeError):
-        problem = "its extra is not a JSON object"
-        return StoredConnection(row["conn_id"], place, row["conn_type"], team=team, problem=problem)
+    except ExtraError as error:
+        return StoredConnection(row["conn_id"], place, row["conn_type"] or "", team=team, problem=str(error))
     return replace(found, has_password=found.has_password or bool(row["has_password"]))
 
 

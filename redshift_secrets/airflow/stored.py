@@ -27,8 +27,9 @@ PlaceKind = Literal["secret", "parameter", "environment", "database", "file"]
 
 KEPT_EXTRA = frozenset().union(
     *EXTRA_KEYS.values(),
-    "auto_create cluster_identifier database db_groups db_user group_federation iam is_serverless options port profile region"
-    " serverless_acct_id serverless_work_group ssl sslrootcert workgroup_name".split(),
+    "auto_create aws_conn_id cluster-identifier cluster_identifier database db_groups db_user dbname group_federation host iam"
+    " is_serverless options port profile redshift redshift-serverless region serverless_acct_id serverless_work_group ssl sslrootcert"
+    " user workgroup-name workgroup_name".split(),
 )
 """Keys of `extra` whose values say where and how a connection logs in, and are no secrets. Of any other only the name is kept."""
 
@@ -48,9 +49,18 @@ _PASSWORD = re.compile(r"(?s)([^:/?#]*://(?:[^:/?#]+://)?[^/?#:]*):([^/?#]*)@")
 _SIGN_AFTER_HOST = re.compile(r"(?s)[^:/?#]*://(?:[^:/?#]+://|(?![^:/?#]+://))[^/?#]*[/?#].*@")
 """A password that is not quoted: what follows a slash in it would be taken for a database, and shown."""
 
+_TYPE_WITH_UNDERSCORE = re.compile(r"(redshift|postgres)[a-z0-9+.-]*_[a-z0-9_+.-]*(?=://)", re.IGNORECASE)
+
 
 class StoredError(RedshiftSecretsError):
     """A place where connections are stored cannot be read."""
+
+
+class ExtraError(ValueError):
+    """What a connection has as `extra` is nothing that a hook can use."""
+
+    def __init__(self) -> None:
+        super().__init__("its extra is not a JSON object")
 
 
 class Place(Struct, frozen=True):
@@ -100,6 +110,8 @@ def from_text(
         if text.strip().startswith("{"):
             return from_fields(conn_id, json.loads(text), place, passwords=passwords, words=words)
         return _from_uri(conn_id, text.strip(), place, passwords)
+    except ExtraError as error:
+        return StoredConnection(conn_id, place, problem=f"Airflow cannot read it: {error}")
     except Exception:  # whatever Airflow raises, its text may repeat a part of the password
         problem = "Airflow cannot read it: it is neither a connection URI nor a JSON object with a connection's fields"
         return StoredConnection(conn_id, place, problem=problem)
@@ -114,15 +126,18 @@ def from_fields(
     words: Mapping[str, Iterable[str]] | None = None,
     team: str | None = None,
 ) -> StoredConnection:
-    """Return the connection with these fields."""
+    """Return the connection with these fields; raises `ExtraError`, or another `ValueError`."""
     if words is not None:
         known = {name: [*own, *words.get(name, ())] for name, own in _WORDS.items()}
         fields = {name: next((fields[key] for key in fields if key in known[name]), None) for name in known}
     extra = fields.get("extra") or fields.get("extra_dejson") or {}
     if isinstance(extra, str):
-        extra = json.loads(extra)
+        try:
+            extra = json.loads(extra) if extra.strip() else {}
+        except ValueError:
+            raise ExtraError from None  # a parser's message quotes it
     if not isinstance(extra, Mapping):
-        raise ValueError
+        raise ExtraError
     password = fields.get("password")
     port = fields.get("port")
     return StoredConnection(
@@ -204,6 +219,8 @@ def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> Stor
         return from_text(conn_id, value, place, passwords=passwords)
     try:
         return from_fields(conn_id, value, place, passwords=passwords)
+    except ExtraError as error:
+        return StoredConnection(conn_id, place, problem=str(error))
     except (ValueError, TypeError, AttributeError):
         return StoredConnection(conn_id, place, problem="it is no object with a connection's fields")
 
@@ -211,6 +228,9 @@ def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> Stor
 def _from_uri(conn_id: str, uri: str, place: Place, passwords: bool) -> StoredConnection:
     if _SIGN_AFTER_HOST.match(uri):
         problem = "its URI has an @ after the host: in a URI a password, and every other value, must be quoted (%40)"
+        return StoredConnection(conn_id, place, problem=problem)
+    if odd := _TYPE_WITH_UNDERSCORE.match(uri):
+        problem = f"its URI begins with {odd[0]}, in which Airflow finds no type, since that has an underscore: begin with redshift://"
         return StoredConnection(conn_id, place, problem=problem)
     found = _PASSWORD.match(uri)
     password = None if found is None else found[2]

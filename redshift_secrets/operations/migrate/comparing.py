@@ -15,12 +15,21 @@ from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
 from redshift_secrets.operations.connect import log_in
 from redshift_secrets.operations.login_errors import explain, server_message
-from redshift_secrets.operations.migrate.matching import PORT, is_true
+from redshift_secrets.operations.migrate.hooks import (
+    PORT,
+    as_read_by_its_hook,
+    cluster_or_workgroup,
+    mints_for_redshift,
+    split_address,
+)
 
 # https://docs.aws.amazon.com/redshift/latest/dg/r_PG_GROUP.html and .../r_SVV_USER_GRANTS.html
 _GROUPS = "select groname from pg_group where (select usesysid from pg_user where usename = current_user) = any(grolist) order by 1"
 _ROLES = "select role_name from svv_user_grants where user_name = current_user order by 1"
 
+_OF_MINTING = ("iam", "cluster_identifier", "is_serverless", "serverless_work_group", "region")
+_OF_POSTGRES_HOOK = (*_OF_MINTING, "redshift", "aws_conn_id", "azure_conn_id", "sqlalchemy_scheme", "sqlalchemy_query")
+"""What `PostgresHook` keeps from libpq."""
 
 _SHORT = 8
 """Texts of `extra` that are no longer are no secrets, and parts of other words."""
@@ -69,23 +78,43 @@ def compare(
 
 
 def _stored_fields(stored: StoredConnection) -> ConnectionFields:
-    extra = dict(stored.extra)
-    if is_true(extra.get("iam")) and stored.login:
-        extra.setdefault("db_user", stored.login)  # RedshiftSQLHook mints for the login
+    stored = as_read_by_its_hook(stored)
+    extra, conn_type = dict(stored.extra), stored.conn_type
+    mints = mints_for_redshift(stored)
+    if mints:
+        extra = _as_the_driver_mints(stored)
+        conn_type = "redshift"  # of the two drivers, the one that mints
+    elif conn_type == "postgres":
+        extra = {key: value for key, value in extra.items() if key not in _OF_POSTGRES_HOOK}
     password = None if stored.password is None else reveal(stored.password)
     if password is not None:
         mask_password(password)
     return ConnectionFields(
         conn_id=stored.conn_id,
-        conn_type=stored.conn_type,
+        conn_type=conn_type,
         host=stored.host,
         port=stored.port or PORT,
-        schema=stored.schema or str(extra.get("database") or ""),
+        schema=stored.schema,
         login=stored.login,
-        password=None if is_true(extra.get("iam")) else password,
+        password=None if mints else password,
         extra=extra,
         description="",
     )
+
+
+def _as_the_driver_mints(stored: StoredConnection) -> dict[str, Any]:
+    """`extra` with which a driver does what the hooks do: mint for the login, and for the warehouse whose name the host begins with."""
+    extra = dict(stored.extra)
+    if stored.conn_type == "postgres":
+        extra = {key: value for key, value in extra.items() if key in _OF_MINTING}
+    kind, identifier = cluster_or_workgroup(stored)
+    host = split_address(stored.host)[0]
+    if host and not identifier and ".redshift-serverless." not in host:  # of that, the driver knows
+        name = "cluster_identifier" if kind == "cluster" else "serverless_work_group"
+        extra[name] = host.partition(".")[0]
+    if stored.login:
+        extra.setdefault("db_user", stored.login)
+    return extra
 
 
 def _tagged_fields(broker: Broker, stored: StoredConnection) -> ConnectionFields:

@@ -13,15 +13,24 @@ from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.lookup.tags import EXTRA_KEYS, MARKER
 from redshift_secrets.model import ConnectionSpec, reveal
 from redshift_secrets.operations.inspect import login_user
-from redshift_secrets.operations.migrate.matching import PORT, Endpoint, is_true, normal_host
+from redshift_secrets.operations.migrate.hooks import PORT, as_read_by_its_hook, is_true
+from redshift_secrets.operations.migrate.matching import Endpoint, normal_host
 from redshift_secrets.settings import Settings, values
 
 _OF_IAM = frozenset(
-    "auto_create cluster_identifier database db_groups db_user group_federation iam is_serverless region serverless_acct_id"
+    "auto_create cluster_identifier database db_groups db_user group_federation iam is_serverless redshift region serverless_acct_id"
     " serverless_token_duration_seconds serverless_work_group ssl sslmode workgroup_name".split()
 )
 """Keys of `extra` that say what the fields of tags say, or what AWS knows."""
-_OF_CALLER = ("profile", "auth_profile", "access_key_id", "secret_access_key", "session_token", "role_arn")
+_OF_CALLER = (
+    "profile",
+    "aws_conn_id",
+    "auth_profile",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "role_arn",
+)
 """Keys of `extra` that say as whom the driver calls AWS."""
 
 
@@ -51,6 +60,8 @@ def base_spec(stored: StoredConnection, endpoint: Endpoint, settings: Settings) 
 
 class _Fields:
     def __init__(self, stored: StoredConnection, endpoint: Endpoint, settings: Settings) -> None:
+        self._typed_in_as = stored.conn_type
+        stored = as_read_by_its_hook(stored)
         self._stored, self._endpoint, self._settings = stored, endpoint, settings
         self._extra: Mapping[str, Any] = stored.extra
         self._base = base_spec(stored, endpoint, settings)
@@ -64,6 +75,8 @@ class _Fields:
         self._address()
         if self._stored.conn_type != self._base.conn_type:
             self.fields["conn-type"] = self._stored.conn_type
+        if self._typed_in_as != self._stored.conn_type:
+            self.differences.append(f"type {self._typed_in_as} becomes {self._stored.conn_type}")
         self._database()
         if self._endpoint.warehouse.kind == "cluster":
             self._user_of_cluster()
@@ -111,7 +124,7 @@ class _Fields:
             self.differences.append(f"port {port} becomes {endpoint.port}")
 
     def _database(self) -> None:
-        name = self._stored.schema or str(self._extra.get("database") or "")
+        name = self._stored.schema.strip()
         if name:
             self._set("database", name, self._base.database, values.database, "its database")
         else:
@@ -120,7 +133,7 @@ class _Fields:
             )
 
     def _user(self) -> str:
-        return str((self._iam and self._extra.get("db_user")) or self._stored.login)
+        return str((self._iam and self._extra.get("db_user")) or self._stored.login).strip()
 
     def _user_of_cluster(self) -> None:
         user, base = self._user(), self._base
@@ -144,7 +157,9 @@ class _Fields:
 
     def _user_of_workgroup(self) -> None:
         user, base = self._user(), self._base
-        if self._iam or not self._stored.has_password:
+        if not self._iam and not user:
+            self.differences.append(f"it names no user, and will log in as {login_user(base)}")
+        elif self._iam or not self._stored.has_password:
             if login_user(base) != "(IAM identity)":
                 self.differences.append(f"it logs in as the IAM identity, and will as {login_user(base)}")
         elif not (base.warehouse.role_arn or self._settings.role_arn):
@@ -163,16 +178,22 @@ class _Fields:
             if base.db_roles:
                 self.differences.append(f"it will have the roles {' '.join(base.db_roles)}, which are a default here")
         elif self._iam and groups:
-            text = groups if isinstance(groups, str) else " ".join(map(str, groups))
-            self._set("db-groups", text.replace(",", " "), base.db_groups, values.db_groups, "its db_groups")
+            try:
+                names = values.db_groups(groups)
+            except ValueError as error:
+                self.refusals.append(f"its db_groups {error}")
+            else:
+                self._set("db-groups", " ".join(names), base.db_groups, values.db_groups, "its db_groups")
         elif base.db_groups:
             self.differences.append(f"it will join the groups {' '.join(base.db_groups)}, which are a default here")
 
     def _tls(self) -> None:
-        mode, known = self._extra.get("sslmode"), str(self._base.extra["sslmode"])
+        mode, known = str(self._extra.get("sslmode") or "").strip().lower(), str(self._base.extra["sslmode"])
         if self._extra.get("ssl") is not None and not is_true(self._extra["ssl"]):
             mode = "disable"
         if mode not in values.SSL_MODES:
+            if mode:
+                self.differences.append(f"sslmode {mode} becomes {known}")
             return
         strength = values.SSL_MODES.index
         if strength(mode) > strength(known):
@@ -186,7 +207,7 @@ class _Fields:
         if key in of_site and value is not None and of_site[key] == value:
             return
         if key in _OF_CALLER:
-            what = f"{key} {value}" if key == "profile" else key
+            what = f"{key} {value}" if key in ("profile", "aws_conn_id") and value else key
             self.differences.append(f"{what} in extra is not used: this backend calls AWS as its own caller")
             return
         if key == "sslrootcert":

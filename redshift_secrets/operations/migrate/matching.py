@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
 from redshift_secrets.airflow.stored import StoredConnection
 from redshift_secrets.lookup.spec import ineligible
 from redshift_secrets.model import Warehouse
+from redshift_secrets.operations.migrate.hooks import (
+    PORT,
+    SERVED_TYPES,
+    as_read_by_its_hook,
+    cluster_or_workgroup,
+    is_true,
+    mints_for_redshift,
+    split_address,
+)
 from redshift_secrets.settings import Settings
-
-PORT = 5439
-"""That of a connection that names none."""
-SERVED_TYPES = ("redshift", "postgres")
 
 # https://docs.aws.amazon.com/redshift/latest/mgmt/connecting-from-psql.html and .../serverless-connecting.html
 _CLUSTER_HOST = re.compile(r"(?P<name>[^.]+)\.[^.]+\.(?P<region>[^.]+)\.redshift\.amazonaws\.com(\.cn)?")
@@ -55,8 +60,10 @@ class Endpoints:
 
     def match(self, stored: StoredConnection) -> Match:
         """Return the endpoint of a stored connection."""
+        stored = as_read_by_its_hook(stored)
         if stored.problem is not None:
-            return Match(reason=stored.problem)
+            foreign = bool(stored.conn_type) and stored.conn_type not in SERVED_TYPES
+            return Match(reason=stored.problem, foreign=foreign)
         of_type = stored.conn_type in SERVED_TYPES
         found = self._by_host.get(normal_host(stored.host), []) if stored.host else []
         if len(found) > 1:
@@ -81,14 +88,14 @@ class Endpoints:
 
     def _by_extra(self, stored: StoredConnection) -> tuple[list[Endpoint], str]:
         """The default endpoints of what `extra` names, or why there is none."""
-        extra = stored.extra
-        serverless = is_true(extra.get("is_serverless")) or bool(_workgroup(extra))
-        identifier = str(_workgroup(extra) if serverless else extra.get("cluster_identifier") or "").lower()
-        if not identifier and is_true(extra.get("iam")) and stored.host and "." not in stored.host:
-            identifier = stored.host.lower()  # as RedshiftSQLHook does
-        if not identifier or (stored.host and not is_true(extra.get("iam"))):
+        extra, iam = stored.extra, is_true(stored.extra.get("iam"))
+        kind, identifier = cluster_or_workgroup(stored)
+        named = bool(identifier)
+        if not named and mints_for_redshift(stored) and not _is_redshift(stored.host):
+            identifier = normal_host(stored.host).partition(".")[0]  # as both hooks do
+        if not identifier or (stored.host and not iam):
             return [], ""
-        kind = "workgroup" if serverless else "cluster"
+        identifier = identifier.lower()
         region, account = extra.get("region"), extra.get("serverless_acct_id")
         found = [
             Endpoint(each, "default", each.host or "", each.port or PORT)
@@ -97,7 +104,7 @@ class Endpoints:
             and region in (None, "", each.region)
             and str(account or each.account) in (each.account, "")
         ]
-        if found:
+        if found or (not named and "." in stored.host):  # or it is no more than the beginning of some name
             return found, ""
         where = f" in {region}" if region else ""
         return [], f"no configured account and region has a {kind} {identifier!r}{where}{self._but()}"
@@ -134,17 +141,8 @@ class Endpoints:
 
 
 def normal_host(host: str) -> str:
-    """Return a host name as it is compared and shown: in lower case, without a scheme, a login or the dot at its end."""
-    return host.strip().rpartition("://")[2].rpartition("@")[2].rstrip("./").lower()
-
-
-def is_true(value: object) -> bool:
-    """Whether a value of `extra` is true, also as a text."""
-    return value is True or (isinstance(value, str) and value.strip().lower() == "true")
-
-
-def _workgroup(extra: Mapping[str, object]) -> object:
-    return extra.get("serverless_work_group") or extra.get("workgroup_name") or ""
+    """Return a host name as it is compared and shown: in lower case, without a scheme, a login, a port or the dot at its end."""
+    return split_address(host)[0]
 
 
 def _is_redshift(host: str) -> bool:

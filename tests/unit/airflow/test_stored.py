@@ -123,6 +123,27 @@ def test_what_cannot_be_read_is_said_without_repeating_it(text):
     assert "planted" not in repr(found).replace(repr(HERE), "")
 
 
+@pytest.mark.parametrize("extra", ["not json", "[1]", '"{}"', "null", "planted"])
+def test_of_an_extra_that_is_no_object_that_is_said(tmp_path: Path, extra):
+    fields = {"conn_type": "redshift", "password": "planted", "extra": extra}
+    assert from_text("a", json.dumps(fields), HERE).problem == "Airflow cannot read it: its extra is not a JSON object"
+    (tmp_path / "a.json").write_text(json.dumps({"a": fields}))
+    (found,) = file_connections(tmp_path / "a.json")
+    assert found.problem == "its extra is not a JSON object"
+
+
+def test_an_extra_of_spaces_is_none():
+    assert dict(from_text("a", '{"conn_type": "redshift", "extra": "  "}', HERE).extra) == {}
+
+
+@pytest.mark.parametrize("scheme", ["redshift+redshift_connector", "redshift_connector", "postgres_x"])
+def test_a_type_that_airflow_does_not_find_in_a_uri(scheme):
+    found = from_text("a", f"{scheme}://etl:planted@prod:5439/dev", HERE)
+    assert f"its URI begins with {scheme}, in which Airflow finds no type" in found.problem
+    assert "planted" not in repr(found)
+    assert (Connection(uri=f"{scheme}://etl:x@prod:5439/dev").conn_type or "") == ""
+
+
 def test_the_fields_of_a_secret_may_be_called_otherwise():
     text = json.dumps(
         {"engine": "redshift", "server": "prod", "username": "etl", "pass": "x", "database": "dwh", "kind": "y"}

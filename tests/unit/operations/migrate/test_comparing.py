@@ -103,3 +103,34 @@ def test_with_iam_the_driver_mints_for_the_login(compared):
     old = database.fields[0]
     assert old.password is None
     assert dict(old.extra) == {"iam": True, "cluster_identifier": "prod", "db_user": "etl"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra"),
+    [
+        ({"extra": {"iam": True}}, {"iam": True, "cluster_identifier": "prod", "db_user": "etl"}),
+        (
+            {"conn_type": "postgres", "extra": {"iam": True, "redshift": True, "cluster-identifier": "x", "keepalives": 1}},
+            {"iam": True, "cluster_identifier": "x", "db_user": "etl"},
+        ),
+        (
+            {"login": "", "extra": {"iam": True}, "host": "adhoc.123456789012.eu-west-1.redshift-serverless.amazonaws.com"},
+            {"iam": True},
+        ),
+    ],
+)  # fmt: skip
+def test_the_driver_mints_where_a_hook_does(compared, fields, extra):
+    database = FakeDatabase()
+    compared(database, **fields)
+    old = database.fields[0]
+    assert (old.conn_type, old.password, dict(old.extra)) == ("redshift", None, extra)
+
+
+def test_libpq_gets_no_option_of_the_hook(compared):
+    database = FakeDatabase()
+    compared(
+        database, conn_type="postgres", extra={"redshift": True, "aws_conn_id": "x", "keepalives": 1, "dbname": "sales"}
+    )
+    old = database.fields[0]
+    assert (old.conn_type, old.schema, dict(old.extra)) == ("postgres", "sales", {"keepalives": 1})
+    assert old.password == PLANTED

@@ -106,6 +106,43 @@ def test_differences(fields, difference):
     assert difference in found.differences
 
 
+@pytest.mark.parametrize(
+    ("fields", "tags", "differences"),
+    [
+        ({"extra": {"database": "sales"}}, {"database": "sales"}, ()),
+        ({"extra": {"user": "bi"}}, {"db-user": "bi"}, ()),
+        ({"extra": {"host": PROD.host}, "host": "old.example"}, {}, ()),
+        ({"extra": {"port": "5555"}}, {}, ("port 5555 becomes 5439",)),
+        ({"host": f"{PROD.host}:5555/dev", "port": None}, {}, ("port 5555 becomes 5439",)),
+        ({"extra": {"iam": True, "user": "not_minted_for"}}, {}, ()),
+        ({"conn_type": "postgres", "extra": {"dbname": "sales"}}, {"conn-type": "postgres", "database": "sales"}, ()),
+        (
+            {
+                "conn_type": "postgres",
+                "has_password": False,
+                "extra": {"iam": True, "redshift": True, "cluster-identifier": "prod", "aws_conn_id": "aws_data"},
+            },
+            {"conn-type": "postgres"},
+            ("aws_conn_id aws_data in extra is not used: this backend calls AWS as its own caller",),
+        ),
+        ({"conn_type": "redshift+redshift_connector"}, {}, ("type redshift+redshift_connector becomes redshift",)),
+        ({"login": " etl "}, {}, ()),
+        ({"schema": " sales "}, {"database": "sales"}, ()),
+        ({"extra": {"sslmode": "Require"}}, {}, ("sslmode require becomes verify-full",)),
+        ({"extra": {"sslmode": "no-verify"}}, {}, ("sslmode no-verify becomes verify-full",)),
+    ],
+)
+def test_what_the_hook_makes_of_it_is_what_is_wanted(fields, tags, differences):
+    found = move(stored(**fields))
+    assert (found.state, found.tags, found.differences) == ("move", {"db-user": "etl", **tags}, differences)
+
+
+@pytest.mark.parametrize("groups", ['["loaders", "bi"]', "loaders,bi", "loaders bi", ["loaders", "bi"]])
+def test_groups_in_every_form(groups):
+    found = move(stored(extra={"iam": True, "db_groups": groups}))
+    assert found.tags["db-groups"] == "loaders bi"
+
+
 def test_defaults_of_the_site_that_are_not_stored_are_differences():
     found = move(stored(), db_groups="loaders", extra={"timeout": 3})
     assert found.differences == (
@@ -123,6 +160,7 @@ def test_defaults_of_the_site_that_are_not_stored_are_differences():
         ({}, {"connections_lookup_pattern": "^dw_"}, "does not match connections_lookup_pattern"),
         ({"login": "o'brien"}, {}, "its user must be a database user as AWS accepts it"),
         ({"login": "public"}, {}, "its user must not be PUBLIC, which AWS reserves"),
+        ({"extra": {"iam": True, "db_groups": 7}}, {}, "its db_groups must be a list"),
         ({"schema": "a$b"}, {}, "its database must be a database name as AWS accepts it"),
     ],
 )
@@ -139,6 +177,12 @@ def test_a_user_on_serverless_needs_a_role():
     assert "set role_arn to one there whose trust policy allows sts:TagSession" in found.reasons[0]
     found = move(typed, warehouses=(ADHOC,), role_arn=ROLE)
     assert (found.state, found.tags, found.user) == ("move", {"db-user": "etl"}, "etl")
+
+
+def test_no_user_on_serverless_needs_no_role():
+    found = move(stored(host=ADHOC.host, login=""), warehouses=(ADHOC,))
+    assert (found.state, found.user) == ("move", "(IAM identity)")
+    assert found.differences == ("it names no user, and will log in as (IAM identity)",)
 
 
 def test_an_iam_identity_on_serverless_stays_one():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from redshift_secrets.airflow.stored import Place, StoredConnection
 from redshift_secrets.model import VpcEndpoint, Warehouse
+from redshift_secrets.operations.migrate.hooks import split_address
 from redshift_secrets.operations.migrate.matching import Endpoints, normal_host
 from redshift_secrets.settings import Settings
 from tests.support.fakes import cluster, workgroup
@@ -38,6 +39,10 @@ def match(connection: StoredConnection, *warehouses: Warehouse, **settings: obje
         (f" {PROD.host} ", PROD, "default"),
         (f"redshift://{PROD.host}", PROD, "default"),
         (f"redshift://etl:planted@{PROD.host}", PROD, "default"),
+        (f"{PROD.host}:5439", PROD, "default"),
+        (f"{PROD.host}:5439/dev", PROD, "default"),  # as the console of AWS shows it
+        (f"jdbc:redshift://{PROD.host}:5439/dev?ssl=true", PROD, "default"),
+        (f"jdbc:redshift:iam://{PROD.host}:5439/dev;DbUser=etl", PROD, "default"),
         ("DWH.Corp.example", PROD, "custom-domain"),
         ("prod-etl-vpce.example", PROD, "vpc:etl"),
         (ADHOC.host, ADHOC, "default"),
@@ -107,6 +112,35 @@ def test_with_iam_a_host_of_ones_own_does_not_hide_the_cluster_that_extra_names(
     assert match(stored("prod", extra={"iam": True})).endpoint.warehouse == PROD
 
 
+def test_with_iam_the_host_begins_with_the_cluster_as_hooks_read_it():
+    assert match(stored("prod.corp.example", extra={"iam": True})).endpoint.warehouse == PROD
+    assert "may be any of" not in match(stored("10.0.0.1", extra={"iam": True})).reason
+    assert "name it in the setting hosts" in match(stored("other.corp.example", extra={"iam": True})).reason
+    elsewhere = match(stored("prod.xyz.us-east-2.redshift.amazonaws.com", extra={"iam": True}))
+    assert "us-east-2, which is not searched" in elsewhere.reason
+
+
+@pytest.mark.parametrize(
+    ("host", "extra", "warehouse"),
+    [
+        ("", {"iam": True, "redshift": True, "cluster-identifier": "prod"}, PROD),
+        ("nlb.corp.example", {"iam": True, "redshift": True, "cluster-identifier": "prod"}, PROD),
+        ("prod.corp.example", {"iam": "true", "redshift": "true"}, PROD),
+        ("nlb.corp.example", {"iam": True, "redshift-serverless": True, "workgroup-name": "adhoc"}, ADHOC),
+        ("adhoc.corp.example", {"iam": True, "redshift-serverless": True}, ADHOC),
+        ("prod.xyz.eu-west-1.rds.amazonaws.com", {"iam": True}, None),  # the hook mints for RDS
+    ],
+)
+def test_as_postgres_hook_reads_extra(host, extra, warehouse):
+    found = match(stored(host, "postgres", extra=extra))
+    assert (found.endpoint and found.endpoint.warehouse, found.foreign) == (warehouse, warehouse is None)
+
+
+@pytest.mark.parametrize("conn_type", ["redshift+redshift_connector", "Redshift", "postgresql+psycopg2", "postgresql"])
+def test_a_type_with_a_driver_or_in_another_case(conn_type):
+    assert match(stored(PROD.host, conn_type)).endpoint.warehouse == PROD
+
+
 def test_one_name_in_two_regions_needs_a_region():
     other = cluster(region="us-east-1", arn="arn:aws:redshift:us-east-1:123456789012:cluster:prod", host="elsewhere")
     extra = {"iam": True, "cluster_identifier": "prod"}
@@ -172,4 +206,24 @@ def test_what_could_not_be_listed_is_said():
 
 
 def test_what_cannot_be_read_is_said():
-    assert match(stored(problem="it is odd")).reason == "it is odd"
+    found = match(stored(problem="it is odd"))
+    assert (found.reason, found.foreign) == ("it is odd", False)
+    assert match(stored(conn_type="mysql", problem="it is odd")).foreign
+    assert not match(stored(conn_type="", problem="it is odd")).foreign
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("::1", ("::1", None)),
+        ("[::1]:5440", ("::1", 5440)),
+        ("[::1]", ("::1", None)),
+        ("Prod.Example.:5440", ("prod.example", 5440)),
+        ("prod:x", ("prod:x", None)),
+        ("prod:\u00b2", ("prod:\u00b2", None)),
+        (":5439", (":5439", None)),
+        ("", ("", None)),
+    ],
+)
+def test_what_was_typed_in_as_a_host(text, address):
+    assert split_address(text) == address
