@@ -16,7 +16,7 @@ from redshift_secrets.cache.store import Lease, SharedStore
 
 T = TypeVar("T")
 
-_BEGAN, _SAVED, _ANSWERS = "began", "saved", "answers"
+_BEGAN, _SAVED, _ANSWERS, _MARK = "began", "saved", "answers", "mark"
 _KEPT_SECONDS = 900.0
 """How long answers are used to go on: no listing has older ones in it."""
 _SAVE_AFTER_SECONDS = 0.5
@@ -26,7 +26,8 @@ _SAVE_SHARE = 10
 
 
 class Recall:
-    """Answers by name, saved in `stores` (each with its group and the lease on it) as they come, to any thread.
+    """Answers by name, saved in `stores` (each with its group and the lease on it) as they come, to any thread. What was answered
+    before a flush is nothing that a refresh after it could go on from.
 
     `clock` returns seconds since the epoch, `monotonic` seconds on a clock that never jumps.
     """
@@ -38,6 +39,7 @@ class Recall:
         monotonic: Callable[[], float],
     ) -> None:
         self._stores = stores
+        self._marks = self._flush_marks()
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -65,6 +67,14 @@ class Recall:
         known: T = answers[name]
         return known
 
+    @property
+    def flushed(self) -> bool:
+        """Whether a store was flushed since the first answer of this process."""
+        return self._flush_marks() != self._marks
+
+    def _flush_marks(self) -> list[str]:
+        return [store.flush_mark() or "" for store, _, _ in self._stores]
+
     def forget(self) -> None:
         """Remove what was saved, once there is an entry or the answers cannot be used. What is answered later is not saved."""
         with self._lock:
@@ -81,8 +91,10 @@ class Recall:
     def _load(self) -> dict[str, Any]:
         if self._answers is None:
             self._answers = {}
-            for store, group, _ in self._stores:
-                rows = store.read({f"{group}+": (_BEGAN, _ANSWERS)}).get(f"{group}+", {})
+            for (store, group, _), mark in zip(self._stores, self._marks, strict=True):
+                rows = store.read({f"{group}+": (_BEGAN, _ANSWERS, _MARK)}).get(f"{group}+", {})
+                if rows.get(_MARK, b"") != mark.encode():
+                    continue
                 try:
                     answers = msgpack.decode(zlib.decompress(rows[_ANSWERS]), type=dict[str, Any])
                 except (KeyError, MsgspecError, zlib.error):
@@ -101,9 +113,9 @@ class Recall:
             _SAVED: msgpack.encode(self._clock()),
             _ANSWERS: zlib.compress(msgpack.encode(answers), 1),
         }
-        for store, group, lease in self._stores:
+        for (store, group, lease), mark in zip(self._stores, self._marks, strict=True):
             lease.renew()
-            store.replace(f"{group}+", rows, self._began_at + _KEPT_SECONDS)
+            store.replace(f"{group}+", {**rows, _MARK: mark.encode()}, self._began_at + _KEPT_SECONDS)
             self._saved = True
         self._save_at = began + (self._monotonic() - began) * (1 + _SAVE_SHARE)
 

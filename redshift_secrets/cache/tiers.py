@@ -67,6 +67,13 @@ class Tier(Struct, frozen=True):
             return None
         return hashlib.sha256(f"{_FORMAT}\0{namespace}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
+    def clear(self, name: str) -> None:
+        """Remove an item, and why it could not be refreshed."""
+        place = self.place(name)
+        if place is not None:
+            self.store.clear(place)
+            self.store.clear(_failure_place(place))
+
 
 class _Held(Struct, frozen=True):
     """A store whose lease this process has, and what is known there: the last failure, and an entry to be refreshed."""
@@ -287,9 +294,15 @@ class Tiers:
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
         """Ask AWS, and put the answer or the failure into every store whose lease is held."""
-        recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
+        fetch: Any = item.fetch  # what is only put is never refreshed
+        recall = self._recall(held)
         try:
-            entry = item.fetch(recall)  # type: ignore[misc]  # what is only put is never refreshed
+            entry = fetch(recall)
+            if recall.flushed:
+                # What was answered before a flush must not be found after it.
+                recall.forget()
+                recall = self._recall(held)
+                entry = fetch(recall)
         except CallerChangedError:
             raise  # this process is another caller now; to the others it has nothing to say
         except Exception as error:
@@ -304,6 +317,9 @@ class Tiers:
                 each.store.clear(_failure_place(each.place))
         recall.forget()
         return item.here(entry) if item.here is not None else entry
+
+    def _recall(self, held: Sequence[_Held]) -> Recall:
+        return Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
 
 
 def _is_of_another_clock(made_at: float, fresh_until: float, now: float) -> bool:

@@ -143,9 +143,7 @@ class Inventory:
             )
         for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
             for spec in specs:
-                place = tier.place(name_of(MintRequest.of(spec)))
-                if place is not None:
-                    tier.store.clear(place)
+                tier.clear(name_of(MintRequest.of(spec)))
             tier.store.mark_flushed()
         return bool(specs)
 
@@ -158,6 +156,6 @@ class Inventory:
             except MustWait as must:
                 must.wait()
         for tier in reversed(tiers):  # or a process would copy a farther row back
-            for place in filter(None, map(tier.place, names)):
-                tier.store.clear(place)
+            for name in names:
+                tier.clear(name)
             tier.store.mark_flushed()

@@ -189,3 +189,35 @@ class TestFleet:
         simulation.pass_(5)
         processes[0].happened()
         assert looks == [1]
+
+
+class TestInTheMiddleOfARefresh:
+    """Which has asked AWS before the flush, and would put what it was answered into the stores after it."""
+
+    @pytest.mark.parametrize("across_hosts", [False, True])
+    def test_aws_is_asked_again(self, process, simulation, source, host, other_host, fleet, across_hosts):
+        stores = (host, fleet) if across_hosts else (host,)
+        waiting = process(*stores).start()
+        simulation.pass_(0.5)
+        for store in reversed(stores):
+            store.clear()
+            store.mark_flushed()
+        assert (waiting(), source.asked) == ("v2", 2)
+        others = process(*stores), process(other_host, fleet) if across_hosts else process(host)
+        assert ([each.get() for each in others], source.asked) == (["v2", "v2"], 2)
+
+    def test_so_it_is_on_another_host_where_nobody_has_noticed_yet(self, process, simulation, source, host, fleet):
+        waiting = process(host, fleet).start()
+        simulation.pass_(0.5)
+        fleet.clear()
+        fleet.mark_flushed()
+        assert (waiting(), process(host).get(), source.asked) == ("v2", "v2", 2)
+
+    def test_of_flushes_that_never_end_it_does_not_wait_for_the_last(self, process, simulation, source, host):
+        for number in range(100):
+            simulation.at(number / 10, host.mark_flushed)
+        assert (process(host).get(), source.asked) == ("v2", 2)
+
+    def test_one_before_it_has_nothing_asked_again(self, process, simulation, source, host):
+        host.mark_flushed()
+        assert (process(host).get(), source.asked) == ("v1", 1)

@@ -237,6 +237,23 @@ class TestInARefresh:
         assert asked == [0, 1, 2, 3, 4, 4, 5]
         assert list(host.groups) == [tier(host).place("k")]
 
+    @pytest.mark.parametrize("saves_after_it", [False, True])
+    def test_after_a_flush_nobody_goes_on_from_before(
+        self, process, simulation, host, asked, stuck, listing, saves_after_it
+    ):
+        stuck.add(4)
+        process(host).start(listing)
+        for flush in (host.clear, host.mark_flushed):
+            simulation.at(5 if saves_after_it else 9, flush)
+        simulation.pass_(9)
+        assert any(group.endswith("+") for group in host.groups) == saves_after_it
+        host.leases.clear()  # it was killed
+        stuck.clear()
+        asked.clear()
+        process(host).get(listing)
+        simulation.finish()
+        assert asked == list(range(6))
+
     def test_after_a_failure_it_goes_on_as_well(self, process, simulation, host, source, listing, asked):
         source.error = denied()
         process(host).get(listing)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redshift_secrets.errors import PerDagCredentialsError
-from tests.support.fakes import EPOCH, FakeAws, cluster
+from redshift_secrets.errors import CannotServeError, PerDagCredentialsError
+from redshift_secrets.model import Scope
+from tests.support.fakes import EPOCH, FakeAws, cluster, denied
 from tests.support.helpers import Site
 from tests.support.memory_store import MemoryStore, tier
 
@@ -72,6 +73,27 @@ def test_a_running_process_finds_a_flush_of_one_conn_id_5_s_later(site, host, cl
     assert running.ask().password == "password-1"
     monotonic.pass_(0.1)
     assert running.ask().password == "password-2"
+
+
+def test_what_failed_before_a_flush_is_tried_again_at_once_after_it(new_process, host, aws):
+    new_process().ask("bi")
+    aws.mint_error = denied()
+    with pytest.raises(CannotServeError, match="AccessDenied"):
+        new_process().ask("a")
+    aws.mint_error = None
+    with pytest.raises(CannotServeError, match="AccessDenied"):
+        new_process().ask("a")
+    assert new_process().broker.inventory.flush([tier(host)], "a")
+    assert new_process().ask("a").password
+
+
+def test_so_is_a_listing(new_process, host, aws):
+    aws.failing[Scope("cluster", "eu-west-1", None)] = denied()
+    assert new_process().ask("a") is None
+    aws.failing.clear()
+    assert new_process().ask("a") is None
+    new_process().broker.inventory.flush_catalog([tier(host)])
+    assert new_process().ask("a").password
 
 
 def test_flushing_an_unknown_conn_id_removes_nothing(new_process, host):
