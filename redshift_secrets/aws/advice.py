@@ -64,6 +64,10 @@ _INVALID = frozenset(
 WRONG_TIME = ("Signature expired", "Signature not yet")
 """What a bad signature is explained with where it is not the request."""
 
+ENDPOINT_POLICY = "VPC endpoint policy"
+"""What AWS names that has denied a call where no policy of the caller has: other hosts go through other endpoints, or through none.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
+
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
 _WEB_IDENTITY = "sts:AssumeRoleWithWebIdentity"
 
@@ -98,6 +102,8 @@ _BY_CODE = {
 
 def advice_on(code: str, operation: str, resource: str, identity: str, message: str) -> str:
     """Return what to do about an error of AWS. `operation` is the IAM action, `message` what AWS says."""
+    if code in DENIED and ENDPOINT_POLICY in message:
+        return f"Allow {operation} on {resource} in the policy of the VPC endpoint that the requests of this host go through."
     if code in DENIED and operation == _WEB_IDENTITY:
         return "The role's trust policy must name the OIDC provider of this Kubernetes cluster and the service account of this pod."
     if code in DENIED and "sts:TagSession" in message:

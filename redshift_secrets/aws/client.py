@@ -119,8 +119,9 @@ class AwsClient:
         minted_by = self._sessions.identity(request.region, request.role_arn, keys)
         if caller is not None:
             self._check_caller(caller, self._sessions.sts_identity(request.region, keys), minted_by)
-        if expires_at <= now:
-            reason = f"the credential in the answer expired {now - expires_at:.0f} s ago by the clock of this host."
+        late = self._clock() - expires_at
+        if late >= 0:
+            reason = f"the credential in the answer expired {late:.0f} s ago by the clock of this host."
             advice = "Check that clock; if it is right, look for a proxy on the way that repeats old answers."
             raise AwsError(
                 action, resource, minted_by, "ExpiredCredential", reason, advice, host_only=True, request_id=request_id

@@ -12,7 +12,15 @@ from typing import Any
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
-from redshift_secrets.aws.advice import BAD_SIGNATURE, CLOCK_SKEW, EXPIRED, UNKNOWN_KEY, WRONG_TIME, advice_on
+from redshift_secrets.aws.advice import (
+    BAD_SIGNATURE,
+    CLOCK_SKEW,
+    ENDPOINT_POLICY,
+    EXPIRED,
+    UNKNOWN_KEY,
+    WRONG_TIME,
+    advice_on,
+)
 from redshift_secrets.aws.exchanges import Exchange, exchanges
 from redshift_secrets.aws.log_redaction import suppress_payload_logs
 from redshift_secrets.aws.network_errors import (
@@ -24,7 +32,7 @@ from redshift_secrets.aws.network_errors import (
     no_network,
     without_user,
 )
-from redshift_secrets.errors import AwsError, ExhaustedError, exception_chain, exhausted_error, one_line
+from redshift_secrets.errors import DENIED, AwsError, ExhaustedError, exception_chain, exhausted_error, one_line
 
 _HOST_ONLY = EXPIRED | CLOCK_SKEW | BAD_SIGNATURE | UNKNOWN_KEY
 """What is wrong with the clock or the credentials of this host: another one of the same role may be well."""
@@ -218,7 +226,8 @@ def _of_error_answer(caught: exceptions.ClientError, operation: str, exchange: E
     reason = _reason(message) if message.strip() else "AWS gives no reason."
     if code in BAD_SIGNATURE and not message.startswith(WRONG_TIME):
         reason = _NOT_SHOWN
-    return Explained(code, reason, "", code in _HOST_ONLY, request_id(caught.response), message)
+    host_only = code in _HOST_ONLY or (code in DENIED and ENDPOINT_POLICY in message)
+    return Explained(code, reason, "", host_only, request_id(caught.response), message)
 
 
 def _of_parameters(caught: exceptions.ParamValidationError) -> Explained:

@@ -23,10 +23,15 @@ def mint(monkeypatch: pytest.MonkeyPatch):
     request = MintRequest.of(build_spec(cluster(), "analytics", settings))
     monkeypatch.setattr(Sessions, "identity", lambda *_args: "arn:aws:iam::1:role/x")
 
-    def mint_until(expires_at: float) -> Credential:
-        answer = lambda *_args: ("IAM:etl", "a-password", expires_at, "request-1")  # noqa: E731
+    def mint_until(expires_at: float, seconds: float = 0) -> Credential:
+        clock = Clock()
+
+        def answer(*_args: object) -> minting.Minted:
+            clock.pass_(seconds)
+            return "IAM:etl", "a-password", expires_at, "request-1"
+
         monkeypatch.setitem(minting.WAYS, ("db-user", "cluster"), ("redshift:GetClusterCredentials", answer))
-        return AwsClient(settings, clock=Clock()).mint(request)
+        return AwsClient(settings, clock=clock).mint(request)
 
     return mint_until
 
@@ -47,3 +52,9 @@ def test_a_credential_that_has_expired_is_refused(mint, answered: float) -> None
     assert (caught.value.code, caught.value.operation) == ("ExpiredCredential", "redshift:GetClusterCredentials")
     assert caught.value.request_id == "request-1"
     assert "a-password" not in str(caught.value)
+
+
+def test_so_is_one_that_expires_while_the_answer_is_on_its_way(mint) -> None:
+    assert mint(EPOCH + 2, seconds=1).expires_at == EPOCH + 2
+    with pytest.raises(AwsError, match="expired 1 s ago by the clock of this host"):
+        mint(EPOCH + 2, seconds=3)

@@ -178,6 +178,22 @@ def test_a_denied_call_is_denied_whichever_code_a_service_has_for_it(code: str) 
     assert not translated(exceptions.NoCredentialsError()).is_denied
 
 
+@pytest.mark.parametrize(
+    "why",
+    [
+        "because no VPC endpoint policy allows the redshift:GetClusterCredentials action",
+        "with an explicit deny in a VPC endpoint policy: arn:aws:ec2:eu-west-1:123456789012:vpc-endpoint/vpce-1",
+    ],
+)
+@pytest.mark.parametrize("operation", ["GetClusterCredentials", "AssumeRole"])
+def test_what_the_endpoint_of_this_hosts_network_denies_says_nothing_of_other_hosts(why: str, operation: str) -> None:
+    error = translated(client_error("AccessDenied", f"User: {ME} is not authorized to perform it {why}", operation))
+    assert error.host_only
+    assert error.is_denied
+    assert "in the policy of the VPC endpoint that the requests of this host go through" in error.advice
+    assert not translated(client_error("AccessDenied", "no identity-based policy allows it", operation)).host_only
+
+
 def test_an_older_botocore_that_knows_no_aws_login_has_its_errors_told_too() -> None:
     script = (
         "from botocore import exceptions; vars(exceptions).pop('LoginError', None); from redshift_secrets.aws import errors;"
