@@ -1,6 +1,6 @@
 """`redshift-secrets`: what exists here, where each field comes from, and whether it connects.
 
-Exit codes: 0 success; 1 connection refused or failed, or a problem in a list; 2 usage or configuration error; 3 unknown conn_id; 4 partial listing,
+Exit codes: 0 success; 1 connection refused or failed, or a problem in a list; 2 usage or configuration error; 3 unknown conn_id or account; 4 partial listing,
 something that `doctor` could not find out, or a file of the audit that cannot be read to its end. `exec` ends as its command does; 126 it cannot be run; 127 there is no such command.
 """
 

@@ -47,7 +47,8 @@ def list_command(
     asking.start()
     found = run(lambda: view_all(site_broker(settings, () if no_cache else site_tiers(settings), aws)))
     asking.join(_STS_SECONDS)
-    rows = [row for row in found.rows if _is_wanted(row, conn_ids or [], account, problem)]
+    matching = [row for row in found.rows if _matches(row, conn_ids or [], account)]
+    rows = [row for row in matching if row.problems or not problem]
     if output in (Output.table, Output.wide):
         _print_table(rows, output)
     else:
@@ -60,12 +61,15 @@ def list_command(
             note(each)
     for each in found.unseen:
         note(each, "yellow")
-    for each in _matching_nothing(found, conn_ids or [], account):
+    said = list(_matching_nothing(found, conn_ids or [], account))
+    if not matching and not said and not all_of_it:
+        said = [f"nothing matches {_filters(conn_ids or [], account)}"]
+    for each in said:
         note(each, "yellow")
     note(_summary(found, rows, next(iter(callers), None)), "dim")
     if found.unseen:
         raise typer.Exit(PARTIAL)
-    if conn_ids and not rows:
+    if (conn_ids or account) and not matching:
         raise typer.Exit(UNKNOWN_CONN_ID)
     wrong = any(row.problems for row in rows)
     if all_of_it:
@@ -78,12 +82,11 @@ def answered(tier: str, age: float) -> str:
     return "asked AWS" if tier == "aws" else f"from {TIERS[tier]}, {age:.0f} s old (--no-cache asks AWS)"
 
 
-def _is_wanted(row: ConnectionView, conn_ids: list[str], account: str | None, problem: bool) -> bool:
+def _matches(row: ConnectionView, conn_ids: list[str], account: str | None) -> bool:
     return (
         (not conn_ids or any(fnmatch.fnmatchcase(row.conn_id, each) for each in conn_ids))
         and account in (None, row.account)
         and options.region in (None, row.region)
-        and (not problem or bool(row.problems))
     )
 
 
@@ -98,6 +101,15 @@ def _matching_nothing(found: SiteView, conn_ids: list[str], account: str | None)
     accounts = sorted({row.account for row in found.rows})
     if account is not None and account not in accounts:
         yield f"no conn_id is claimed in account {account}; there are some in: {', '.join(accounts) or 'none'}"
+
+
+def _filters(conn_ids: list[str], account: str | None) -> str:
+    words = [
+        *map(repr, conn_ids),
+        f"--account {account}" if account else "",
+        f"--region {options.region}" if options.region else "",
+    ]
+    return " ".join(filter(None, words))
 
 
 def _print_table(rows: list[ConnectionView], output: Output) -> None:

@@ -81,12 +81,21 @@ def tag(
         if not key or not equals:
             fail(f"--extra must be KEY=VALUE, not {pair!r}", USAGE)
         fields[f"extra.{key}"] = value
-    conn_ids = " ".join(conn_id or ()).split()
+    conn_ids = named(conn_id)
     if not conn_ids and not fields:
         fail("tag needs --conn-id, or a field to set", USAGE)
     change_tags(
         warehouse, conn_ids, lambda settings, found: plan_tags(settings, found, conn_ids, fields), dry_run, form, yes
     )
+
+
+def named(conn_id: list[str] | None) -> list[str]:
+    """Return the conn_ids of the options, none where there is no option; ends for an empty one, which a variable of a shell that is
+    not set leaves, and which does not mean all."""
+    words = [each.split() for each in conn_id or ()]
+    if not all(words):
+        fail("--conn-id is empty", USAGE)
+    return [each for found in words for each in found]
 
 
 def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form: Form | None, yes: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from redshift_secrets.cli.conn_ids import COMPLETED
-from redshift_secrets.cli.tag import DryRunOption, PrintOption, WarehouseArgument, YesOption, change_tags
+from redshift_secrets.cli.tag import DryRunOption, PrintOption, WarehouseArgument, YesOption, change_tags, named
 
 
 def untag(
@@ -22,5 +22,5 @@ def untag(
     """Have a warehouse claim conn_ids no more; without --conn-id, remove all its tags under the prefix."""
     from redshift_secrets.operations.tag import plan_untag
 
-    conn_ids = " ".join(conn_id or ()).split()
+    conn_ids = named(conn_id)
     change_tags(warehouse, [], lambda settings, found: plan_untag(settings, found, conn_ids), dry_run, form, yes)

@@ -67,6 +67,7 @@ def _connect(broker: Broker, conn_id: str, task: TaskContext, steps: _Steps) -> 
         "catalog",
         lambda: broker.inventory.snapshot(lookup),
         tier=lambda found: broker.answered_by(lookup, found.newest_at, began_at),
+        holds=lambda found: conn_id not in found.specs,
     )
     began_at, lookup = broker.now(), broker.lookup()
     fields = steps.time(
@@ -74,6 +75,7 @@ def _connect(broker: Broker, conn_id: str, task: TaskContext, steps: _Steps) -> 
         lambda: broker.connection(conn_id, task.team, task, lookup=lookup),
         lambda made: made.description,
         lambda _made: broker.answered_by(lookup, broker.minted_at(conn_id, task.team, task), began_at),
+        holds=lambda made: made is None,
     )
     if fields is None:
         return None
@@ -98,6 +100,7 @@ def _connect(broker: Broker, conn_id: str, task: TaskContext, steps: _Steps) -> 
 class _Steps:
     def __init__(self, on_step: Callable[[Step], None]) -> None:
         self._on_step = on_step
+        self._held: list[Step] = []
 
     def time(
         self,
@@ -105,17 +108,24 @@ class _Steps:
         work: Callable[[], Any],
         describe: Callable[[Any], str] = lambda _result: "",
         tier: Callable[[Any], str | None] = lambda _result: None,
+        holds: Callable[[Any], bool] = lambda _result: False,
     ) -> Any:
-        """Call `work`, report how long it took, also when it fails, and return its result."""
+        """Call `work`, report how long it took, also when it fails, and return its result. A step whose result `holds` is reported with
+        the next one: of a conn_id that nothing claims there are no steps."""
         start = time.perf_counter()
-        result = None
+        result, is_held = None, False
         try:
             result = work()
+            is_held = holds(result)
             return result
         finally:
             seconds = time.perf_counter() - start
             done = result is not None
-            self._on_step(Step(name, seconds, describe(result) if done else "", tier(result) if done else None))
+            self._held.append(Step(name, seconds, describe(result) if done else "", tier(result) if done else None))
+            if not is_held:
+                for step in self._held:
+                    self._on_step(step)
+                self._held.clear()
 
 
 def log_in(fields: ConnectionFields) -> Any:

@@ -190,13 +190,18 @@ def test_list_filters(run: Run) -> None:
     assert listed("a*") == (1, ["adhoc", "analytics"])
     assert listed("adhoc") == (0, ["adhoc"])
     assert listed("--problem", "s*", "adhoc") == (1, ["shared", "shared", "sleeping"])
-    assert listed("--account", "222222222222") == (0, [])
+    assert listed("--problem", "adhoc") == (0, [])
+    assert listed("--account", "222222222222") == (3, [])
     assert listed("--region", "eu-west-1", "adhoc") == (0, ["adhoc"])
     assert listed("--region", "eu-west-3") == (0, [])
     assert listed("x*") == (3, [])
     assert "no tag claims a conn_id 'analytcs' (did you mean 'analytics'?)" in run("list", "analytcs", "adhoc").stderr
     said = run("list", "--account", "222222222222").stderr
     assert "no conn_id is claimed in account 222222222222; there are some in: 123456789012" in said
+    assert "looked as arn:aws:iam::123456789012:user/airflow in eu-west-1" in said
+    said = run("list", "adhoc", "--region", "eu-west-3").stderr
+    assert "no tag claims a conn_id 'adhoc'" in said
+    assert "nothing matches --region eu-west-3" in run("list", "--region", "eu-west-3").stderr
 
 
 def test_what_was_listed_comes_from_the_host_store_unless_aws_is_to_be_asked(run: Run, stand_in: StandIn) -> None:
@@ -303,6 +308,12 @@ def test_test_says_why_it_does_not_connect(run: Run, conn_id: str, code: int, re
     done = run("test", conn_id)
     assert done.returncode == code
     assert reason in done.stdout + done.stderr
+
+
+def test_of_what_no_tag_claims_there_are_no_steps(run: Run) -> None:
+    done = run("test", "analitics")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no tag claims the conn_id 'analitics' in eu-west-1 (did you mean 'analytics'?)" in done.stderr
 
 
 def test_test_all(run: Run) -> None:
