@@ -26,25 +26,34 @@ the login it read, which is valid for `min_validity_seconds` more than it is ret
 
 
 class Renewal:
-    """How to get the next credential: `refresh` looks the fields up or raises, `now` returns seconds since the epoch.
+    """How to get the next credential: `refresh` looks the fields up or raises, `now` returns seconds since the epoch, `monotonic`
+    seconds on a clock that is never set back.
 
     `valid_until` is when that is due, in seconds since the epoch; `None` where nothing expires. `read` has, by thread, when
     it last read a login, and the password that belongs to it.
     """
 
-    __slots__ = ("now", "read", "refresh", "valid_until")
+    __slots__ = ("due_at", "monotonic", "now", "read", "refresh", "valid_until")
 
     def __init__(
-        self, refresh: Callable[[], ConnectionFields], now: Callable[[], float], valid_until: float | None
+        self,
+        refresh: Callable[[], ConnectionFields],
+        now: Callable[[], float],
+        valid_until: float | None,
+        monotonic: Callable[[], float],
     ) -> None:
         self.refresh = refresh
         self.now = now
+        self.monotonic = monotonic
         self.valid_until = valid_until
+        self.due_at = None if valid_until is None else monotonic() + valid_until - now()
         self.read: dict[int, tuple[float, str | None]] = {}
 
     def is_due(self) -> bool:
         """Whether the credential is no longer returned."""
-        return self.valid_until is not None and self.now() >= self.valid_until
+        if self.valid_until is None or self.due_at is None:
+            return False
+        return self.now() >= self.valid_until or self.monotonic() >= self.due_at
 
     def is_reading(self) -> bool:
         """Whether this thread has just read a login and is about to read the password."""
@@ -57,6 +66,7 @@ def attach(
     refresh: Callable[[], ConnectionFields] | None = None,
     now: Callable[[], float] = time.time,
     valid_until: float | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Let a Connection renew itself from `valid_until` on, see `Renewal`, and have a `repr` without secrets, where it is of the
     class of tasks: an `attrs` class. Without `refresh` it never renews itself; before Airflow 3.2 it has slots, and cannot.
@@ -72,7 +82,7 @@ def attach(
     else:
         connection.__class__ = _renewing_class(type(connection))  # type: ignore[arg-type]  # a class is hashable
         connection.__dict__["_renewal"] = (
-            None if refresh is None or valid_until is None else Renewal(refresh, now, valid_until)
+            None if refresh is None or valid_until is None else Renewal(refresh, now, valid_until, monotonic)
         )
 
 
@@ -93,7 +103,7 @@ def _renewing_class(base: type[Any]) -> type[Any]:
                 return self.__dict__.copy()
             # It may raise, so no variable has the last password, which is still valid: tools print those of a traceback.
             fields = renewal.refresh()
-            following = Renewal(renewal.refresh, renewal.now, fields.valid_until)
+            following = Renewal(renewal.refresh, renewal.now, fields.valid_until, renewal.monotonic)
             following.read = renewal.read
             password = None if fields.password is None else reveal(fields.password)
             new = {"login": fields.login, "password": password, "description": fields.description}

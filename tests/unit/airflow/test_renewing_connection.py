@@ -20,8 +20,8 @@ from rich.pretty import pretty_repr
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.airflow import renewing_connection as renewal
-from redshift_secrets.model import reveal
-from tests.support.fakes import denied
+from redshift_secrets.model import ConnectionFields, reveal
+from tests.support.fakes import Clock, denied
 from tests.support.helpers import Crowd, tagged
 
 NAMES = ("conn_id", "conn_type", "description", "host", "port", "schema", "login", "password", "extra")
@@ -155,6 +155,16 @@ def test_it_looks_up_again_when_the_credential_is_due(make, clock):
     clock.pass_(301)  # due here, still valid at the warehouse
     assert [connection.login, connection.password] == ["IAM:etl", "password-2"]
     assert asked == ["IAM:etl", "password-1"]
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_the_use_of_a_credential(plain, clock):
+    monotonic, fields = Clock(), ConnectionFields("a", "redshift", "h", 1, "dev", "etl", "next", {}, "", None)
+    renewal.attach(plain, lambda: fields, clock, clock() + 100, monotonic)
+    clock.pass_(-3600)
+    monotonic.pass_(99)
+    assert plain.password == "password-1"
+    monotonic.pass_(1)
+    assert plain.password == "next"
 
 
 def test_a_user_and_password_that_a_task_sets_stay(connection, clock):
