@@ -43,6 +43,8 @@ _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""
 _MISSING_SECONDS = 10.0
 """How long a missing conn_id that matches `managed_conn_ids` is not looked for again, at first."""
+_MISSING_KEPT_SECONDS = 7200.0
+"""How long it is known after that how many times it was looked for: what a DAG asks for every hour has been missing all the time."""
 _STATE_SECONDS = 5.0
 _ROW = ("value",)
 _ALL, _PROBLEMS = "all", "problems"
@@ -148,26 +150,31 @@ class Catalog:
     def find_missing(self, conn_id: str, claims: Claims, lookup: Lookup) -> Claims:
         """Return what is known of a conn_id that was not found, after listing again where the last time is long enough ago.
 
-        That is 10 s at first, doubling up to `catalog_ttl_seconds`, for all processes together.
+        That is 10 s at first, doubling up to `catalog_ttl_seconds`, for all processes together. What was listed for another one
+        that is missing counts, so that many cause no more listings than one.
         """
-        now, ttl = self._refresher.clock(), self._settings.catalog_ttl_seconds
-        again_at = claims.listed_at + _MISSING_SECONDS
-        if now >= again_at or lookup.searches:  # which is tried again when the new listings are there
-            item = self._missing(conn_id)
-            known = self._refresher.peek(item, lookup)
-            if known is None or now >= known.stale_at:
+        now, item = self._refresher.clock(), self._missing(conn_id)
+        known = self._refresher.peek(item, lookup)
+        again_at = claims.listed_at + _MISSING_SECONDS if known is None else known.stale_at
+        # A lookup that searches is tried again when the new listings are there.
+        if now >= again_at or (known is None and lookup.searches):
+            times = 0 if known is None else known.value
+            since = now - self._pause(times)
+            if claims.listed_at <= since or lookup.searches:
                 lookup.searches = True
-                since = now - _MISSING_SECONDS
                 claims = self.find(conn_id, lookup, since)
-                times = 1 if known is None else known.value + 1
-                pause = min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, ttl))
-                known = Entry(times, now, now + pause, now + pause + ttl, now + pause + ttl)
-                if not claims.specs and lookup.hurry is None:
-                    self._refresher.put(item, known)
-                if claims.listed_at <= since:
-                    return replace(claims, stale_at=now)  # the listing may still come, and have it
-            again_at = known.stale_at
+            looked_at = now if lookup.searches else claims.listed_at
+            again_at = looked_at + self._pause(times + 1)
+            forgotten_at = again_at + max(_MISSING_KEPT_SECONDS, self._settings.catalog_ttl_seconds)
+            if not claims.specs and lookup.hurry is None:
+                self._refresher.put(item, Entry(times + 1, now, again_at, forgotten_at, forgotten_at))
+            if claims.listed_at <= since:
+                return replace(claims, stale_at=now)  # the listing may still come, and have it
         return claims if claims.specs else replace(claims, stale_at=min(claims.stale_at, again_at))
+
+    def _pause(self, times: int) -> float:
+        """How long a conn_id that was looked for and not found so many times is not looked for again."""
+        return min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, self._settings.catalog_ttl_seconds))
 
     def refresh_behind(self, spec: ConnectionSpec) -> None:
         """List again behind the lookups, since AWS has shown that what was listed is no longer true."""

@@ -134,3 +134,19 @@ def test_without_a_pattern_a_missing_conn_id_causes_no_listing(aws, clock, new_p
         clock.pass_(25)
     all_refreshes_done()
     assert searches(aws) == 1
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(40, 7.5), (40, 90), (3, 100), (10, 11)])
+def test_many_that_stay_missing_cause_no_more_listings_than_one(aws, clock, new_process, number, seconds):
+    process, names = new_process(), [f"old_{each}" for each in range(number)]
+
+    def ask_for(rounds):
+        for _ in range(rounds):
+            for name in names:
+                clock.pass_(seconds)
+                assert is_missing(process, name)
+
+    ask_for(rounds=12)
+    before, began = searches(aws), clock()
+    ask_for(rounds=3)
+    assert searches(aws) - before <= (clock() - began) / 300 + 1
