@@ -174,7 +174,8 @@ class Catalog:
 
     def _pause(self, times: int) -> float:
         """How long a conn_id that was looked for and not found so many times is not looked for again."""
-        return min(_MISSING_SECONDS * 2 ** min(times, 20), max(_MISSING_SECONDS, self._settings.catalog_ttl_seconds))
+        longest = max(_MISSING_SECONDS, self._settings.catalog_ttl_seconds)
+        return min(_MISSING_SECONDS * (1 << min(times, 20)), longest)
 
     def refresh_behind(self, spec: ConnectionSpec) -> None:
         """List again behind the lookups, since AWS has shown that what was listed is no longer true."""
