@@ -224,12 +224,13 @@ def as_code(change: TagChange, form: str) -> str:
     """Return a change as `aws` commands, or the tags afterwards, but those of AWS itself, as `terraform` or `cloudformation` has them."""
     after = sorted((key, value) for key, value in change.after.items() if not key.lower().startswith("aws:"))
     if form == "terraform":
-        width = max((len(json.dumps(key)) for key, _ in after), default=0)
-        lines = [f"  {json.dumps(key).ljust(width)} = {json.dumps(value)}" for key, value in after]
+        pairs = [(_hcl(key), _hcl(value)) for key, value in after]
+        width = max((len(key) for key, _ in pairs), default=0)
+        lines = [f"  {key.ljust(width)} = {value}" for key, value in pairs]
         return "\n".join([f"# {change.warehouse}", "tags = {", *lines, "}"])
     if form == "cloudformation":
-        pairs = [f"  - Key: {json.dumps(key)}\n    Value: {json.dumps(value)}" for key, value in after]
-        return "\n".join([f"# {change.warehouse}", "Tags:" if pairs else "Tags: []", *pairs])
+        items = [f"  - Key: {_quoted(key)}\n    Value: {_quoted(value)}" for key, value in after]
+        return "\n".join([f"# {change.warehouse}", "Tags:" if items else "Tags: []", *items])
     is_cluster = change.warehouse.kind == "cluster"
     arn = shlex.quote(change.warehouse.arn)
     place = f"{'--resource-name' if is_cluster else '--resource-arn'} {arn} --region {change.warehouse.region}"
@@ -244,6 +245,19 @@ def as_code(change: TagChange, form: str) -> str:
         verb = "delete-tags" if is_cluster else "untag-resource"
         commands.append(f"aws {service} {verb} {place} --tag-keys {' '.join(map(shlex.quote, change.removed))}")
     return "\n".join(commands)
+
+
+def _quoted(text: str) -> str:
+    """A text in the quotes of Terraform and YAML, which know no pairs of surrogates as JSON has them."""
+    return "".join(
+        letter if letter.isascii() else f"\\u{ord(letter):04x}" if letter <= "\uffff" else f"\\U{ord(letter):08x}"
+        for letter in json.dumps(text, ensure_ascii=False)
+    )
+
+
+def _hcl(text: str) -> str:
+    """A text as Terraform has it, which would take some for a template."""
+    return _quoted(text).replace("${", "$${").replace("%{", "%%{")
 
 
 def write(aws: Tagging, change: TagChange) -> None:

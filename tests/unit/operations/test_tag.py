@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from redshift_secrets.lookup import tags
 from redshift_secrets.model import Scope
 from redshift_secrets.operations.tag import (
     PartlyWrittenError,
+    TagChange,
     TagError,
     as_code,
     find_warehouse,
@@ -234,6 +237,43 @@ def test_as_code():
         "redshift-serverless",
         "untag-resource",
     ]
+
+
+ODD = {
+    "owner": 'it\'s "ours" \\ 50%',
+    "path": "${HOME}/%{x} $(id) `id`",
+    "größe": "日本 \U00020bb7",
+    "key with spaces": " ",
+}
+
+
+def test_tags_of_others_are_quoted_in_each_form():
+    change = plan_tags(SETTINGS, cluster(tags=ODD), ["new"], {})
+    pairs = yaml.safe_load(as_code(change, "cloudformation"))["Tags"]
+    assert {pair["Key"]: pair["Value"] for pair in pairs} == change.after
+    text = as_code(change, "terraform")
+    assert text.isascii()
+    assert '"path"            = "$${HOME}/%%{x} $(id) `id`"' in text
+    assert r'"gr\u00f6\u00dfe"' in text
+    assert r'"\u65e5\u672c \U00020bb7"' in text
+    # What is written with a shell is quoted for one.
+    gone = TagChange(cluster(tags=ODD), {"größe": ODD["path"]}, ("key with spaces", "it's"))
+    created, removed = as_code(gone, "aws").splitlines()
+    assert json.loads(shlex.split(created)[-1]) == [{"Key": "größe", "Value": ODD["path"]}]
+    assert shlex.split(removed)[-2:] == ["key with spaces", "it's"]
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="there is no terraform here")
+def test_terraform_reads_the_tags_that_it_is_given(tmp_path):
+    change = plan_tags(SETTINGS, cluster(tags=ODD), ["new"], {})
+    text = as_code(change, "terraform").replace("tags = {", 'output "tags" {\nvalue = {') + "\n}"
+    (tmp_path / "main.tf").write_text(text)
+    for command in (("init",), ("apply", "-auto-approve")):
+        subprocess.run(["terraform", *command], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(
+        ["terraform", "output", "-json", "tags"], cwd=tmp_path, check=True, capture_output=True, timeout=60
+    )
+    assert json.loads(done.stdout) == change.after
 
 
 def test_tags_are_set_before_others_are_removed():
