@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TextIO
 
@@ -134,15 +133,15 @@ def _constant(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
 
 
 def _fits_unbroken(lines: Sequence[Sequence[str]], width: int) -> bool:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(_cells, column)) for column in zip(*lines, strict=True)]
     return sum(widths) + len(_GAP) * (len(widths) - 1) <= width
 
 
 def _fitting(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
     """Return how wide each column is so that all fit without a broken word, `None` where they cannot."""
     columns = list(zip(*lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    widths = [max(map(_cells, column)) for column in columns]
+    least = [max(_cells(word) for cell in column for word in cell.split() or [""]) for column in columns]
     room = width - len(_GAP) * (len(columns) - 1)
     if sum(least) > room:
         return None
@@ -153,19 +152,37 @@ def _fitting(lines: Sequence[Sequence[str]], width: int) -> list[int] | None:
 
 
 def _padded(lines: Sequence[Sequence[str]], widths: Sequence[int] | None = None) -> list[str]:
-    widths = widths or [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = widths or [max(map(_cells, column)) for column in zip(*lines, strict=True)]
     padded = []
     for line in lines:
         cells = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
         for number in range(max(map(len, cells))):
             parts = [cell[number] if number < len(cell) else "" for cell in cells]
-            padded.append(_GAP.join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip())
+            filled = [part + " " * (width - _cells(part)) for part, width in zip(parts, widths, strict=True)]
+            padded.append(_GAP.join(filled).rstrip())
     return padded
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """Return a text in lines of at most so many characters, but for longer words."""
-    return textwrap.wrap(line, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
+    """Return a text in lines of at most so many columns, but for longer words."""
+    lines = [""]
+    for word in line.split():
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and _cells(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _cells(shown: str) -> int:
+    """Return how many columns of a terminal a text takes: https://www.unicode.org/reports/tr11/"""
+    if shown.isascii():
+        return len(shown)
+    import unicodedata  # only names in other scripts need it
+
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in shown)
+    return len(shown) + wide - sum(unicodedata.category(letter) in ("Mn", "Me", "Cf") for letter in shown)
 
 
 def _print_lines(lines: Sequence[str], colour: str = "") -> None:

@@ -70,6 +70,20 @@ def test_wide_leaves_nothing_out(table):
     ]
 
 
+def test_letters_that_take_two_columns_and_those_that_take_none(table):
+    rows = [
+        {**ROWS[0], "name": "\u65e5\u672c", "what": "\u8868 " * 20},
+        {**ROWS[1], "name": "cafe\u0301", "host": "h", "what": "x"},
+    ]
+    assert table(78, rows) == [
+        "name  host                                       what",
+        "\u65e5\u672c  prod.abc.eu-west-1.redshift.amazonaws.com  " + " ".join(10 * "\u8868"),
+        49 * " " + " ".join(10 * "\u8868"),
+        "cafe\u0301  h                                          x",
+        "the same for all: region eu-west-1",
+    ]
+
+
 @pytest.mark.parametrize("width", [1, 5, 20, 79, 80, 81, 200])
 @pytest.mark.parametrize("form", [Output.table, Output.wide])
 def test_no_word_is_ever_broken(table, width, form):
