@@ -23,7 +23,29 @@ SUMMARY = "List, show, test and tag the connections that come from tags of Redsh
 
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None:
     """Run the console script, or the same commands under another name."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):  # one that is closed, as under some schedulers
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+    try:
+        try:
+            _run(sys.argv[1:] if arguments is None else list(arguments), program)
+        finally:
+            sys.stdout.flush()  # while it can still be told that this failed
+    except KeyboardInterrupt:  # while typer is imported; later on it ends the command itself
+        sys.exit(130)
+    except OSError as error:
+        from errno import EDQUOT, EFBIG, EIO, ENOSPC
+
+        is_gone = isinstance(error, BrokenPipeError)  # `redshift-secrets list | head`
+        if not is_gone and error.errno not in (EDQUOT, EFBIG, EIO, ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        if not is_gone:
+            print(f"{program}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(arguments: list[str], program: str) -> None:
     if "_REDSHIFT_SECRETS_COMPLETE" not in os.environ:
         # Before anything is imported that takes longer than Python itself.
         if arguments in ([], ["--help"], ["-h"]):
@@ -47,14 +69,9 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None
             if text is not None:
                 print(text, end="")
                 return
-    try:
-        from redshift_secrets.cli.group import app
+    from redshift_secrets.cli.group import app
 
-        app(arguments, prog_name=program)
-    except KeyboardInterrupt:  # while typer is imported; later on it ends the command itself
-        sys.exit(130)
-    except BrokenPipeError:  # `redshift-secrets list | head`
-        sys.stderr.close()
+    app(arguments, prog_name=program)
 
 
 def airflow_commands() -> list[Any]:

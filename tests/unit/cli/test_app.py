@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -53,6 +54,54 @@ def test_help_loads_little_more_than_python_itself():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     loaded = {name.partition(".")[0] for name in done.stderr.split()}
     assert loaded <= {"redshift_secrets", "__future__", "importlib", "warnings"}
+
+
+MAIN = "from redshift_secrets.cli.app import main; main()"
+
+
+@pytest.mark.parametrize("command", ["--help", "list --help", "--version"])
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_one_sentence(command, buffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *command.split()],
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "redshift-secrets: the output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_pipe_that_is_closed_early_is_no_error(buffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "--help"],
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_streams_that_are_closed_are_as_if_nobody_looked(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    app.main(["--version"])
+    assert not (sys.stdin.isatty() or sys.stdout.isatty() or sys.stderr.isatty())
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.close()
 
 
 def test_version(capsys):
