@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> None
     """Run the console script, or the same commands under another name."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):  # one that is closed, as under some schedulers
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+            mode = os.O_WRONLY if number else os.O_RDONLY
+            setattr(sys, name, os.fdopen(os.open(os.devnull, mode), "w" if number else "r"))
     try:
         try:
             _run(sys.argv[1:] if arguments is None else list(arguments), program)

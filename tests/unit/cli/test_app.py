@@ -99,8 +99,8 @@ def test_streams_that_are_closed_are_as_if_nobody_looked(monkeypatch):
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     app.main(["--version"])
-    assert not (sys.stdin.isatty() or sys.stdout.isatty() or sys.stderr.isatty())
     for stream in (sys.stdin, sys.stdout, sys.stderr):
+        assert not stream.isatty()
         stream.close()
 
 
