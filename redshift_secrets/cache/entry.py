@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 60.0
+_MOST_COUNTED = 100
 
 
 class Entry(Struct, Generic[V], frozen=True):
@@ -57,6 +58,11 @@ class Failure(Struct, frozen=True):
     def made_at(self) -> float:
         """When the refresh failed."""
         return self.retry_at - _pause(self.count)
+
+    @property
+    def began_at(self) -> float:
+        """When the first one in a row was, if each of the others came as soon as it was due."""
+        return self.made_at - sum(_pause(count) for count in range(1, min(self.count, _MOST_COUNTED)))
 
     @property
     def expires_at(self) -> float:

@@ -168,6 +168,12 @@ class Refresher:
             self._keep(item.name, entry, size)
         self._tiers.put(item, entry)
 
+    def failing_since(self, name: str) -> float:
+        """Return since when the refresh of an item has failed each time, in seconds since the epoch; now where it has not."""
+        with self._lock:
+            failure = self._failure(name)
+        return self.clock() if failure is None else failure.began_at
+
     def refresh_behind(self, item: Item[Any], since: float) -> None:
         """Refresh an entry that was made before `since`, unless that failed a moment ago; nobody waits for it."""
         with self._lock:

@@ -378,13 +378,15 @@ class Broker:
 
     def _credential(self, spec: ConnectionSpec, lookup: Lookup) -> Entry[Credential]:
         """Return a valid credential for a spec that mints; raises `CannotServeError`."""
+        request = MintRequest.of(spec)
         try:
-            return self._credentials.get(MintRequest.of(spec), spec.conn_id, lookup)
+            return self._credentials.get(request, spec.conn_id, lookup)
         except MustWait:
             raise
         except Exception as error:
             if isinstance(error, AwsError) and error.is_gone:
-                self._catalog.refresh_behind(spec)  # it was listed, so the catalog is behind
+                # It was listed, so the catalog is behind.
+                self._catalog.refresh_behind(spec, self._credentials.failing_since(request))
             raise refusal(spec, str(known_error(error)), error) from None
 
 

@@ -177,11 +177,14 @@ class Catalog:
         longest = max(_MISSING_SECONDS, self._settings.catalog_ttl_seconds)
         return min(_MISSING_SECONDS * (1 << min(times, 20)), longest)
 
-    def refresh_behind(self, spec: ConnectionSpec) -> None:
-        """List again behind the lookups, since AWS has shown that what was listed is no longer true."""
+    def refresh_behind(self, spec: ConnectionSpec, since: float) -> None:
+        """List again behind the lookups what was listed before AWS has shown, at `since` (seconds since the epoch), that it is no
+        longer true. Where a later listing says the same, it is not the listing that is wrong."""
         warehouse = spec.warehouse
         scope = Scope(warehouse.kind, warehouse.region, warehouse.role_arn)
-        self._refresher.refresh_behind(self._listing(scope, ALL_ROWS), self._refresher.clock())
+        known = self._refresher.cached(self._listing(scope, rows_of(spec.conn_id), spec.conn_id))
+        if known is None or known.made_at <= since:
+            self._refresher.refresh_behind(self._listing(scope, ALL_ROWS), since)
 
     def listings(self, lookup: Lookup, since: float = float("-inf")) -> dict[Scope, Entry[Listing] | Exception]:
         """Return the listing of each scope, or why there is none; made after `since` (seconds since the epoch) where AWS answers."""

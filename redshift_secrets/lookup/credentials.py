@@ -77,6 +77,10 @@ class Credentials:
         `DeadlineError` when it is late, and `MustWait` where the lookup has to wait."""
         return self._refresher.get_one(self._item(request, conn_id), lookup)
 
+    def failing_since(self, request: MintRequest) -> float:
+        """Return since when minting has failed each time, in seconds since the epoch; now where it has not."""
+        return self._refresher.failing_since(name_of(request))
+
     def locate(self, requests: Sequence[MintRequest]) -> list[tuple[str, Entry[Credential]] | None]:
         """Return for each request the nearest tier that has its credential, and that without its password, without asking AWS."""
         found = self._refresher.locate([replace(self._item(each), decode=_without_password) for each in requests])

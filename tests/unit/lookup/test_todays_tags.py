@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from redshift_secrets.errors import AwsError
+from redshift_secrets.lookup.catalog import Catalog
 from redshift_secrets.model import Scope
-from tests.support.fakes import cluster, denied
-from tests.support.helpers import all_refreshes_done
+from tests.support.fakes import FakeAws, cluster, denied
+from tests.support.helpers import Site, all_refreshes_done
+from tests.support.memory_store import MemoryStore, tier
 
 HOUR = 3600
 SCOPES = [Scope(kind, "eu-west-1", None) for kind in ("cluster", "workgroup")]
@@ -92,6 +94,49 @@ def test_a_mint_that_finds_no_cluster_lists_again_behind_the_refusal(site, code)
     assert (here.aws.listed[SCOPES[0]], here.aws.listed[SCOPES[1]]) == (2, 1)
     here.aws.mint_error = None
     assert here.ask().host.startswith("green")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.9, 60])
+def test_where_the_new_listing_says_the_same_it_is_not_listed_for_each_refusal(site, clock, seconds):
+    gone = AwsError("redshift:GetClusterCredentials", "blue", "me", "ClusterNotFound", "Not found.", "It is gone.")
+    here = site(cluster("blue"), catalog_ttl_seconds=86_400)
+    here.ask("other")
+    here.aws.mint_error = gone
+    for _ in range(60):
+        clock.pass_(seconds)
+        here.refusal()
+        all_refreshes_done()
+    assert here.aws.listed[SCOPES[0]] <= 6  # by the pauses between the attempts to mint, the first ones may be news
+    before = here.aws.listed[SCOPES[0]]
+    clock.pass_(300)  # nobody asked for it: what AWS says then is news
+    here.refusal()
+    all_refreshes_done()
+    assert here.aws.listed[SCOPES[0]] == before + 1
+
+
+def test_a_host_with_an_older_listing_takes_the_new_one_from_the_fleet(clock, monkeypatch):
+    aws, fleet = FakeAws(clock, [cluster("blue"), cluster("green", {})]), MemoryStore(clock, "fleet")
+    here, there = (Site(clock, aws=aws, tiers=[tier(MemoryStore(clock)), tier(fleet)]) for _ in range(2))
+    for each in (here, there):
+        each.ask("other")
+    clock.pass_(1)
+    tag(here, "blue", {})
+    tag(here, "green", {"airflow:conn-id": "analytics", "airflow:db-user": "etl"})
+    aws.mint_error = AwsError("redshift:GetClusterCredentials", "blue", "me", "ClusterNotFound", "Not found.", "Gone.")
+    refresh_behind = Catalog.refresh_behind
+
+    def a_moment_later(*arguments):
+        clock.pass_(0.1)
+        refresh_behind(*arguments)
+
+    monkeypatch.setattr(Catalog, "refresh_behind", a_moment_later)
+    for each in (here, there):
+        each.refusal()
+        all_refreshes_done()
+    clock.pass_(5)
+    aws.mint_error = None
+    assert [each.ask().host.split(".")[0] for each in (here, there)] == ["green", "green"]
+    assert aws.listed[SCOPES[0]] == 2
 
 
 @pytest.mark.parametrize("status", ["deleting", "final-snapshot", "DELETING"])
