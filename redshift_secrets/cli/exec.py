@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,12 @@ from redshift_secrets.cli.conn_ids import COMPLETED
 from redshift_secrets.cli.connect import DagIdOption, TeamOption
 from redshift_secrets.cli.env import login_environment
 from redshift_secrets.cli.errors import CANNOT_RUN, NO_SUCH_COMMAND, fail
+
+_WHY = {
+    errno.ENOENT: "; the interpreter that its first line names does not exist",
+    errno.ENOEXEC: "; it is no program, and its first line names no interpreter, such as #!/bin/sh",
+}
+"""Of a file that is there."""
 
 
 def exec_command(
@@ -29,9 +36,12 @@ def exec_command(
     environ = dict(os.environ)  # Airflow adds to it
     program = shutil.which(command[0])
     if program is None:
-        is_there = shutil.which(command[0], mode=os.F_OK) is not None
-        why = "cannot be run: permission denied" if is_there else "command not found"
-        fail(f"{command[0]}: {why}", CANNOT_RUN if is_there else NO_SUCH_COMMAND)
+        is_folder = "/" in command[0] and os.path.isdir(command[0])
+        if is_folder or shutil.which(command[0], mode=os.F_OK) is not None:
+            fail(
+                f"{command[0]}: cannot be run: {'it is a directory' if is_folder else 'permission denied'}", CANNOT_RUN
+            )
+        fail(f"{command[0]}: command not found", NO_SUCH_COMMAND)
     found = login_environment(conn_id, team, dag_id, environ)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -41,4 +51,4 @@ def exec_command(
     try:
         os.execve(program, command, found.applied_to(environ))
     except OSError as error:
-        fail(f"{command[0]}: cannot be run: {error.strerror}", CANNOT_RUN)
+        fail(f"{command[0]}: cannot be run: {error.strerror}{_WHY.get(error.errno or 0, '')}", CANNOT_RUN)

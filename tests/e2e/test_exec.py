@@ -140,6 +140,7 @@ def test_exit_code_signals_and_input_are_the_commands_own(run: Run, environment:
     [
         (("exec", "analytics", "--", "no-such-command"), 127, "no-such-command: command not found"),
         (("exec", "analytics", "--", __file__), 126, "cannot be run: permission denied"),
+        (("exec", "analytics", "--", "/tmp"), 126, "/tmp: cannot be run: it is a directory"),
         (("exec", "analytics"), 2, "COMMAND"),
         (("exec", "nowhere", "--", "true"), 3, "no tag claims the conn_id 'nowhere'"),
         (("exec", "finance", "--", "true"), 3, "no tag claims the conn_id 'finance'"),
@@ -162,7 +163,11 @@ def test_a_script_without_a_first_line_cannot_be_run(run: Run, tmp_path: Path) -
     script.chmod(0o700)
     done = run("exec", "analytics", "--", str(script))
     assert done.returncode == 126
-    assert f"{script}: cannot be run: Exec format error" in done.stderr
+    assert f"{script}: cannot be run: Exec format error; it is no program, and its first line" in done.stderr
+    script.write_text("#!/no/such/interpreter\n")
+    assert (
+        "the interpreter that its first line names does not exist" in run("exec", "analytics", "--", str(script)).stderr
+    )
 
 
 def test_for_a_team(run: Run) -> None:
