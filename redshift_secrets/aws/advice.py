@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from redshift_secrets.errors import DENIED, GONE
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
@@ -51,6 +53,9 @@ _INTERNAL = frozenset(
 )
 _INVALID = frozenset(
     {
+        "InvalidFilterKey",
+        "InvalidFilterOption",
+        "InvalidFilterValue",
         "InvalidParameterCombination",
         "InvalidParameterException",
         "InvalidParameterValue",
@@ -68,7 +73,19 @@ ENDPOINT_POLICY = "VPC endpoint policy"
 """What AWS names that has denied a call where no policy of the caller has: other hosts go through other endpoints, or through none.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
 
+_ELSEWHERE = {
+    "no permissions boundary allows": "in the permissions boundary of {identity}, beside its policies",
+    "no service control policy allows": "in the service control policies of the organization, for this account",
+    "no resource control policy allows": "in the resource control policies of the organization, for this account",
+    "no session policy allows": "in the session policy of {identity}: that in assume_role_kwargs, or of whoever began its session",
+}
+"""Where an action is to be allowed that the policies of the caller may allow already. A deny is told apart: nothing is to be allowed then."""
+_DENIED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)(?: on resource: \"?([^\s\"]+))?")
+"""What AWS names where a call takes more than its own permission: JoinGroup, CreateClusterUser, kms:Decrypt."""
+_NO_KEY = "Access to KMS is not allowed"
+
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
+_FEWER_TAGS = "AWS allows 50 tags on a resource: remove some, or say a field once for all conn_ids."
 _WEB_IDENTITY = "sts:AssumeRoleWithWebIdentity"
 
 _BY_CODE = {
@@ -86,12 +103,17 @@ _BY_CODE = {
     " IAM with its current thumbprint and audience.",
     "InvalidRequestException": "The secret is being deleted or is not in a state to be read: see it in Secrets Manager, and restore"
     " it or let Redshift manage the admin password again.",
+    "InvalidKeyId": "Check that the KMS key of each parameter exists and is enabled.",
+    "InvalidNextToken": "The listing took too long; begin it again.",
     "InvalidTagFault": "Check the setting tag_prefix: AWS does not take it as the beginning of a tag.",
     "MalformedPolicyDocument": "Correct the session policy in assume_role_kwargs.",
     "OptInRequired": "Enable the service or the region for this account, or leave it out of regions.",
     "PackedPolicyTooLarge": "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
     "PaginationTokenExpiredException": "The listing took too long and begins again.",
     "RegionDisabledException": "Enable STS or the region for this account (IAM, account settings), or leave the region out of regions.",
+    "ResourceNotFoundFault": "It was deleted or renamed in the meantime.",
+    "TagLimitExceeded": _FEWER_TAGS,
+    "TooManyTags": _FEWER_TAGS,
     "UnknownOperationException": "Whatever answers at this address does not know the operation: check endpoint_url and"
     " AWS_ENDPOINT_URL.",
     "UnsupportedOperation": "This warehouse does not support the operation: set the tag or setting auth to another way of"
@@ -102,8 +124,16 @@ _BY_CODE = {
 
 def advice_on(code: str, operation: str, resource: str, identity: str, message: str) -> str:
     """Return what to do about an error of AWS. `operation` is the IAM action, `message` what AWS says."""
+    named = _DENIED_ACTION.search(message) if code in DENIED and not operation.startswith("sts:") else None
+    if named is not None and named[1] != operation:
+        operation, resource = named[1], (named[2] or resource).rstrip(".,;")
     if code in DENIED and ENDPOINT_POLICY in message:
         return f"Allow {operation} on {resource} in the policy of the VPC endpoint that the requests of this host go through."
+    where = next((where for why, where in _ELSEWHERE.items() if why in message), None) if code in DENIED else None
+    if where is not None:
+        return f"Allow {operation} on {resource} {where.format(identity=identity)}."
+    if code in DENIED and _NO_KEY in message:
+        return _BY_CODE["DecryptionFailure"]
     if code in DENIED and operation == _WEB_IDENTITY:
         return "The role's trust policy must name the OIDC provider of this Kubernetes cluster and the service account of this pod."
     if code in DENIED and "sts:TagSession" in message:

@@ -10,6 +10,7 @@ from botocore import xform_name
 
 from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.aws.sessions import Sessions
+from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Private
 from redshift_secrets.settings.settings import Settings
 
@@ -18,13 +19,23 @@ _THREADS = 8
 
 
 class StoredText(Private, frozen=True):
-    """A secret or parameter: its full name, what follows the prefix, and its text, `None` where it has none."""
+    """A secret or parameter: its full name, what follows the prefix, and its text, `None` where it has none. `problem` says why it
+    cannot be read where others can."""
 
     hidden = ("text",)
 
     name: str
     conn_id: str
     text: str | None
+    problem: str | None = None
+
+
+_OF_ONE_SECRET = frozenset({"DecryptionFailure", "InvalidRequestException", "ResourceNotFoundException"})
+
+
+def _is_its_own(error: AwsError) -> bool:
+    """Whether an error says nothing of other secrets: each may have a key of its own, or be deleted meanwhile."""
+    return error.code in _OF_ONE_SECRET or (error.is_denied and "KMS" in error.reason)
 
 
 class StoredTexts:
@@ -42,10 +53,19 @@ class StoredTexts:
         """
         start = prefix.rstrip(sep) + sep if prefix else ""
         names = [name for name in self._secret_names(start) if wanted(name[len(start) :])]
-        texts = [self._secret(name) for name in names[:1]]  # where it is denied, one call is enough to know
+
+        def read(name: str, first: bool = False) -> StoredText:
+            try:
+                return StoredText(name, name[len(start) :], self._secret(name))
+            except AwsError as error:
+                if first and not _is_its_own(error):  # where that is denied, one call is enough to know
+                    raise
+                return StoredText(name, name[len(start) :], None, str(error))
+
+        found = [read(name, first=True) for name in names[:1]]
         with ThreadPoolExecutor(_THREADS) as pool:
-            texts += pool.map(self._secret, names[1:])
-        return [StoredText(name, name[len(start) :], text) for name, text in zip(names, texts, strict=True)]
+            found += pool.map(read, names[1:])
+        return found
 
     def parameters(self, prefix: str, wanted: Callable[[str], bool]) -> list[StoredText]:
         """Return the parameters under a prefix whose conn_ids are wanted, decrypted.

@@ -63,8 +63,11 @@ def by_cause(failures: Sequence[Failure]) -> list[Verdict]:
 def _cause(error: RedshiftSecretsError) -> tuple[str, ...]:
     # What one identity may not do is granted to that one.
     identity = (error.identity,) if isinstance(error, AwsError) and not error.host_only else ()
-    text = () if isinstance(error, AwsError) else (str(getattr(error, "server", None) or error),)
-    return (*cause_of(error), *identity, *text)
+    if not isinstance(error, AwsError):
+        return (*cause_of(error), str(getattr(error, "server", None) or error))
+    # A call may take several permissions.
+    granted = error.advice.partition(" on ")[0] if error.advice.startswith("Grant ") else ""
+    return (*cause_of(error), *identity, granted)
 
 
 def _verdict(same: Sequence[Failure]) -> Verdict:

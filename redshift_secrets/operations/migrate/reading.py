@@ -183,9 +183,8 @@ def _from_aws(
         place = Place("secret" if is_secret else "parameter", each.name, aws.region)
         text = None if each.text is None else reveal(each.text)
         if text is None:
-            found.append(
-                StoredConnection(each.conn_id, place, problem="the secret is binary, which Airflow cannot read")
-            )
+            problem = each.problem or "the secret is binary, which Airflow cannot read"
+            found.append(StoredConnection(each.conn_id, place, problem=problem))
         else:
             found.append(from_text(each.conn_id, text, place, passwords=passwords, words=words if is_secret else None))
     return found

@@ -9,12 +9,16 @@ from redshift_secrets.aws.advice import advice_on
 from redshift_secrets.aws.minting import WAYS
 
 CALLS = {
-    "redshift": ["DescribeClusters", "DescribeEndpointAccess", "GetClusterCredentials", "GetClusterCredentialsWithIAM"],
+    "redshift": [
+        "CreateTags", "DeleteTags", "DescribeClusters", "DescribeEndpointAccess", "GetClusterCredentials", "GetClusterCredentialsWithIAM",
+    ],
     "redshift-serverless": [
         "ListWorkgroups", "GetWorkgroup", "ListNamespaces", "ListEndpointAccess", "ListTagsForResource", "GetCredentials",
+        "TagResource", "UntagResource",
     ],
     "resourcegroupstaggingapi": ["GetResources"],
-    "secretsmanager": ["GetSecretValue"],
+    "secretsmanager": ["DescribeSecret", "GetSecretValue", "ListSecrets"],
+    "ssm": ["GetParametersByPath"],
     "sts": ["AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"],
 }  # fmt: skip
 # https://docs.aws.amazon.com/redshift/latest/APIReference/CommonErrors.html
@@ -59,6 +63,40 @@ def test_the_calls_that_mint_are_among_them() -> None:
     assert {action.partition(":")[2] for action, _ in WAYS.values()} <= {
         name for names in CALLS.values() for name in names
     }
+
+
+@pytest.mark.parametrize(
+    ("why", "where"),
+    [
+        ("because no permissions boundary allows the", "in the permissions boundary of arn:me"),
+        ("because no service control policy allows the", "in the service control policies of the organization"),
+        ("because no resource control policy allows the", "in the resource control policies of the organization"),
+        ("because no session policy allows the", "in the session policy of arn:me"),
+    ],
+)
+@pytest.mark.parametrize("action", ["redshift:DescribeClusters", "sts:AssumeRole"])
+def test_what_a_grant_to_the_caller_does_not_help_against(action: str, why: str, where: str) -> None:
+    message = f"User: arn:me is not authorized to perform: {action} on resource: arn:x {why} {action} action"
+    assert advice_on("AccessDenied", action, "arn:x", "arn:me", message).startswith(f"Allow {action} on arn:x {where}")
+    denied = f"not authorized to perform: {action} with an explicit deny in a service control policy"
+    assert "in the service control policies" not in advice_on("AccessDenied", action, "arn:x", "arn:me", denied)
+
+
+@pytest.mark.parametrize("action", ["redshift:JoinGroup", "redshift:CreateClusterUser", "kms:Decrypt"])
+def test_the_permission_that_aws_names_is_the_one_to_grant(action: str) -> None:
+    message = f"User: arn:me is not authorized to perform: {action} on resource: arn:y because no identity-based policy allows it"
+    advice = advice_on("AccessDenied", "redshift:GetClusterCredentials", "arn:x", "arn:me", message)
+    assert advice == f"Grant {action} on arn:y to arn:me."
+    message = f"User: arn:me is not authorized to perform: {action}"
+    assert advice_on("AccessDenied", "redshift:GetClusterCredentials", "arn:x", "arn:me", message) == (
+        f"Grant {action} on arn:x to arn:me."
+    )
+
+
+def test_a_secret_whose_key_is_denied() -> None:
+    for code, message in (("AccessDeniedException", "Access to KMS is not allowed"), ("DecryptionFailure", "x")):
+        advice = advice_on(code, "secretsmanager:GetSecretValue", "arn:x", "arn:me", message)
+        assert advice.startswith("Allow the caller kms:Decrypt on the KMS key of this secret")
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterValue", "ValidationError", "InvalidParameterCombination"])

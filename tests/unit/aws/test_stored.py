@@ -21,6 +21,7 @@ class FakeAws:
         self.secrets: dict[str, str | None] = {}
         self.parameters: dict[str, str] = {}
         self.denied: set[str] = set()
+        self.odd: dict[str, tuple[str, str]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def _check(self, operation: str, request: dict[str, Any]) -> None:
@@ -45,6 +46,8 @@ class FakeAws:
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
         self._check("get_secret_value", request)
+        if code := self.odd.get(request["SecretId"]):
+            raise ClientError({"Error": {"Code": code[0], "Message": code[1]}}, "get_secret_value")
         text = self.secrets[request["SecretId"]]
         return {"SecretBinary": b"x"} if text is None else {"SecretString": text}
 
@@ -99,6 +102,32 @@ def test_a_denied_secret_is_asked_for_once(aws: FakeAws, texts: StoredTexts) -> 
     aws.denied = {"list_secrets"}
     with pytest.raises(AwsError, match="secretsmanager:ListSecrets on secrets under p/ in eu-west-1"):
         texts.secrets("p", "/", wanted)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ("AccessDeniedException", "Access to KMS is not allowed"),
+        ("DecryptionFailure", "The key is disabled."),
+        ("InvalidRequestException", "It is marked for deletion."),
+        ("ResourceNotFoundException", "It is gone."),
+    ],
+)
+def test_a_secret_that_cannot_be_read_leaves_the_others(
+    aws: FakeAws, texts: StoredTexts, error: tuple[str, str]
+) -> None:
+    aws.secrets = {f"p/{number}": "x" for number in range(5)}
+    aws.odd = {"p/0": error, "p/3": error}
+    found = texts.secrets("p", "/", wanted)
+    assert [each.text is None for each in found] == [True, False, False, True, False]
+    assert "secret p/3 in eu-west-1" in str(found[3].problem)
+    assert error[0] in str(found[0].problem)
+
+
+def test_a_secret_that_alone_is_denied_leaves_those_before_it(aws: FakeAws, texts: StoredTexts) -> None:
+    aws.secrets = {"p/a": "x", "p/b": "y"}
+    aws.odd = {"p/b": ("AccessDeniedException", "not this one")}
+    assert [each.problem is None for each in texts.secrets("p", "/", wanted)] == [True, False]
 
 
 @pytest.mark.parametrize("prefix", ["airflow/connections", "/airflow/connections/"])

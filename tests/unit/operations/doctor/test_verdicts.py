@@ -42,6 +42,20 @@ def test_what_is_to_be_granted_is_named_for_each():
     )
 
 
+def test_each_permission_that_a_call_takes_is_a_verdict_of_its_own():
+    mint = {"operation": "redshift:GetClusterCredentials", "kind": "login"}
+    found = by_cause(
+        [
+            failure("a", advice="Grant redshift:JoinGroup on dbgroup:a/x to me.", **mint),
+            failure("b", advice="Grant redshift:GetClusterCredentials on dbuser:b/etl to me.", **mint),
+        ]
+    )
+    assert [each.message.rpartition("Grant ")[2].split()[0] for each in found] == [
+        "redshift:JoinGroup",
+        "redshift:GetClusterCredentials",
+    ]
+
+
 def test_operations_are_granted_one_by_one_and_credentials_fail_for_all():
     denied = [failure("a"), failure("a", operation="tag:GetResources")]
     assert len(by_cause(denied)) == 2

@@ -149,9 +149,11 @@ def test_some_conn_ids_alone(places):
 def test_a_secret_is_read_as_its_backend_reads_it(places):
     text = '{"engine": "redshift", "who": "etl", "pass": "planted"}'
     places.secrets = [StoredText("team/connections/a", "a", text), StoredText("team/connections/b", "b", None)]
+    places.secrets.append(StoredText("team/connections/c", "c", None, "its key is disabled"))
     given = settings(SECRETS)
     found = read_stored(given, sources(("secrets-manager",), given), {})
-    a, b = (each.used for each in found.conn_ids)
+    a, b, c = (each.used for each in found.conn_ids)
+    assert c.problem == "its key is disabled"
     assert (a.conn_type, a.login, a.has_password, a.password) == ("redshift", "etl", True, None)
     assert a.place == Place("secret", "team/connections/a", "eu-west-1")
     assert b.problem == "the secret is binary, which Airflow cannot read"
