@@ -172,7 +172,10 @@ def _restricts_to_a_team(name: str, target: str | None, conn_id: str, tags: Mapp
     plain = unicodedata.normalize("NFKC", name).lower().translate(_LOOK_ALIKES)
     if re.sub(r"[\W_]", "", plain) not in _SPELLINGS_OF_TEAM:
         return False
-    return not target or conn_id == values.nearest_name(target, claimed(tags, prefix)[0])
+    known = claimed(tags, prefix)[0]
+    # Several conn_ids after the slash, as the marker lists them, are as many that were meant. No conn_id has these signs in it.
+    meant = () if target is None else (target, *re.split(r"[\s+=@]+", target))
+    return not target or conn_id in (values.nearest_name(each, known) for each in meant)
 
 
 def _unknown(key: str, name: str, target: str | None, tags: Mapping[str, str], prefix: str) -> str | None:

@@ -277,6 +277,10 @@ def test_a_word_that_only_resembles_team_is_a_warning(word: str):
         ("team/Reporting", {"reporting"}),
         ("team/", {"analytics", "reporting"}),
         ("team/retired", set()),
+        ("team/analytics reporting", {"analytics", "reporting"}),
+        ("team/Reporting  Analytics ", {"analytics", "reporting"}),
+        ("team/analytics+reporting", {"analytics", "reporting"}),
+        ("team/retired reporting", {"reporting"}),
     ],
 )
 def test_a_team_for_a_misspelled_conn_id_fails_the_nearest_one(key: str, failing: set[str]):
