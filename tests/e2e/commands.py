@@ -1,4 +1,7 @@
-"""Runs `redshift-secrets` as a user does, in a process of its own."""
+"""Runs `redshift-secrets` in a process of its own, as a user does.
+
+Tests of what a terminal shows, of shells and of signals start `COMMAND` themselves, with an interpreter that has imported nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support import forked
+
 COMMAND = (str(Path(sys.executable).parent / "redshift-secrets"),)
 PATIENT_COMMAND = (sys.executable, "-m", "tests.e2e.patient_command")
 """The same command, in a process that gives a busy Redis time."""
@@ -18,8 +22,6 @@ def run(
     *arguments: str, command: tuple[str, ...] = COMMAND, environment: Mapping[str, str] = os.environ
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; it must not end with a traceback."""
-    done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = forked.run([*command, *arguments], environment)
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
+from tests.support import forked
 from tests.support.airflow_parts import VERSION, from_airflow_3_0, from_airflow_3_2
 
 pytestmark = pytest.mark.airflow
@@ -34,14 +34,7 @@ ROLE = "arn:aws:iam::123456789012:role/reader"
 
 
 def airflow(arguments, environment):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return forked.run([sys.executable, *arguments], {**os.environ, **environment})
 
 
 def shown(environment, mode=""):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import sys
 
 import pytest
 
 import redshift_secrets
+from tests.support import forked
 
 pytestmark = pytest.mark.airflow
 
@@ -22,9 +22,7 @@ CONFIGURED = {
 
 def run(script: str, backend: str) -> str:
     environment = {**os.environ, "AIRFLOW__SECRETS__BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = forked.run([sys.executable, "-c", script], environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
