@@ -57,10 +57,11 @@ class StoredError(RedshiftSecretsError):
 
 
 class ExtraError(ValueError):
-    """What a connection has as `extra` is nothing that a hook can use."""
+    """What a connection of some type has as `extra` is nothing that a hook can use."""
 
-    def __init__(self) -> None:
+    def __init__(self, conn_type: str) -> None:
         super().__init__("its extra is not a JSON object")
+        self.conn_type = conn_type
 
 
 class Place(Struct, frozen=True):
@@ -111,7 +112,7 @@ def from_text(
             return from_fields(conn_id, json.loads(text), place, passwords=passwords, words=words)
         return _from_uri(conn_id, text.strip(), place, passwords)
     except ExtraError as error:
-        return StoredConnection(conn_id, place, problem=f"Airflow cannot read it: {error}")
+        return StoredConnection(conn_id, place, error.conn_type, problem=f"Airflow cannot read it: {error}")
     except Exception:  # whatever Airflow raises, its text may repeat a part of the password
         problem = "Airflow cannot read it: it is neither a connection URI nor a JSON object with a connection's fields"
         return StoredConnection(conn_id, place, problem=problem)
@@ -130,20 +131,21 @@ def from_fields(
     if words is not None:
         known = {name: [*own, *words.get(name, ())] for name, own in _WORDS.items()}
         fields = {name: next((fields[key] for key in fields if key in known[name]), None) for name in known}
+    conn_type = _conn_type(str(fields.get("conn_type") or ""))
     extra = fields.get("extra") or fields.get("extra_dejson") or {}
     if isinstance(extra, str):
         try:
             extra = json.loads(extra) if extra.strip() else {}
         except ValueError:
-            raise ExtraError from None  # a parser's message quotes it
+            raise ExtraError(conn_type) from None  # a parser's message quotes it
     if not isinstance(extra, Mapping):
-        raise ExtraError
+        raise ExtraError(conn_type)
     password = fields.get("password")
     port = fields.get("port")
     return StoredConnection(
         conn_id=conn_id,
         place=place,
-        conn_type=_conn_type(str(fields.get("conn_type") or "")),
+        conn_type=conn_type,
         host=str(fields.get("host") or ""),
         port=int(port) if port else None,
         schema=str(fields.get("schema") or ""),
@@ -220,7 +222,7 @@ def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> Stor
     try:
         return from_fields(conn_id, value, place, passwords=passwords)
     except ExtraError as error:
-        return StoredConnection(conn_id, place, problem=str(error))
+        return StoredConnection(conn_id, place, error.conn_type, problem=str(error))
     except (ValueError, TypeError, AttributeError):
         return StoredConnection(conn_id, place, problem="it is no object with a connection's fields")
 

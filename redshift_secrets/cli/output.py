@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, NamedTuple, TextIO
 
 import typer
 
@@ -57,7 +57,7 @@ def print_rows(
 
     In a table that does not fit the terminal, columns in which all rows are the same become one line at the end. Where the others do
     not fit either, those that come first in `first` (`columns`) do; the rest is only named. A column that is empty is left out. With `wide` nothing is left out: the rest follows each row. The
-    first `key` columns always stay.
+    first `key` columns always stay; where the last of these would cost others their place, its longest cells stand on lines of their own.
     """
     if output in (Output.json, Output.yaml):
         print_document([dict(row) for row in rows], output)
@@ -102,18 +102,18 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], first: Sequence[st
     same = {} if wide or len(rows) < 2 else _constant(rows, columns[key:])
     if _fits_unbroken([columns, *([text(row[name]) for name in columns] for row in rows)], width):
         same = {name: value for name, value in same.items() if not value}
-    columns, left_out = [name for name in columns if name not in same], list[str]()
+    columns = [name for name in columns if name not in same]
     order = [name for name in first if name in columns]
-    while True:
-        shown = [name for name in columns if name not in left_out]
-        cells = [[text(row[name]) for name in shown] for row in rows]
-        widths = _fitting([shown, *cells], width)
-        if widths is not None or len(shown) <= key:
-            break
-        left_out.append(order.pop())
-    _print_lines(_padded([shown], widths), "bold")
-    for row, line in zip(rows, cells, strict=True):
-        _print_lines(_padded([line], widths))
+    table = _laid_out(rows, columns, order, key, width)
+    if table.left_out:  # for a name that is too long a column is a high price
+        other = _laid_out(rows, columns, order, key, width, longest=width // 3)
+        table = other if len(other.left_out) < len(table.left_out) else table
+    left_out = table.left_out
+    _print_lines(_padded([[name for name in columns if name not in left_out]], table.widths), "bold")
+    for row, name, line in zip(rows, table.names, table.cells, strict=True):
+        if name:
+            _print_lines([name])
+        _print_lines(_padded([line], table.widths))
         details = [(name, text(row[name])) for name in columns if wide and name in left_out]
         detail = ", ".join(f"{name} {value}" if len(details) > 1 else value for name, value in details if value)
         if detail:
@@ -125,6 +125,33 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], first: Sequence[st
         remarks.append(f"with -o wide also: {', '.join(name for name in columns if name in left_out)}")
     for remark in remarks:
         _print_lines(_wrapped(remark, width), "dim")
+
+
+class _Table(NamedTuple):
+    """Cells of the columns that fit, how wide these are, and by row the name that stands on a line of its own, if any."""
+
+    cells: list[list[str]]
+    widths: list[int] | None
+    left_out: list[str]
+    names: list[str]
+
+
+def _laid_out(
+    rows: Sequence[Row], columns: Sequence[str], order: Sequence[str], key: int, width: int, longest: int | None = None
+) -> _Table:
+    """Leave columns out, the last ones of `order` first, until all fit. What is in the last key column and is longer than `longest`
+    does not count, and stands before its row."""
+    left_out, left = list[str](), list(order)
+    while True:
+        shown = [name for name in columns if name not in left_out]
+        cells = [[text(row[name]) for name in shown] for row in rows]
+        names = [line[key - 1] if longest is not None and _cells(line[key - 1]) > longest else "" for line in cells]
+        for line, name in zip(cells, names, strict=True):
+            line[key - 1] = "" if name else line[key - 1]
+        widths = _fitting([shown, *cells], width)
+        if widths is not None or len(shown) <= key:
+            return _Table(cells, widths, left_out, names)
+        left_out.append(left.pop())
 
 
 def _constant(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:

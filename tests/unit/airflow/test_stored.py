@@ -129,7 +129,8 @@ def test_of_an_extra_that_is_no_object_that_is_said(tmp_path: Path, extra):
     assert from_text("a", json.dumps(fields), HERE).problem == "Airflow cannot read it: its extra is not a JSON object"
     (tmp_path / "a.json").write_text(json.dumps({"a": fields}))
     (found,) = file_connections(tmp_path / "a.json")
-    assert found.problem == "its extra is not a JSON object"
+    assert (found.problem, found.conn_type) == ("its extra is not a JSON object", "redshift")
+    assert from_text("a", json.dumps({**fields, "conn_type": "mysql"}), HERE).conn_type == "mysql"
 
 
 def test_an_extra_of_spaces_is_none():

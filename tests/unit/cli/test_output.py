@@ -62,6 +62,18 @@ def test_a_column_without_room_is_left_out_and_named(table):
     assert lines[-1] == "with -o wide also: host"
 
 
+def test_a_name_that_would_cost_other_columns_stands_on_a_line_of_its_own(table):
+    long = {**ROWS[0], "name": "a_name_that_somebody_typed_in_for_the_quarterly_reporting_of_the_finance_department"}
+    assert table(80, [long, {**ROWS[1], "host": "h"}]) == [
+        "name  host                                       what",
+        long["name"],
+        "      prod.abc.eu-west-1.redshift.amazonaws.com  one two three",
+        "bi    h                                          four",
+        "the same for all: region eu-west-1",
+    ]
+    assert table(200, [long])[1].startswith(f"{long['name']}  prod.")
+
+
 def test_wide_leaves_nothing_out(table):
     assert table(60, form=Output.wide)[:3] == [
         "name       host",
