@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from bench import machine
 from bench.day_stores import MemoryStore
@@ -16,8 +17,10 @@ from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.cache.workers import MustWait
 from redshift_secrets.lookup import catalog
 from redshift_secrets.lookup.broker import Broker
+from redshift_secrets.lookup.host_identity import HostIdentity
 from redshift_secrets.lookup.listing import build_listing
 from redshift_secrets.lookup.metrics import NoMetrics
+from redshift_secrets.lookup.wiring import _LOCAL_IDENTITY_SECONDS
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
@@ -49,8 +52,9 @@ def whole_day(effort: Effort) -> Sequence[Line]:
     it has been answered, and before the clock moves on. A task that cannot be answered before a call to AWS waits for it.
 
     The peer is one process that remembers everything and is asked for the same: it mints when a credential has used up
-    half of its hour. A process that does not find a credential on its host has to know from STS who it is, before it may
-    look in the fleet store; these calls have a line of their own. The day is cut in as many parts as there are cores, which
+    half of its hour. A process that does not find a credential on its host has to know who it is, before it may look in
+    the fleet store; the hosts keep what STS says, for processes whose variables and files name their caller, and whoever waits
+    for STS has a line of its own. The day is cut in as many parts as there are cores, which
     are simulated at once; each part but the first begins an hour early with empty stores, and that hour is not counted. One
     round: the order is random, but the same in every run with as many parts.
     """
@@ -88,6 +92,7 @@ def whole_day(effort: Effort) -> Sequence[Line]:
             f"- tasks that waited for {_CATALOG_OR_MINT} in the first minute",
             f"{counts['waited in the first minute']:,}",
         ),
+        Line("- calls of STS", f"{counts['calls of STS']:,}"),
         Line("- Redis commands for each task", f"{counts['commands'] / tasks:.3g}"),
     ]
 
@@ -179,23 +184,13 @@ class _CountingAws:
         now = self._clock()
         return Credential(f"IAM:{request.db_user}", "p" * 116, now, now + request.duration, _IDENTITY)
 
+    def sts_identity(self) -> str:
+        self._counts["calls of STS"] += 1
+        return _IDENTITY
+
     def _count(self, call: str) -> None:
         self.calls += 1
         self._counts[call] += 1
-
-
-class _Identity:
-    """What one process knows of its caller identity."""
-
-    def __init__(self) -> None:
-        self.known = False
-
-    def is_known(self) -> bool:
-        return self.known
-
-    def ask(self) -> str:
-        self.known = True
-        return _IDENTITY
 
 
 class _Day:
@@ -219,8 +214,8 @@ class _Day:
     def run_task(self, at: float, number: int) -> None:
         """Look up one connection in a new process on a random host, and then do what this has left to do."""
         self._clock.now = at
-        identity, workers, calls = _Identity(), _Workers(), self._aws.calls
-        broker = self._new_broker(identity, workers)
+        workers, calls, calls_of_sts = _Workers(), self._aws.calls, self.counts["calls of STS"]
+        broker = self._new_broker(workers)
         lookup = broker.lookup()
         connection = None
         while connection is None:
@@ -235,25 +230,31 @@ class _Day:
             self.counts["waited in the first minute"] += self._aws.calls > calls
         else:
             self.counts[f"waited for {_CATALOG_OR_MINT}"] += self._aws.calls > calls
-            self.counts[f"waited for {_STS}"] += identity.known
+            self.counts[f"waited for {_STS}"] += self.counts["calls of STS"] > calls_of_sts
         workers.make_all()
         self.counts["tasks"] += 1
         if at >= self._stale_at[number]:
             self._stale_at[number] = at + _FRESH_SECONDS
             self.counts["mints of one process"] += 1
 
-    def _new_broker(self, identity: _Identity, workers: _Workers) -> Broker:
-        host = self._hosts[self.chance.randrange(_HOSTS)]
-        tiers = Tier(host, "this caller"), Tier(self._fleet, identity.ask, identity.is_known)
-        refresher = Refresher(
-            tiers, clock=self._clock, monotonic=self._clock, sleep=_never_sleep, rand=self.chance.random
-        )
-        refresher._workers = workers  # type: ignore[assignment]  # threads would make it slow, and each run different
+    def _new_broker(self, workers: _Workers) -> Broker:
+        host = Tier(self._hosts[self.chance.randrange(_HOSTS)], "this caller")
+        simulated: dict[str, Any] = {
+            "clock": self._clock, "monotonic": self._clock, "sleep": _never_sleep, "rand": self.chance.random
+        }  # fmt: skip
+        identity = HostIdentity(host, self._aws.sts_identity, _expect_any, 10.0, _LOCAL_IDENTITY_SECONDS, **simulated)
+        refresher = Refresher((host, Tier(self._fleet, identity.sts_identity, identity.knows_identity)), **simulated)
+        # Threads would make it slow, and each run different.
+        identity._workers = refresher._workers = workers  # type: ignore[assignment]
         return Broker(self._settings, self._aws, refresher, mask=_mask_nothing, metrics=_METRICS)
 
 
 def _never_sleep(_seconds: float) -> None:
     raise AssertionError("only one process runs at a time, so none waits for another")
+
+
+def _expect_any(_identity: str) -> None:
+    pass
 
 
 def _mask_nothing(_password: str, _expires_at: float) -> None:

@@ -11,26 +11,28 @@ import functools
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.cache.tiers import Tier, Tiers
-from redshift_secrets.cache.workers import Deadline
-from redshift_secrets.errors import AwsError
+from redshift_secrets.cache.workers import Deadline, Workers
+from redshift_secrets.errors import AwsError, CallerChangedError
 
-_KEPT_SECONDS = 900.0
 _RETRY_SECONDS = 5.0
-"""How long this process does not ask again where another one has been asking for too long."""
+"""How long this process does not ask again where another one is asking, or has been for too long."""
 _ROW = "arn"
 
 
 class HostIdentity:
-    """The identity, kept in the host store, and in this process, for at most 15 minutes after STS was asked.
+    """The identity, kept in the host store, and in this process, for at most `kept_seconds` after STS was asked. From half of
+    that on, whoever needs it has STS asked again behind its back, so that nobody waits for STS on a host in use.
 
     `tier` is the host store for processes with the same variables and files. `ask` returns what STS answers, for
-    credentials that the metadata service gives now where they come from there, `None` where it does not answer. `expect` is called with what another process found
-    out or this one, and may raise `CallerChangedError`. `timeout_seconds` is how long an answer is waited for.
+    credentials that the metadata service gives now where they come from there, `None` where it does not answer. `expect` is
+    called with what another process found out or this one, and may raise `CallerChangedError`. `timeout_seconds` is how long
+    an answer is waited for.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class HostIdentity:
         ask: Callable[[], str | None],
         expect: Callable[[str], None],
         timeout_seconds: float,
+        kept_seconds: float,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -52,6 +55,8 @@ class HostIdentity:
         self._clock = clock
         self._monotonic = monotonic
         self._deadline = functools.partial(Deadline, timeout_seconds, monotonic)
+        self._kept_seconds = kept_seconds
+        self._workers = Workers(1)
         self._known: tuple[str | None, float] = (None, float("-inf"))
         self._item = Item(
             "identity", lambda: "the AWS identity of this host", self._fetch, _encode, _decode, (_ROW,), (_ROW,)
@@ -68,7 +73,10 @@ class HostIdentity:
             answer = found or self._tiers.refresh(self._item, None, float("-inf"), self._deadline())[0]
             if isinstance(answer, Entry):
                 self._expect(answer.value)
-                self._keep(answer.value, answer.expires_at - self._clock())
+                now = self._clock()
+                if now >= answer.stale_at:
+                    self._ask_behind()
+                self._keep(answer.value, min(max(answer.stale_at - now, _RETRY_SECONDS), answer.expires_at - now))
             else:
                 self._keep(None, answer.retry_at - self._clock() if isinstance(answer, Failure) else _RETRY_SECONDS)
         return self._known[0]
@@ -80,7 +88,15 @@ class HostIdentity:
             self._tier.store.clear(place)
 
     def _keep(self, identity: str | None, seconds: float) -> None:
-        self._known = identity, self._monotonic() + min(seconds, _KEPT_SECONDS)
+        self._known = identity, self._monotonic() + min(seconds, self._kept_seconds)
+
+    def _ask_behind(self) -> None:
+        with suppress(RuntimeError):  # there is no thread, and still time
+            self._workers.submit(self._refresh)
+
+    def _refresh(self) -> None:
+        with suppress(CallerChangedError):  # the next call of this process says so
+            self._tiers.refresh(self._item, None, float("-inf"), None)
 
     def _fetch(self, _recall: Recall) -> Entry[str]:
         now = self._clock()
@@ -90,8 +106,8 @@ class HostIdentity:
                 "sts:GetCallerIdentity", "this account", "the default AWS identity of this process", "NotConfirmed",
                 "STS does not confirm the identity.", "Let this host reach STS.", host_only=True,
             )  # fmt: skip
-        until = now + _KEPT_SECONDS
-        return Entry(identity, now, until, until, until)
+        until = now + self._kept_seconds
+        return Entry(identity, now, now + self._kept_seconds / 2, until, until)
 
 
 def _encode(identity: str) -> Rows:

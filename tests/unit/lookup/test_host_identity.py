@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
 
@@ -22,10 +23,13 @@ class Sts:
 
     def __init__(self) -> None:
         self.arn: str | None = ETL
+        self.error: Exception | None = None
         self.asked = 0
 
     def __call__(self) -> str | None:
         self.asked += 1
+        if self.error is not None:
+            raise self.error
         return self.arn
 
 
@@ -51,14 +55,35 @@ def store(clock):
     return MemoryStore(clock)
 
 
+class Behind:
+    """Makes the calls that a process has others wait for when it says so."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+
+    def submit(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
+
+    def make_all(self) -> None:
+        while self._calls:
+            self._calls.pop(0)()
+
+
 @pytest.fixture
-def process(clock, store, sts):
+def behind():
+    return Behind()
+
+
+@pytest.fixture
+def process(clock, store, sts, behind):
     """Makes the `HostIdentity` of a new process."""
 
     def make(namespace="same environment", expect=None):
         patient = functools.partial(HostIdentity, sleep=clock.pass_, rand=lambda: 0.5)
         expect = expect or Caller().expect
-        return patient(Tier(store, namespace), sts, expect, 10.0, clock=clock, monotonic=clock)
+        made = patient(Tier(store, namespace), sts, expect, 10.0, 900.0, clock=clock, monotonic=clock)
+        made._workers = behind
+        return made
 
     return make
 
@@ -67,7 +92,7 @@ def test_one_process_asks_for_all_of_its_host(process, sts, clock):
     first, second = process(), process()
     assert not first.knows_identity()
     assert [first.sts_identity(), second.sts_identity(), process().sts_identity()] == [ETL] * 3
-    clock.pass_(899)
+    clock.pass_(449)
     assert second.knows_identity()
     assert [first.sts_identity(), second.sts_identity(), process().sts_identity()] == [ETL] * 3
     assert sts.asked == 1
@@ -79,7 +104,35 @@ def test_a_known_answer_takes_no_lease(process, store, monkeypatch):
     assert process().sts_identity() == ETL
 
 
-def test_after_a_quarter_of_an_hour_it_is_asked_again(process, sts, clock):
+def test_in_the_second_half_of_its_time_it_is_asked_for_behind_those_who_need_it(process, sts, clock, behind):
+    first, second = process(), process()
+    first.sts_identity()
+    second.sts_identity()
+    clock.pass_(450)
+    assert [first.sts_identity(), second.sts_identity(), process().sts_identity()] == [ETL] * 3
+    assert first.knows_identity()
+    assert sts.asked == 1
+    behind.make_all()
+    assert sts.asked == 2
+    clock.pass_(600)
+    assert [first.sts_identity(), process().sts_identity()] == [ETL] * 2
+    assert sts.asked == 2
+
+
+def test_where_sts_does_not_answer_meanwhile_it_holds_until_its_end(process, sts, clock, behind):
+    first = process()
+    first.sts_identity()
+    sts.arn = None
+    for _ in range(5):
+        clock.pass_(150)
+        assert first.sts_identity() == ETL
+        behind.make_all()
+    assert sts.asked == 4  # at 450, 600 and 750 seconds
+    clock.pass_(150)
+    assert first.sts_identity() is None
+
+
+def test_at_its_end_it_is_waited_for(process, sts, clock):
     first = process()
     first.sts_identity()
     clock.pass_(600)
@@ -90,6 +143,28 @@ def test_after_a_quarter_of_an_hour_it_is_asked_again(process, sts, clock):
     assert not first.knows_identity()
     assert not second.knows_identity()
     assert process().sts_identity() == BI
+    assert sts.asked == 2
+
+
+def test_without_a_thread_to_give_it_holds(process, sts, clock, behind, monkeypatch):
+    first = process()
+    first.sts_identity()
+    clock.pass_(450)
+    monkeypatch.setattr(behind, "submit", raise_no_thread)
+    assert first.sts_identity() == ETL
+
+
+def raise_no_thread(_call):
+    raise RuntimeError("can't start new thread")
+
+
+def test_who_finds_itself_to_be_another_caller_behind_its_back_raises_nothing_there(process, sts, clock, behind):
+    first = process()
+    first.sts_identity()
+    clock.pass_(450)
+    first.sts_identity()
+    sts.error = CallerChangedError()
+    behind.make_all()
     assert sts.asked == 2
 
 
@@ -144,7 +219,7 @@ def test_it_is_not_waited_for_longer_than_a_lookup_may_take(process, sts, store,
 
 def test_a_clock_that_is_set_back_does_not_prolong_an_answer(store, sts):
     wall, steady = Clock(), Clock(0)
-    known = HostIdentity(Tier(store, "x"), sts, Caller().expect, 10.0, clock=wall, monotonic=steady)
+    known = HostIdentity(Tier(store, "x"), sts, Caller().expect, 10.0, 900.0, clock=wall, monotonic=steady)
     known.sts_identity()
     wall.pass_(-100_000)
     steady.pass_(900)
@@ -158,7 +233,7 @@ def test_nor_does_one_that_is_set_back_while_sts_is_asked(store):
         wall.pass_(-100_000)
         return ETL
 
-    known = HostIdentity(Tier(store, "x"), ask, Caller().expect, 10.0, clock=wall, monotonic=steady)
+    known = HostIdentity(Tier(store, "x"), ask, Caller().expect, 10.0, 900.0, clock=wall, monotonic=steady)
     known.sts_identity()
     steady.pass_(900)
     assert not known.knows_identity()
