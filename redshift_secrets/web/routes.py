@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import time
 from typing import Any, TypeVar
@@ -34,6 +34,8 @@ _FOLDER = Path(__file__).parent
 _STATIC = {"htmx.min.js": "text/javascript", "page.css": "text/css", "page.js": "text/javascript"}
 _THREADS = 4
 """Requests to stores and AWS at a time. Airflow's own routes share 40 threads, which stay theirs while AWS does not answer."""
+_WAIT_FOR_AWS = 3
+"""How many of these may be a Refresh or a Test. So a thread is left for whoever only looks while those wait."""
 HEADER = "X-Redshift-Connections"
 """A header that no form of another site can send."""
 _HEADERS = {
@@ -71,7 +73,16 @@ class _Page:
     def __init__(self, site: Site, clock: Callable[[], float]) -> None:
         self._site = site
         self._clock = clock
-        self._limiter: anyio.CapacityLimiter | None = None  # it belongs to the event loop
+
+    # Made when they are used: a limiter belongs to the event loop.
+
+    @cached_property
+    def _threads(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(_THREADS)
+
+    @cached_property
+    def _waiting_for_aws(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(_WAIT_FOR_AWS)
 
     # --- GET
 
@@ -98,7 +109,8 @@ class _Page:
     async def refresh(self, request: Request, user: SignedIn) -> Response:
         _check_origin(request)
         view = View.of(await _form(request))
-        return await self._answer(partial(self._table, user, view, refresh=True))
+        async with self._waiting_for_aws:
+            return await self._answer(partial(self._table, user, view, refresh=True))
 
     async def flush(self, request: Request, user: SignedIn) -> Response:
         _check_origin(request)
@@ -127,7 +139,11 @@ class _Page:
         def put(line: str) -> None:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
-        testing = asyncio.create_task(self._run(partial(self._test, user, claim, dag_id, put)))
+        async def test() -> None:
+            async with self._waiting_for_aws:
+                await self._run(partial(self._test, user, claim, dag_id, put))
+
+        testing = asyncio.create_task(test())
         testing.add_done_callback(lambda _: lines.put_nowait(None))
         while (line := await lines.get()) is not None:
             yield line
@@ -215,9 +231,7 @@ class _Page:
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in one of the few threads that the page has."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(_THREADS)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)
 
 
 _NOT_ALLOWED = "You may not do this: it needs the right to edit this connection, and there has to be one."

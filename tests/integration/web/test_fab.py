@@ -26,6 +26,13 @@ def browser(stand_in: StandIn) -> Iterator[Browser]:
         yield running
 
 
+def test_who_has_filled_in_the_login_page_may_look(browser: Browser) -> None:
+    with browser.signed_in_by_hand("op") as page:
+        answer = page.goto(f"{browser.url}/redshift-connections/")
+        assert answer is not None
+        assert answer.status == 200
+
+
 def test_an_operator_sees_tests_and_flushes(browser: Browser) -> None:
     with browser.table("op", "?q=analytics") as (_, frame):
         frame.get_by_role("button", name="analytics", exact=True).click()

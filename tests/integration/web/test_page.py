@@ -32,8 +32,7 @@ def no_errors_in_the_console(browser: Browser) -> Iterator[None]:
 
 
 def test_from_the_menu_to_a_connection_and_its_address(browser: Browser) -> None:
-    with browser.page("admin") as page:
-        page.goto(browser.url)
+    with browser.signed_in_by_hand("admin") as page:
         page.get_by_role("button", name="Admin").click()
         page.get_by_role("menuitem", name="Redshift connections").click()
         frame = page.frame_locator("iframe")
@@ -125,6 +124,10 @@ def test_axe_finds_no_violation(browser: Browser, theme: str) -> None:
 def test_a_phone(browser: Browser) -> None:
     with browser.table(width=320 + 64, height=700) as (page, frame):
         inner = page.frames[1]
+        first = frame.locator("button.conn").first
+        expect(first).to_have_text("analytics")
+        frame.get_by_role("link", name="Connection").click()
+        expect(first).to_have_text("reports")
         frame.get_by_role("button", name="exploration").click()
         expect(frame.locator(".details")).to_be_visible()
         assert inner.evaluate("() => innerWidth") <= 320
