@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -208,11 +210,19 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
                 raise ValueError
             if name.startswith(_ENVIRONMENT_PREFIX):
                 name = name[len(_ENVIRONMENT_PREFIX) :].lower()
-            yield name, value
+            yield name, _unquoted(value)
         return
     if not isinstance(loaded, dict):
         raise ValueError
     yield from loaded.items()
+
+
+def _unquoted(value: str) -> str:
+    """As a shell reads it, where it begins with a quote."""
+    with suppress(ValueError):
+        if value[:1] in ("'", '"') and len(words := shlex.split(value)) == 1:
+            return words[0]
+    return value
 
 
 def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> StoredConnection:
@@ -228,6 +238,9 @@ def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> Stor
 
 
 def _from_uri(conn_id: str, uri: str, place: Place, passwords: bool) -> StoredConnection:
+    if uri[:1] in ("'", '"'):
+        problem = "it begins with a quote, which Airflow takes for a part of it: remove the quotes around it"
+        return StoredConnection(conn_id, place, problem=problem)
     if _SIGN_AFTER_HOST.match(uri):
         problem = "its URI has an @ after the host: in a URI a password, and every other value, must be quoted (%40)"
         return StoredConnection(conn_id, place, problem=problem)

@@ -217,13 +217,21 @@ class _Fields:
             return
         if key in EXTRA_KEYS[self._stored.conn_type]:
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            if isinstance(value, (str, int)) and values.scalar(text) == value and _is_tag_value(text):
+            if self._is_read_as(value, values.scalar(text)) and _is_tag_value(text):
                 if key not in self._base.extra or self._base.extra[key] != value:
                     self.fields[f"extra.{key}"] = text
                 return
             self.differences.append(f"extra key {key!r} is not carried over: no tag can hold its value")
             return
         self.differences.append(f"extra key {key!r} is not carried over: {' '.join(_who_may_set(key))}")
+
+    def _is_read_as(self, value: object, by_tag: object) -> bool:
+        """Whether a driver takes what a tag gives for what is stored."""
+        if not isinstance(value, (str, int)):
+            return False
+        # All values of a URI are texts, and libpq takes numbers for texts.
+        as_text = self._stored.conn_type == "postgres" and type(by_tag) is int and str(by_tag) == value
+        return by_tag == value or as_text
 
 
 def _is_tag_value(text: str) -> bool:

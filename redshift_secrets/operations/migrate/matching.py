@@ -22,11 +22,10 @@ from redshift_secrets.operations.migrate.hooks import (
 from redshift_secrets.settings import Settings
 
 # https://docs.aws.amazon.com/redshift/latest/mgmt/connecting-from-psql.html and .../serverless-connecting.html
-_CLUSTER_HOST = re.compile(r"(?P<name>[^.]+)\.[^.]+\.(?P<region>[^.]+)\.redshift\.amazonaws\.com(\.cn)?")
-_WORKGROUP_HOST = re.compile(
-    r"(?P<name>[^.]+)\.(?P<account>\d{12})\.(?P<region>[^.]+)\.redshift-serverless\.amazonaws\.com(\.cn)?"
-)
-_LIKE_REDSHIFT = re.compile(r"\.redshift(-serverless)?\.amazonaws\.com(\.cn)?$")
+_AWS = r"\.amazonaws\.(?:com|com\.cn|eu)"
+_CLUSTER_HOST = re.compile(rf"(?P<name>[^.]+)\.[^.]+\.(?P<region>[^.]+)\.redshift{_AWS}")
+_WORKGROUP_HOST = re.compile(rf"(?P<name>[^.]+)\.(?P<account>\d{{12}})\.(?P<region>[^.]+)\.redshift-serverless{_AWS}")
+_LIKE_REDSHIFT = re.compile(rf"\.redshift(-serverless)?{_AWS}$")
 
 
 class Endpoint(Struct, frozen=True):

@@ -137,6 +137,23 @@ def test_an_extra_of_spaces_is_none():
     assert dict(from_text("a", '{"conn_type": "redshift", "extra": "  "}', HERE).extra) == {}
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_a_shell_would_have_taken_away(tmp_path: Path, quote):
+    text = f"{quote}redshift://etl:planted@prod/dwh{quote}"
+    found = from_text("a", text, HERE)
+    assert "it begins with a quote" in found.problem
+    assert "planted" not in repr(found)
+    fields = json.dumps({"conn_type": "redshift", "host": "prod"})
+    quoted = fields.replace('"', '\\"') if quote == '"' else fields
+    odd = "odd='redshift://a' and more"
+    (tmp_path / "a.env").write_text(f"export AIRFLOW_CONN_A={text}\nb={quote}{quoted}{quote}\n{odd}\nopen={quote}x\n")
+    a, b, more, unclosed = file_connections(tmp_path / "a.env")
+    assert (a.login, a.host, a.schema, a.has_password) == ("etl", "prod", "dwh", True)
+    assert (b.conn_type, b.host) == ("redshift", "prod")
+    assert "it begins with a quote" in more.problem
+    assert "it begins with a quote" in unclosed.problem
+
+
 @pytest.mark.parametrize("scheme", ["redshift+redshift_connector", "redshift_connector", "postgres_x"])
 def test_a_type_that_airflow_does_not_find_in_a_uri(scheme):
     found = from_text("a", f"{scheme}://etl:planted@prod:5439/dev", HERE)

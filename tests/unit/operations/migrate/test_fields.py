@@ -126,6 +126,16 @@ def test_differences(fields, difference):
             ("aws_conn_id aws_data in extra is not used: this backend calls AWS as its own caller",),
         ),
         ({"conn_type": "redshift+redshift_connector"}, {}, ("type redshift+redshift_connector becomes redshift",)),
+        (
+            {"conn_type": "postgres", "extra": {"connect_timeout": "10", "keepalives": 1}},
+            {"conn-type": "postgres", "extra.connect_timeout": "10", "extra.keepalives": "1"},
+            (),
+        ),
+        (
+            {"conn_type": "postgres", "extra": {"connect_timeout": "010", "keepalives": "true"}},
+            {"conn-type": "postgres", "extra.connect_timeout": "010"},
+            ("extra key 'keepalives' is not carried over: no tag can hold its value",),
+        ),
         ({"login": " etl "}, {}, ()),
         ({"schema": " sales "}, {"database": "sales"}, ()),
         ({"extra": {"sslmode": "Require"}}, {}, ("sslmode require becomes verify-full",)),

@@ -167,6 +167,8 @@ def test_a_host_of_the_setting_hosts():
     ("host", "reason"),
     [
         ("prod.xyz.us-east-2.redshift.amazonaws.com", "its host is in us-east-2, which is not searched"),
+        ("prod.xyz.cn-north-1.redshift.amazonaws.com.cn", "its host is in cn-north-1, which is not searched"),
+        ("prod.xyz.eusc-de-east-1.redshift.amazonaws.eu", "its host is in eusc-de-east-1, which is not searched"),
         ("x.210987654321.eu-west-1.redshift-serverless.amazonaws.com", "its host is in account 210987654321"),
         ("prod.other.eu-west-1.redshift.amazonaws.com", "prod.abc.eu-west-1.redshift.amazonaws.com"),
         ("gone.abc.eu-west-1.redshift.amazonaws.com", "It was deleted, or is in an account"),
