@@ -43,7 +43,7 @@ _WAIT_AFTER = 3
 """After so many times `catalog_ttl_seconds` a lookup waits for a new listing, and uses the old one only where that fails."""
 _MISSING_SECONDS = 10.0
 """How long a missing conn_id that matches `managed_conn_ids` is not looked for again, at first."""
-_MISSING_KEPT_SECONDS = 7200.0
+_MISSING_KEPT_SECONDS = 3600.0
 """How long it is known after that how many times it was looked for: what a DAG asks for every hour has been missing all the time."""
 _STATE_SECONDS = 5.0
 _ROW = ("value",)
