@@ -18,16 +18,32 @@ _NO_DATABASE = r"database \".*\" does not exist"
 _NO_RIGHT = r"permission denied for database|does not have CONNECT privilege"
 _TOO_MANY = r"too many (clients|connections)|connection limit|remaining connection slots"
 _NOT_OPEN = r"no pg_hba.conf entry|not yet accepting connections|starting up|shutting down"
+_OF_LIBPQ: dict[str, type[OSError]] = {
+    r"failed to resolve host|could not translate host name": socket.gaierror,
+    r"failed: connection refused": ConnectionRefusedError,
+    r"connection timeout expired|failed: (connection timed out|timeout expired)": TimeoutError,
+}
 
 
 def explain(error: Exception, fields: ConnectionFields, spec: ConnectionSpec | None) -> str:
     """Return what is wrong and what to do about it. `spec` is what the tags and settings say, where that is known."""
     where = f"{fields.host}:{fields.port}"
-    if isinstance(error, ssl.SSLError):
-        return f"{where}: {_of_tls(error, fields)}"
-    if isinstance(error, OSError):
-        return _of_network(error, where)
+    cause = network_cause(error)
+    if isinstance(cause, ssl.SSLError):
+        return f"{where}: {_of_tls(cause, fields)}"
+    if cause is not None:
+        return _of_network(cause, where)
     return f"{where}: {_of_server(server_message(error, fields.password), fields, spec)}"
+
+
+def network_cause(error: Exception) -> OSError | None:
+    """Return what has gone wrong on the way to the server, `None` where that has answered."""
+    # redshift_connector raises errors of its own with it as an argument, libpq's have its text alone.
+    found = next((each for each in (error, *error.args) if isinstance(each, OSError)), None)
+    if found is not None:
+        return found
+    kind = next((kind for pattern, kind in _OF_LIBPQ.items() if re.search(pattern, str(error), re.IGNORECASE)), None)
+    return None if kind is None else kind()
 
 
 def server_message(error: Exception, password: str | None = None) -> str:
@@ -89,6 +105,10 @@ def _of_server(message: str, fields: ConnectionFields, spec: ConnectionSpec | No
         return f"{message}; GRANT CONNECT on it (Redshift: USAGE on the database) to the user"
     if is_about(_TOO_MANY):
         return f"{message}; close sessions (pg_terminate_backend), or raise the CONNECTION LIMIT of user or database"
+    if is_about("SSL off|no encryption"):
+        return (
+            f"{message}; the warehouse takes TLS alone: set sslmode = verify-full (tag extra.sslmode, setting sslmode)"
+        )
     if is_about(_NOT_OPEN):
         return f"{message}; wait until the warehouse is available, `redshift-secrets list` shows its state"
     if is_about("timeout|timed out"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from redshift_secrets.airflow.masking import mask_password
 from redshift_secrets.airflow.stored import StoredConnection
@@ -14,7 +16,7 @@ from redshift_secrets.errors import RedshiftSecretsError, one_line
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
 from redshift_secrets.operations.connect import log_in
-from redshift_secrets.operations.login_errors import explain, server_message
+from redshift_secrets.operations.login_errors import explain, network_cause, server_message
 from redshift_secrets.operations.migrate.hooks import (
     PORT,
     as_read_by_its_hook,
@@ -146,6 +148,10 @@ def _session(
 
 def _said(error: Exception, fields: ConnectionFields) -> str:
     """What a driver or a server says of a stored connection, whose `extra` may have a password, too."""
+    if isinstance(network_cause(error), (socket.gaierror, TimeoutError, ConnectionRefusedError)):
+        return explain(
+            error, replace(fields, host=split_address(fields.host)[0]), None
+        )  # which may have been typed in with a login
     text = server_message(error, fields.password)
     for value in reveal(fields.extra).values():
         text = text.replace(value, "***") if isinstance(value, str) and len(value) > _SHORT else text

@@ -41,6 +41,18 @@ def of_psycopg(message):
     )
 
 
+def of_libpq(message):
+    import psycopg
+
+    return psycopg.OperationalError(f"connection failed: {message}\n\tIs the server running?")
+
+
+def of_the_driver(cause):
+    import redshift_connector
+
+    return redshift_connector.InterfaceError("communication error", cause)
+
+
 def certificate_error(message, verify_message):
     error = ssl.SSLCertVerificationError(1, message)
     error.verify_message = verify_message
@@ -73,7 +85,17 @@ def test_a_user_that_does_not_exist(raised):
         (of_psycopg('permission denied for database "dwh"'), (f"{HOST}:5439", "GRANT")),
         (of_psycopg("sorry, too many clients already"), ("CONNECTION LIMIT",)),
         (of_psycopg("the database system is starting up"), ("wait until",)),
-        (RuntimeError("connection timeout expired"), ("inbound rule for port 5439",)),
+        (RuntimeError("connection timeout expired"), ("does not answer", "inbound rule for port 5439")),
+        (of_the_driver(ConnectionRefusedError(111, "Connection refused")), (f"{HOST}:5439 refuses connections",)),
+        (of_the_driver(socket.gaierror(-2, "Name or service not known")), (f"{HOST} cannot be resolved", "DNS")),
+        (of_the_driver(TimeoutError("timed out")), (f"{HOST}:5439 does not answer", "security group")),
+        (of_the_driver(certificate_error("x", "self-signed certificate")), ("sslmode = verify-full failed: self-signed",)),
+        (of_libpq('connection to server at "10.0.0.1", port 5439 failed: Connection refused'), ("refuses connections",)),
+        (of_libpq('could not translate host name "x" to address: Name or service not known'), ("cannot be resolved",)),
+        (of_libpq("failed to resolve host 'x': [Errno -2] Name or service not known"), ("cannot be resolved",)),
+        (of_libpq('connection to server at "x" (10.0.0.1), port 5439 failed: timeout expired'), ("does not answer",)),
+        (of_psycopg('no pg_hba.conf entry for host "10.0.0.1", user "etl", database "dwh", SSL off'), ("sslmode = verify-full",)),
+        (of_psycopg('no pg_hba.conf entry for host "10.0.0.1", user "etl", database "dwh", no encryption'), ("takes TLS alone",)),
         (RuntimeError("odd"), (f"{HOST}:5439: odd",)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -84,6 +84,17 @@ def test_a_stored_connection_that_does_not_log_in_says_nothing_of_the_other(comp
     assert "planted" not in repr(found)
 
 
+def test_a_host_that_does_not_answer_is_told_as_that_for_both(compared):
+    import redshift_connector
+
+    away = redshift_connector.InterfaceError("communication error", ConnectionRefusedError(111, "Connection refused"))
+    found = compared(FakeDatabase(error=away, tagged_error=away))
+    assert found.stored.startswith("prod.abc.eu-west-1.redshift.amazonaws.com:5439 refuses connections: ")
+    assert found.tagged == found.stored
+    found = compared(FakeDatabase(error=away), host=f"redshift://etl:{PLANTED}@nlb.example/dwh")
+    assert found.stored.startswith("nlb.example:5439 refuses connections: ")
+
+
 def test_tags_that_do_not_log_in_are_a_difference(compared, site):
     found = compared(FakeDatabase(tagged_error=ConnectionRefusedError("refused")))
     assert found.equal is False
