@@ -37,9 +37,14 @@ def policy(
 
     if caller is not None:
         try:
-            caller = read_caller(caller)
+            given, caller = caller, read_caller(caller)
         except ValueError as error:
             fail(f"--caller {error}", USAGE)
+        if caller != given.strip():  # a session has no path
+            typer.echo(
+                f"note: the role of that session is taken for {caller}; if it has a path, name it by its own ARN",
+                err=True,
+            )
     site = run(lambda: site_policies(site_settings(), caller))
     for note in site.notes:
         typer.echo(one_line(f"note: {note}"), err=True)

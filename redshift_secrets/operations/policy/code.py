@@ -115,7 +115,13 @@ def _cloudformation(site: SitePolicies) -> str:
     texts = []
     for account in dict.fromkeys(each.account for each in site.identities):
         here = [each for each in site.identities if each.account == account]
-        resources = {name: found for each in here for name, found in _stack(each)}
+        resources: dict[str, Any] = {}
+        for each in here:
+            label, number = "Caller" if each.is_caller else _camel(_name(each.arn)), 1
+            # Of a-b and a_b is left the same, and a role may be called caller.
+            while (found := dict(_stack(each, label + str(number) * (number > 1)))).keys() & resources.keys():
+                number += 1
+            resources |= found
         parameters = {_camel(each.name): _parameter(each) for each in _placeholders(resources)}
         template = {
             "AWSTemplateFormatVersion": "2010-09-09",
@@ -131,9 +137,8 @@ def _parameter(placeholder: Placeholder) -> dict[str, Any]:
     return {"Type": "String", "Description": placeholder.about, **({"NoEcho": True} if placeholder.is_secret else {})}
 
 
-def _stack(identity: IdentityPolicies) -> Iterator[tuple[str, dict[str, Any]]]:
+def _stack(identity: IdentityPolicies, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name = _name(identity.arn)
-    label = "Caller" if identity.is_caller else _camel(name)
     attached: dict[str, Any] = {}
     if not identity.is_caller:
         attached = {"Roles": [{"Ref": label}]}

@@ -68,3 +68,21 @@ def test_a_user_has_policies_attached_too():
     assert yaml.safe_load(as_code(site, "cloudformation"))["Resources"]["CallerPolicy"]["Properties"]["Users"] == [
         "bot"
     ]
+
+
+def test_roles_whose_names_differ_in_signs_alone_are_resources_of_their_own():
+    roles = [f"{OTHER.rpartition('/')[0]}/{name}" for name in ("a-b", "a_b", "a-b-policy")]
+    roles += [f"{CALLER.rpartition('/')[0]}/caller"]
+    here, there = yaml.safe_load_all(
+        as_code(plan(cluster(), accounts=[{"role_arn": each} for each in roles]), "cloudformation")
+    )
+    names = [each["Properties"].get("RoleName") for each in there["Resources"].values()]
+    assert sorted(filter(None, names)) == ["a-b", "a-b-policy", "a_b"]
+    for found in (here, there):
+        for label, each in found["Resources"].items():
+            if each["Type"] == "AWS::IAM::ManagedPolicy" and "Ref" in str(each["Properties"]["Roles"]):
+                (role,) = each["Properties"]["Roles"]
+                name = found["Resources"][role["Ref"]]["Properties"]["RoleName"]
+                assert each["Properties"]["ManagedPolicyName"] == f"redshift-secrets-{name}", label
+    policies = [each["Properties"].get("ManagedPolicyName") for each in here["Resources"].values()]
+    assert sorted(filter(None, policies)) == ["redshift-secrets", "redshift-secrets-caller"]
