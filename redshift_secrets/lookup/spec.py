@@ -81,7 +81,8 @@ def build_spec(warehouse: Warehouse, conn_id: str, settings: Settings) -> Connec
     sslmode = _sslmode(own, settings)
     extra, sources_of_extra = _extra(tagged, conn_type, sslmode, settings)
     errors += _problems_of_extra(tagged, conn_type, sslmode)
-    if conn_type == "redshift" and extra["sslmode"] not in ("verify-full", "verify-ca"):
+    # What could not be read has its own message.
+    if conn_type == "redshift" and extra["sslmode"] not in ("verify-full", "verify-ca", None):
         warnings.append(
             f"sslmode = {extra['sslmode']}: RedshiftSQLHook cannot connect, its driver takes verify-full and verify-ca alone"
         )

@@ -197,6 +197,9 @@ def check_change(settings: Settings, change: TagChange, conn_ids: Sequence[str])
     before, after = change.warehouse, replace(change.warehouse, tags=change.after)
     errors: list[str] = []
     for key, value in change.written.items():
+        if len(value) > values.LONGEST_TAG_VALUE:
+            errors.append(f"tag {key} may have at most {values.LONGEST_TAG_VALUE} characters, and would have more")
+            continue
         for check, text in ((values.tag_key, key), (values.tag_value, value)):
             try:
                 check(text)

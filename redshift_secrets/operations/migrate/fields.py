@@ -104,7 +104,8 @@ class _Fields:
     def _ids(self) -> None:
         conn_id, settings = self._stored.conn_id, self._settings
         try:
-            values.conn_id(conn_id)
+            if values.conn_id(conn_id) != conn_id:
+                raise ValueError(f"must not begin or end with a space, as {conn_id!r} does")
         except ValueError as error:
             self.refusals.append(f"its conn_id {error}: store it under such a name first")
         lookup = settings.connections_lookup_pattern

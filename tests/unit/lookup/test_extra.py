@@ -138,8 +138,10 @@ def test_a_tag_only_tightens_sslmode(setting: str, tagged: str) -> None:
 
 @pytest.mark.parametrize("value", ["verify_full", "VERIFY-FULL", "false", "0", "", "full"])
 def test_a_tag_with_another_word_for_sslmode_is_malformed(value: str) -> None:
-    (error,) = build(**{"extra.sslmode": value}).errors
+    spec = build(**{"extra.sslmode": value})
+    (error,) = spec.errors
     assert error.startswith(f"tag {P}extra.sslmode must be one of verify-full, verify-ca, ")
+    assert spec.warnings == ()
 
 
 def test_the_setting_says_what_every_connection_has() -> None:

@@ -167,6 +167,7 @@ def test_defaults_of_the_site_that_are_not_stored_are_differences():
     ("fields", "settings", "reason"),
     [
         ({"conn_id": "my conn"}, {}, "its conn_id must be a conn_id that both Airflow and AWS tags accept"),
+        ({"conn_id": "analytics "}, {}, "its conn_id must not begin or end with a space, as 'analytics ' does"),
         ({}, {"connections_lookup_pattern": "^dw_"}, "does not match connections_lookup_pattern"),
         ({"login": "o'brien"}, {}, "its user must be a database user as AWS accepts it"),
         ({"login": "public"}, {}, "its user must not be PUBLIC, which AWS reserves"),
