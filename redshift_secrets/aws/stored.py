@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,6 +36,12 @@ _OF_ONE_SECRET = frozenset({"DecryptionFailure", "InvalidRequestException", "Res
 def _is_its_own(error: AwsError) -> bool:
     """Whether an error says nothing of other secrets: each may have a key of its own, or be deleted meanwhile."""
     return error.code in _OF_ONE_SECRET or (error.is_denied and "KMS" in error.reason)
+
+
+def _text(raw: Any, name: str) -> str | None:
+    """What an item has under a name; all of it is optional in the models of AWS."""
+    found = raw.get(name) if isinstance(raw, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 class StoredTexts:
@@ -76,39 +82,33 @@ class StoredTexts:
         request = {"Path": path, "Recursive": True, "WithDecryption": True}
         start = path.rstrip("/") + "/"
 
-        def read(raw: Any) -> tuple[str, str]:
-            return member(raw, "Name", str), member(raw, "Value", str)
-
-        found = self._listed("ssm", "GetParametersByPath", f"parameters under {path}", "Parameters", request, read)
+        found = self._listed("ssm", "GetParametersByPath", f"parameters under {path}", "Parameters", request)
         return [
-            StoredText(name, name[len(start) :], text)
-            for name, text in found
+            StoredText(name, name[len(start) :], text, None if text is not None else "AWS gives no value of it")
+            for name, text in ((_text(raw, "Name") or "", _text(raw, "Value")) for raw in found)
             if name.startswith(start) and wanted(name[len(start) :])
         ]
 
     def _secret_names(self, start: str) -> list[str]:
         request = {"Filters": [{"Key": "name", "Values": [start]}]} if start else {}
         what = f"secrets under {start or '/'}"
-        names = self._listed(
-            "secretsmanager", "ListSecrets", what, "SecretList", request, lambda raw: member(raw, "Name", str)
-        )
-        return [name for name in names if name.startswith(start)]
+        names = [
+            _text(raw, "Name") for raw in self._listed("secretsmanager", "ListSecrets", what, "SecretList", request)
+        ]
+        return [name for name in names if name and name.startswith(start)]
 
     def _secret(self, name: str) -> str | None:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
         identity = self._sessions.expected_identity(None)
         with translate_errors("secretsmanager:GetSecretValue", f"secret {name} in {self.region}", identity):
             answer = self._client("secretsmanager").get_secret_value(SecretId=name)
-        text = answer.get("SecretString")
-        return text if isinstance(text, str) else None
+        return _text(answer, "SecretString")
 
-    def _listed(
-        self, service: str, operation: str, what: str, key: str, request: dict[str, Any], read: Callable[[Any], Any]
-    ) -> list[Any]:
+    def _listed(self, service: str, operation: str, what: str, key: str, request: dict[str, Any]) -> list[Any]:
         identity = self._sessions.expected_identity(None)
         with translate_errors(f"{service}:{operation}", f"{what} in {self.region}", identity):
             pages = self._client(service).get_paginator(xform_name(operation)).paginate(**request)
-            return [read(raw) for page in pages for raw in member(page, key, list)]
+            return [raw for page in pages for raw in member(page, key, list)]
 
     def _client(self, service: str) -> Any:
         return self._sessions.client(service, region=self.region, role_arn=None)

@@ -153,3 +153,20 @@ def test_an_answer_without_its_list_is_an_error(
     monkeypatch.setattr(aws, "get_paginator", lambda _operation: Empty())
     with pytest.raises(AwsError, match="ssm:GetParametersByPath"):
         texts.parameters("p", wanted)
+
+
+def test_an_odd_item_hurts_only_itself(aws: FakeAws, texts: StoredTexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd:
+        def __init__(self, operation: str) -> None:
+            self.key = "SecretList" if operation == "list_secrets" else "Parameters"
+
+        def paginate(self, **_request: Any) -> Any:
+            named = {"Name": "/p/b"} if self.key == "Parameters" else {"Name": 5}
+            return [{self.key: [{}, None, named, {"Name": "/p/a", "Value": "x"}]}]
+
+    aws.secrets = {"/p/a": "x"}
+    monkeypatch.setattr(aws, "get_paginator", Odd)
+    assert [(each.conn_id, reveal(each.text or "")) for each in texts.secrets("/p", "/", wanted)] == [("a", "x")]
+    assert [each.conn_id for each in texts.secrets("", "/", wanted)] == ["/p/a"]
+    found = texts.parameters("p", wanted)
+    assert [(each.conn_id, each.problem) for each in found] == [("b", "AWS gives no value of it"), ("a", None)]
