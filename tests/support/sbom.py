@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from typing import Any
 NAME = "redshift-secrets"
 
 
-def bill_of_materials(environment: Path) -> dict[str, Any]:
+def bill_of_materials(environment: Path, python: Path) -> dict[str, Any]:
     """Return the bill of materials of a virtual environment in which `NAME` is installed, and nothing else was asked for.
 
-    Links are left out: they name package indexes, and with the wheel the folder of whoever built it.
+    `python` is that of an environment with the dependency group `bom`. Links are left out: they name package indexes, and with the
+    wheel the folder of whoever built it.
     """
-    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--short-PURLs", str(environment)]
+    command = [str(python), "-m", "cyclonedx_py", "environment", "--short-PURLs", str(environment)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     bill: dict[str, Any] = json.loads(done.stdout)
