@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 VERSIONS ?=
-# Test files run in parallel, since they mostly wait; more than four real Airflows at once would run out of memory.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Test files run in parallel, since they mostly wait; more than four real Airflows at once would run out of memory. Not those with the most
+# tests first: they are the quickest, and at the end one process would be busy with a real Airflow for minutes, and the others with nothing.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test integration matrix security package docs screenshots bench lint format clean
 

@@ -278,7 +278,7 @@ def run_suite(version: str, python: Path) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         began = time.monotonic()
-        parallel = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+        parallel = ["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
         suite, left_out = (("tests",), NEWEST_ONLY) if version == LOWEST else (SUITE, {**ONCE, **NEWEST_ONLY})
         ignored = [f"--ignore={path}" for path in left_out]
         options = ["-m", "not heavy", "-p", "no:cacheprovider", *parallel, *ignored, f"--junitxml={report}"]
