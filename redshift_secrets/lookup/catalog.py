@@ -30,7 +30,6 @@ from redshift_secrets.errors import ENDLESS_PAGING, AwsError, RedshiftSecretsErr
 from redshift_secrets.lookup.listing import Listing, build_listing, claim_changes
 from redshift_secrets.lookup.metrics import CATALOG_REFRESHES, Metrics
 from redshift_secrets.lookup.reasons import unanswered
-from redshift_secrets.lookup.spec import build_spec
 from redshift_secrets.model import ConnectionSpec, Scope, VpcEndpoint, Warehouse, WarehouseKind, reveal
 from redshift_secrets.settings import Settings
 
@@ -206,6 +205,8 @@ class Catalog:
     def describe(self, spec: ConnectionSpec, lookup: Lookup) -> ConnectionSpec:
         """Return the spec with its warehouse as it is at this moment; all processes together ask AWS at most once in a few
         seconds."""
+        from redshift_secrets.lookup.spec import build_spec  # as in `build_listing`
+
         listed = spec.warehouse
 
         def ask(_recall: Recall) -> Entry[Warehouse]:

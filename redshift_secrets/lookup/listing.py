@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from msgspec import Struct
 
 from redshift_secrets.errors import one_line
-from redshift_secrets.lookup import tags
-from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, Warehouse
 from redshift_secrets.settings import Settings
 
@@ -83,6 +81,10 @@ def _with_creation(warehouse: Warehouse) -> str:
 
 def build_listing(warehouses: Sequence[Warehouse], settings: Settings) -> Listing:
     """Return the listing of these warehouses."""
+    # Few processes list; those that do have loaded it beside the client of AWS.
+    from redshift_secrets.lookup import tags
+    from redshift_secrets.lookup.spec import build_spec, ineligible
+
     specs: dict[str, list[ConnectionSpec]] = {}
     ignored: list[str] = []
     problems: list[str] = []

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import CannotServeError, RedshiftSecretsError, cause_of, join_messages, one_line
-from redshift_secrets.lookup.tags import MARKER
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
@@ -37,6 +36,8 @@ def not_ready(spec: ConnectionSpec) -> CannotServeError | None:
 
 def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> CannotServeError:
     """Return the refusal of a managed conn_id that no warehouse in these scopes claims."""
+    from redshift_secrets.lookup.tags import MARKER  # what was listed a moment ago has loaded it
+
     return CannotServeError(
         f"connection {conn_id!r} matches managed_conn_ids, and no warehouse claims it: it is in no tag"
         f" {settings.tag_prefix}{MARKER} of {', '.join(map(str, scopes))}, listed as {caller_name(settings)}. Tag its"

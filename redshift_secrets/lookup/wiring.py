@@ -173,9 +173,10 @@ class LazyAwsClient:
         return self._created
 
     def _new_client(self) -> AwsClient:
-        # In a child that is forked in the middle of it, boto3 would stay half loaded.
+        # In a child that is forked in the middle of it, boto3 would stay half loaded, and so would what its answers are read with.
         with forks.no_fork_here:
             from redshift_secrets.aws.client import AwsClient
+            from redshift_secrets.lookup import spec  # noqa: F401
 
         return AwsClient(self._settings, clock=self._clock)
 

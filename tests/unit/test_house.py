@@ -18,7 +18,9 @@ pytestmark = pytest.mark.airflow
 
 ROOT = Path(redshift_secrets.__file__).parent
 
-HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis")
+_READS_TAGS = ("redshift_secrets.lookup.spec", "redshift_secrets.lookup.tags")
+"""Few processes list, and each module takes its share of the time that an import may take."""
+HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis", *_READS_TAGS)
 SETTINGS = {
     "regions": ["eu-west-1"],
     "role_arn": "arn:aws:iam::123456789012:role/airflow",
