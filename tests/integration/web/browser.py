@@ -33,7 +33,7 @@ class Browser:
     def __init__(self, url: str) -> None:
         self.url = url
         self.errors: list[str] = []
-        """What browsers have written to the console as an error: a violated policy, a script that failed."""
+        """What browsers have written to the console as an error of the page: a violated policy, a script that failed."""
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> Browser:
@@ -84,7 +84,7 @@ class Browser:
         context.set_default_timeout(PATIENCE_SECONDS * 1000)
         page = context.new_page()
         page.on("console", lambda message: self._note(message.type, message.text, message.location["url"]))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self._note("error", str(error), error.stack or ""))
         try:
             yield page
         finally:
