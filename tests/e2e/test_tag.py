@@ -101,6 +101,7 @@ def test_a_conn_id_is_there_right_after_it_was_tagged(
     done = run("tag", "prod", "--conn-id", "analytics", "--db-user", "etl", "--yes")
     assert done.returncode == 0, done.stderr
     assert "+ airflow:conn-id = analytics\n+ airflow:db-user = etl\n" in done.stdout
+    assert "host: cleared the catalog\n" in done.stdout, done.stdout
     assert tags(stand_in, arns["redshift prod"]) == {
         "owner": "data",
         "airflow:conn-id": "analytics",
