@@ -20,7 +20,7 @@ from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.host_identity import HostIdentity
 from redshift_secrets.lookup.listing import build_listing
 from redshift_secrets.lookup.metrics import NoMetrics
-from redshift_secrets.lookup.wiring import _LOCAL_IDENTITY_SECONDS
+from redshift_secrets.lookup.wiring import LOCAL_IDENTITY_SECONDS
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
@@ -242,7 +242,7 @@ class _Day:
         simulated: dict[str, Any] = {
             "clock": self._clock, "monotonic": self._clock, "sleep": _never_sleep, "rand": self.chance.random
         }  # fmt: skip
-        identity = HostIdentity(host, self._aws.sts_identity, _expect_any, 10.0, _LOCAL_IDENTITY_SECONDS, **simulated)
+        identity = HostIdentity(host, self._aws.sts_identity, _expect_any, 10.0, LOCAL_IDENTITY_SECONDS, **simulated)
         refresher = Refresher((host, Tier(self._fleet, identity.sts_identity, identity.knows_identity)), **simulated)
         # Threads would make it slow, and each run different.
         identity._workers = refresher._workers = workers  # type: ignore[assignment]

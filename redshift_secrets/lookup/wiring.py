@@ -36,7 +36,7 @@ _brokers: dict[tuple[str, str], Broker] = {}
 _NOT_SHARED = "nothing is cached for other processes of this host: %s"
 _PATIENCE_OF_REFRESHES = 4
 _METADATA_IDENTITY_SECONDS = 900.0
-_LOCAL_IDENTITY_SECONDS = 3600.0
+LOCAL_IDENTITY_SECONDS = 3600.0
 """For what is told apart on a host by its content anyway. It is as long as a password is valid."""
 _MAX_BROKERS = 3
 """More are not kept: a process whose environment names one caller after another does not fill its memory."""
@@ -253,7 +253,7 @@ def create_tiers(
         if source == "metadata" or (source == "local" and cache.redis_url is not None):
             from redshift_secrets.lookup.host_identity import HostIdentity  # few processes need it
 
-            ask, kept_seconds = aws.sts_identity, _LOCAL_IDENTITY_SECONDS
+            ask, kept_seconds = aws.sts_identity, LOCAL_IDENTITY_SECONDS
             if source == "metadata":
                 ask, kept_seconds = aws.ask_identity, _METADATA_IDENTITY_SECONDS
             identity = HostIdentity(host, ask, aws.expect, settings.aws_timeout_seconds, kept_seconds, clock=clock)

@@ -100,6 +100,7 @@ SUITE = (
     "tests/unit/test_backend.py",
     "tests/unit/test_backend_audit.py",
     "tests/unit/test_backend_environment.py",
+    "tests/unit/test_backend_event_loop.py",
     "tests/unit/test_backend_unexpected.py",
     "tests/unit/test_fail_closed.py",
     "tests/unit/test_house.py",

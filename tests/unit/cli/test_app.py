@@ -59,19 +59,23 @@ def test_help_loads_little_more_than_python_itself():
 MAIN = "from redshift_secrets.cli.app import main; main()"
 
 
+def writing_to(output, buffered, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("command", ["--help", "list --help", "--version"])
 @pytest.mark.parametrize("buffered", ["", "1"])
 def test_an_output_that_cannot_be_written_is_one_sentence(command, buffered):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", MAIN, *command.split()],
-            env={**os.environ, "PYTHONUNBUFFERED": buffered},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = writing_to(full, buffered, *command.split())
     assert (done.returncode, done.stderr) == (
         1,
         "redshift-secrets: the output cannot be written: No space left on device\n",
@@ -82,15 +86,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(command, buffered):
 def test_a_pipe_that_is_closed_early_is_no_error(buffered):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "--help"],
-        env={**os.environ, "PYTHONUNBUFFERED": buffered},
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = writing_to(writer, buffered, "--help")
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 
