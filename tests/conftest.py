@@ -49,6 +49,8 @@ os.environ.update(
     AWS_SHARED_CREDENTIALS_FILE=str(_NO_AWS),
     AWS_EC2_METADATA_DISABLED="true",
 )
+# `airflow` would write one with a key at random, which processes that run by then do not have.
+(_HOME / "airflow.cfg").touch()
 os.environ[HOST_STORE] = str(_HOME / "redshift-secrets")
 
 # As if every backend of this process and its forked children had the setting `cache.path`.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import MsgspecError, msgpack
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 5.0
 _NAME, _ROW = "newest flush mark of the fleet", "mark"
 _KEPT_SECONDS = 30 * 86_400.0
+
+
+@contextmanager
+def flushing(store: SharedStore) -> Iterator[None]:
+    """For the removal of something from a store, after which no process has it or puts it back.
+
+    With the mark before, a refresh that stores what it was answered earlier finds that there was a flush. With the mark after, a
+    process forgets what it read in between.
+    """
+    store.mark_flushed()
+    yield
+    store.mark_flushed()
 
 
 class Flushes:
@@ -69,8 +82,8 @@ class Flushes:
             looked_at, known = self._known_mark(host, place)
             found = max(fleet.flush_mark() or known, known)
             if looked_at > 0 and found != known:
-                host.clear()
-                host.mark_flushed()
+                with flushing(host):
+                    host.clear()
             row = msgpack.encode((self._clock(), found))
             host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
         finally:

@@ -66,7 +66,7 @@ class SharedStore(Protocol):
         microseconds to know. May be `True` when that process was killed."""
 
     def clear(self, group: str | None = None) -> None:
-        """Remove one group, or everything."""
+        """Remove one group, or everything, whatever key it is sealed with."""
 
     def mark_flushed(self) -> None:
         """Have every process that uses this store find another `flush_mark`."""

@@ -39,6 +39,8 @@ hundreds that start together, one then has the clients of Redis and AWS loaded, 
 _STALLED_AFTER = 0.75
 """The part of its time after which a waiting process takes the refresh elsewhere for stalled. Then one of all that wait
 asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
+_ATTEMPTS = 2
+"""How often AWS is asked in one refresh, where a store is flushed meanwhile."""
 _AGES = struct.Struct(">dddd")
 """In front of each row: the ages of its entry."""
 _FORMAT = 2
@@ -294,15 +296,11 @@ class Tiers:
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
         """Ask AWS, and put the answer or the failure into every store whose lease is held."""
-        fetch: Any = item.fetch  # what is only put is never refreshed
-        recall = self._recall(held)
         try:
-            entry = fetch(recall)
-            if recall.flushed:
-                # What was answered before a flush must not be found after it.
-                recall.forget()
-                recall = self._recall(held)
-                entry = fetch(recall)
+            for _ in range(_ATTEMPTS):
+                entry, is_shared = self._ask(item, held)
+                if is_shared:
+                    break
         except CallerChangedError:
             raise  # this process is another caller now; to the others it has nothing to say
         except Exception as error:
@@ -310,16 +308,26 @@ class Tiers:
             failure = Failure.after(known, error, self._clock())
             _spread(failure, held)
             return failure
-        rows = _to_rows(item, entry) if held else {}
-        for each in held:
+        return item.here(entry) if item.here is not None else entry
+
+    def _ask(self, item: Item[V], held: Sequence[_Held]) -> tuple[Entry[V], bool]:
+        """Ask AWS, and put the answer into every store whose lease is held, unless one was flushed since: what was answered before
+        a flush must not be found after it. Returns the answer, and whether that was done."""
+        fetch: Any = item.fetch  # what is only put is never refreshed
+        recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
+        entry = fetch(recall)
+        is_shared = not recall.flushed
+        rows = _to_rows(item, entry) if held and is_shared else {}
+        for each in held if is_shared else ():
             each.store.replace(each.place, rows, entry.expires_at)
             if each.failure is not None or not each.store.across_hosts:  # there a lookup may have timed out meanwhile
                 each.store.clear(_failure_place(each.place))
         recall.forget()
-        return item.here(entry) if item.here is not None else entry
-
-    def _recall(self, held: Sequence[_Held]) -> Recall:
-        return Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
+        if is_shared and recall.flushed:
+            is_shared = False
+            for each in held:
+                each.store.clear(each.place)
+        return entry, is_shared
 
 
 def _is_of_another_clock(made_at: float, fresh_until: float, now: float) -> bool:
@@ -334,12 +342,15 @@ def _to_rows(item: Item[V], entry: Entry[V]) -> Rows:
 
 
 def _copy(item: Item[V], entry: Entry[V], store: SharedStore, place: str, held: Sequence[_Held]) -> None:
-    """Put what a farther store has into the nearer ones."""
+    """Put what a farther store has into the nearer ones, unless those are flushed meanwhile."""
+    marks = [each.store.flush_mark() for each in held]
     rows = store.read({place: item.all_rows}).get(place, {}) if held else {}
     if any(_AGES.unpack_from(row)[0] != entry.made_at for row in rows.values()):
         return  # another one was put there meanwhile
-    for each in held:
+    for each, mark in zip(held, marks, strict=True):
         each.store.replace(each.place, rows, entry.expires_at)
+        if each.store.flush_mark() != mark:
+            each.store.clear(each.place)
 
 
 def _spread(failure: Failure, held: Sequence[_Held]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from redshift_secrets.cache.entry import Entry
+from redshift_secrets.cache.flushes import flushing
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.cache.workers import Lookup, MustWait
 from redshift_secrets.errors import CannotServeError, CatalogUnavailableError, PerDagCredentialsError
@@ -142,9 +143,9 @@ class Inventory:
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
             )
         for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
-            for spec in specs:
-                tier.clear(name_of(MintRequest.of(spec)))
-            tier.store.mark_flushed()
+            with flushing(tier.store):
+                for spec in specs:
+                    tier.clear(name_of(MintRequest.of(spec)))
         return bool(specs)
 
     def flush_catalog(self, tiers: Sequence[Tier]) -> None:
@@ -156,6 +157,6 @@ class Inventory:
             except MustWait as must:
                 must.wait()
         for tier in reversed(tiers):  # or a process would copy a farther row back
-            for name in names:
-                tier.clear(name)
-            tier.store.mark_flushed()
+            with flushing(tier.store):
+                for name in names:
+                    tier.clear(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from redshift_secrets.cache.flushes import flushing
 from redshift_secrets.cache.host.paths import ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.store import SharedStore
@@ -65,8 +66,8 @@ def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None,
         site_broker(settings, tiers[:1]).inventory.flush_catalog(tiers)
     elif conn_id is None:
         for tier in reversed(tiers):  # or a process would copy a farther row back
-            tier.store.clear()
-            tier.store.mark_flushed()
+            with flushing(tier.store):
+                tier.store.clear()
     else:
         # Each store's own catalog decides which entries are those of the conn_id.
         known = True in [site_broker(settings, [tier]).inventory.flush(tiers, conn_id) for tier in tiers]

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from cryptography.fernet import Fernet
 
 from redshift_secrets import RedshiftSecretsBackend
 from redshift_secrets.local.stand_in import StandIn
@@ -88,9 +89,16 @@ def on_a_terminal(environment: dict[str, str], answer: str, *arguments: str) -> 
         os.close(theirs)
 
 
+@pytest.mark.parametrize("key", ["", Fernet.generate_key().decode()], ids=["same key", "another key"])
 def test_a_conn_id_is_there_right_after_it_was_tagged(
-    run: Run, stand_in: StandIn, environment: dict[str, str], arns: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    key: str,
+    run: Run,
+    stand_in: StandIn,
+    environment: dict[str, str],
+    arns: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    environment["AIRFLOW__CORE__FERNET_KEY"] = ""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings = json.loads(environment["AIRFLOW__SECRETS__BACKEND_KWARGS"])
@@ -98,6 +106,7 @@ def test_a_conn_id_is_there_right_after_it_was_tagged(
     with pytest.raises(Exception, match="no warehouse claims it"):
         # Where Airflow does not know a refusal, its use raises.
         _ = RedshiftSecretsBackend(**settings).get_connection("analytics").host
+    environment["AIRFLOW__CORE__FERNET_KEY"] = key
     done = run("tag", "prod", "--conn-id", "analytics", "--db-user", "etl", "--yes")
     assert done.returncode == 0, done.stderr
     assert "+ airflow:conn-id = analytics\n+ airflow:db-user = etl\n" in done.stdout

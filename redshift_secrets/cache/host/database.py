@@ -170,6 +170,16 @@ def replace(path: Path, groups: Sequence[str], rows: Rows, expires_at: float, no
     return True
 
 
+def remove(path: Path, prefix: str) -> bool:
+    """Remove every group whose name begins so. Returns `True`."""
+    begin = key(prefix)
+    end = begin[:-1] + bytes([begin[-1] + 1])
+    with writing(path) as connection:
+        connection.execute("DELETE FROM rows WHERE grp >= ? AND grp < ?", (begin, end))
+        connection.execute("DELETE FROM groups WHERE grp >= ? AND grp < ?", (begin, end))
+    return True
+
+
 def count(path: Path, now: float) -> tuple[int, int]:
     """Return how many groups have not expired, and how many rows are in them."""
     with reading(path) as connection:

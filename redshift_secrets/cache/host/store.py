@@ -77,8 +77,8 @@ class _File(Struct, frozen=True):
 class HostStore:
     """A `SharedStore` in `folder`, which is made when it is first needed. `clock`: seconds since the epoch.
 
-    A group is stored under the fingerprint of the key that seals it, so that two Airflows of one OS user with different keys
-    do not overwrite each other's. A group that is not there is read under the next fingerprint: an older key sealed it.
+    A group is stored with the fingerprint of the key that seals it, so that two Airflows of one OS user with different keys
+    do not overwrite each other's. A group that is not there is read with the next fingerprint: an older key sealed it.
     """
 
     name: str = "host"
@@ -142,10 +142,8 @@ class HostStore:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
         if not os.path.exists(self._folder):
             return
-        if group is not None:
-            now, keys, none = self._clock(), self._keys(group), database.Rows(None, {})
-            if self._try(lambda: database.replace(self._path, keys, none, now, now), writes=True):
-                return
+        if group is not None and self._try(lambda: database.remove(self._path, f"{group}/"), writes=True):
+            return
         try:
             check_private_dir(self._folder)
             self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
@@ -185,7 +183,7 @@ class HostStore:
 
     def _keys(self, group: str) -> list[str]:
         """The names of the group in the database, one for each key of the seal."""
-        return [f"{fingerprint}/{group}" for fingerprint in self._seal.fingerprints]
+        return [f"{group}/{fingerprint}" for fingerprint in self._seal.fingerprints]
 
     def _lease_name(self, group: str) -> str:
         return f"{_LEASE}{quote_from_bytes(database.key(self._keys(group)[0]), safe='')}.lock"

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from redshift_secrets.cache.flushes import Flushes
+from redshift_secrets.cache.flushes import Flushes, flushing
 from redshift_secrets.cache.tiers import Tier
+from tests.support.fakes import denied
 from tests.support.memory_store import tier
+
+
+def flush_before_write(store, then=lambda: None):
+    """Have a store flushed right before the next entry of `k` is put there."""
+    replace = store.replace
+
+    def flush_and_replace(group, *entry):
+        if group == tier(store).place("k"):
+            store.replace = replace
+            then()
+            flush(store)
+        replace(group, *entry)
+
+    store.replace = flush_and_replace
 
 
 @pytest.fixture
@@ -34,8 +49,8 @@ def looks(fleet):
 
 def flush(*stores):
     for store in stores:
-        store.clear()
-        store.mark_flushed()
+        with flushing(store):
+            store.clear()
 
 
 def test_without_a_store_there_is_none(flushes):
@@ -199,9 +214,7 @@ class TestInTheMiddleOfARefresh:
         stores = (host, fleet) if across_hosts else (host,)
         waiting = process(*stores).start()
         simulation.pass_(0.5)
-        for store in reversed(stores):
-            store.clear()
-            store.mark_flushed()
+        flush(*reversed(stores))
         assert (waiting(), source.asked) == ("v2", 2)
         others = process(*stores), process(other_host, fleet) if across_hosts else process(host)
         assert ([each.get() for each in others], source.asked) == (["v2", "v2"], 2)
@@ -209,14 +222,59 @@ class TestInTheMiddleOfARefresh:
     def test_so_it_is_on_another_host_where_nobody_has_noticed_yet(self, process, simulation, source, host, fleet):
         waiting = process(host, fleet).start()
         simulation.pass_(0.5)
-        fleet.clear()
-        fleet.mark_flushed()
+        flush(fleet)
         assert (waiting(), process(host).get(), source.asked) == ("v2", "v2", 2)
 
     def test_of_flushes_that_never_end_it_does_not_wait_for_the_last(self, process, simulation, source, host):
         for number in range(100):
             simulation.at(number / 10, host.mark_flushed)
         assert (process(host).get(), source.asked) == ("v2", 2)
+        assert tier(host).place("k") not in host.groups
+
+    def test_one_between_its_last_look_and_its_write(self, process, source, host):
+        flush_before_write(host)
+        assert (process(host).get(), source.asked) == ("v2", 2)
+        assert (process(host).get(), source.asked) == ("v2", 2)
+
+    def test_nobody_finds_the_answer_of_before_for_a_moment(self, process, simulation, host, monkeypatch):
+        written, replace = [], host.replace
+        monkeypatch.setattr(
+            host, "replace", lambda group, rows, until: written.append(rows) or replace(group, rows, until)
+        )
+        waiting = process(host).start()
+        simulation.pass_(0.5)
+        flush(host)
+        assert (waiting(), [row[-2:] for rows in written for row in rows.values()]) == ("v2", [b"v2"])
+
+    def test_one_that_it_ends_in(self, process, simulation, source, host):
+        waiting = process(host).start()
+        simulation.pass_(0.5)
+        with flushing(host):
+            host.clear()
+            assert (waiting(), source.asked) == ("v2", 2)
+
+    def test_what_is_read_from_the_store_in_one_is_forgotten_after_it(self, process, simulation, source, host):
+        process(host).get()
+        running = process(host)
+        with flushing(host):
+            running.refresher.forget_if_flushed()
+            assert running.get() == "v1"
+            host.clear()
+        assert process(host).get() == "v2"
+        simulation.pass_(5)
+        assert (running.refresher.forget_if_flushed(), running.get(), source.asked) == (True, "v2", 2)
+
+    def test_where_aws_then_fails_nothing_of_before_is_left(self, process, simulation, source, host):
+        flush_before_write(host, lambda: setattr(source, "error", denied()))
+        process(host).get()
+        assert tier(host).place("k") not in host.groups
+
+    def test_what_is_copied_from_the_fleet_is_not_put_back(self, process, source, host, other_host, fleet):
+        process(other_host, fleet).get()
+        flush_before_write(host, lambda: flush(fleet))
+        process(host, fleet).get()
+        assert tier(host).place("k") not in host.groups
+        assert (process(host, fleet).get(), source.asked) == ("v2", 2)
 
     def test_one_before_it_has_nothing_asked_again(self, process, simulation, source, host):
         host.mark_flushed()

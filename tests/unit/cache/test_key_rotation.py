@@ -53,16 +53,22 @@ def test_a_row_that_the_new_group_does_not_have_is_not_taken_from_the_old_one(st
     assert read(store(NEW, OLD), "g") == [None]
 
 
-@pytest.mark.parametrize("empty", ["clear", "replace"])
-def test_an_emptied_group_is_empty_for_every_key(store, later, empty):
+def test_a_group_that_is_replaced_with_nothing_is_empty_for_all_keys_of_the_writer(store, later):
     store(OLD).replace("g", {"row": b"old"}, later)
     store(OTHER).replace("g", {"row": b"other"}, later)
     store(NEW, OLD).replace("g", {"row": b"new"}, later)
-    if empty == "clear":
-        store(NEW, OLD).clear("g")
-    else:
-        store(NEW, OLD).replace("g", {}, later)
+    store(NEW, OLD).replace("g", {}, later)
     assert [read(store(*keys), "g") for keys in ([NEW, OLD], [OLD], [OTHER])] == [[None], [None], [b"other"]]
+
+
+def test_a_group_that_is_cleared_is_empty_whatever_key_it_is_sealed_with(store, later):
+    for key in (OLD, NEW, OTHER):
+        for group in ("g", "f", "g+", "g!", "ga"):
+            store(key).replace(group, {"row": b"row"}, later)
+    store(NEW).clear("g")
+    for key in (OLD, NEW, OTHER):
+        found = {group: read(store(key), group) for group in ("g", "f", "g+", "g!", "ga")}
+        assert found == {"g": [None], "f": [b"row"], "g+": [b"row"], "g!": [b"row"], "ga": [b"row"]}
 
 
 def test_two_sites_with_different_keys_do_not_share(store, later):

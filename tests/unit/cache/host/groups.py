@@ -13,4 +13,4 @@ def read(store: HostStore, group: str, names: Sequence[str]) -> dict[str, bytes]
 
 
 def name_in_database(seal: Seal, group: str) -> str:
-    return f"{seal.fingerprint}/{group}"
+    return f"{group}/{seal.fingerprint}"
