@@ -109,6 +109,8 @@ _BY_CODE = {
     "MalformedPolicyDocument": "Correct the session policy in assume_role_kwargs.",
     "OptInRequired": "Enable the service or the region for this account, or leave it out of regions.",
     "PackedPolicyTooLarge": "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
+    "ParameterNotFound": "The parameter was deleted meanwhile; try again.",
+    "ParameterVersionNotFound": "The parameter was changed meanwhile; try again.",
     "PaginationTokenExpiredException": "The listing took too long and begins again.",
     "RegionDisabledException": "Enable STS or the region for this account (IAM, account settings), or leave the region out of regions.",
     "ResourceNotFoundFault": "It was deleted or renamed in the meantime.",

@@ -18,7 +18,7 @@ CALLS = {
     ],
     "resourcegroupstaggingapi": ["GetResources"],
     "secretsmanager": ["DescribeSecret", "GetSecretValue", "ListSecrets"],
-    "ssm": ["GetParametersByPath"],
+    "ssm": ["GetParameter", "GetParametersByPath"],
     "sts": ["AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"],
 }  # fmt: skip
 # https://docs.aws.amazon.com/redshift/latest/APIReference/CommonErrors.html

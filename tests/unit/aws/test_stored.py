@@ -40,16 +40,28 @@ class FakeAws:
                         yield {"SecretList": [{"Name": name}]}
                 else:
                     for name, value in aws.parameters.items():
-                        yield {"Parameters": [{"Name": name, "Value": value}]}
+                        if request["WithDecryption"]:
+                            aws._decrypt(name, operation)
+                        yield {
+                            "Parameters": [{"Name": name, "Value": value if request["WithDecryption"] else "sealed"}]
+                        }
 
         return Paginator()
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
         self._check("get_secret_value", request)
-        if code := self.odd.get(request["SecretId"]):
-            raise ClientError({"Error": {"Code": code[0], "Message": code[1]}}, "get_secret_value")
+        self._decrypt(request["SecretId"], "get_secret_value")
         text = self.secrets[request["SecretId"]]
         return {"SecretBinary": b"x"} if text is None else {"SecretString": text}
+
+    def get_parameter(self, **request: Any) -> dict[str, Any]:
+        self._check("get_parameter", request)
+        self._decrypt(request["Name"], "get_parameter")
+        return {"Parameter": {"Name": request["Name"], "Value": self.parameters[request["Name"]]}}
+
+    def _decrypt(self, name: str, operation: str) -> None:
+        if code := self.odd.get(name):
+            raise ClientError({"Error": {"Code": code[0], "Message": code[1]}}, operation)
 
 
 @pytest.fixture
@@ -141,6 +153,48 @@ def test_parameters_under_a_prefix(aws: FakeAws, texts: StoredTexts, prefix: str
         ("get_parameters_by_path", {"Path": "/airflow/connections", "Recursive": True, "WithDecryption": True})
     ]
     assert [each.conn_id for each in texts.parameters(prefix, lambda conn_id: conn_id == "a")] == ["a"]
+
+
+OF_A_KEY = [
+    ("InvalidKeyId", "The key is disabled."),
+    (
+        "AccessDeniedException",
+        "User: x is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/k",
+    ),
+    (
+        "AccessDeniedException",
+        "The ciphertext refers to a customer master key that you are not allowed to access. (Service: AWSKMS)",
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OF_A_KEY, ids=["disabled", "denied", "denied in other words"])
+def test_a_parameter_whose_key_cannot_be_used_leaves_the_others(
+    aws: FakeAws, texts: StoredTexts, error: tuple[str, str]
+) -> None:
+    aws.parameters = {f"/p/{number}": f"x{number}" for number in range(4)}
+    aws.odd = {"/p/0": error, "/p/2": error}
+    found = texts.parameters("p", lambda conn_id: conn_id != "3")
+    assert [(each.conn_id, reveal(each.text or "")) for each in found] == [("0", ""), ("1", "x1"), ("2", "")]
+    assert [each.problem is None for each in found] == [False, True, False]
+    assert "ssm:GetParameter on parameter /p/2 in eu-west-1" in str(found[2].problem)
+    asked = [request["Name"] for operation, request in aws.calls if operation == "get_parameter"]
+    assert sorted(asked) == ["/p/0", "/p/1", "/p/2"]
+
+
+def test_where_single_parameters_are_denied_one_call_is_enough(aws: FakeAws, texts: StoredTexts) -> None:
+    aws.parameters = {f"/p/{number}": "x" for number in range(30)}
+    aws.odd, aws.denied = {"/p/7": OF_A_KEY[0]}, {"get_parameter"}
+    with pytest.raises(AwsError, match="ssm:GetParameter on parameter /p/0"):
+        texts.parameters("p", wanted)
+    assert len(aws.calls) == 3
+
+
+def test_denied_parameters_are_asked_for_once(aws: FakeAws, texts: StoredTexts) -> None:
+    aws.denied = {"get_parameters_by_path"}
+    with pytest.raises(AwsError, match="ssm:GetParametersByPath on parameters under /p in eu-west-1"):
+        texts.parameters("p", wanted)
+    assert len(aws.calls) == 1
 
 
 def test_an_answer_without_its_list_is_an_error(
