@@ -19,6 +19,8 @@ from redshift_secrets.airflow.masking import forms
 from redshift_secrets.airflow.stored import ExtraError, Place, StoredConnection, StoredError, from_fields
 from redshift_secrets.errors import one_line
 
+_ODD = "Airflow cannot read it: one of its fields has a value of the wrong kind"
+
 
 def database_connections(conn_ids: Iterable[str] | None = None, *, passwords: bool = False) -> list[StoredConnection]:
     """Return the connections that are stored there, all or those of some conn_ids; raises `StoredError`. A driver waits for minutes for
@@ -78,6 +80,8 @@ def _connection(row: Mapping[str, Any], passwords: bool) -> StoredConnection:
         found = from_fields(row["conn_id"], fields, place, passwords=passwords, team=team)
     except ExtraError as error:
         return StoredConnection(row["conn_id"], place, row["conn_type"] or "", team=team, problem=str(error))
+    except Exception:  # one odd row leaves the others
+        return StoredConnection(row["conn_id"], place, row["conn_type"] or "", team=team, problem=_ODD)
     return replace(found, has_password=found.has_password or bool(row["has_password"]))
 
 

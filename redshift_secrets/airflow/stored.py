@@ -138,7 +138,7 @@ def from_fields(
     if isinstance(extra, str):
         try:
             extra = json.loads(extra) if extra.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ExtraError(conn_type) from None  # a parser's message quotes it
     if not isinstance(extra, Mapping):
         raise ExtraError(conn_type)
@@ -182,7 +182,7 @@ def file_connections(path: Path, *, passwords: bool = False) -> list[StoredConne
         entries = list(_entries(path, path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StoredError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         # No parser's message: it quotes the line.
         raise StoredError(
             f"{path} is no file of connections: it must be JSON, YAML or .env, as `airflow connections export` writes them"
@@ -233,7 +233,7 @@ def _from_entry(conn_id: str, value: Any, place: Place, passwords: bool) -> Stor
         return from_fields(conn_id, value, place, passwords=passwords)
     except ExtraError as error:
         return StoredConnection(conn_id, place, error.conn_type, problem=str(error))
-    except (ValueError, TypeError, AttributeError):
+    except Exception:  # one odd entry leaves the others
         return StoredConnection(conn_id, place, problem="it is no object with a connection's fields")
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from redshift_secrets.airflow.masking import mask_password
-from redshift_secrets.airflow.stored import StoredConnection
+from redshift_secrets.airflow.stored import KEPT_EXTRA, StoredConnection
 from redshift_secrets.errors import RedshiftSecretsError, one_line
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.model import ConnectionFields, TaskContext, reveal
@@ -20,6 +20,7 @@ from redshift_secrets.operations.login_errors import explain, network_cause, ser
 from redshift_secrets.operations.migrate.hooks import (
     PORT,
     as_read_by_its_hook,
+    as_typed,
     cluster_or_workgroup,
     mints_for_redshift,
     split_address,
@@ -114,6 +115,7 @@ def _as_the_driver_mints(stored: StoredConnection) -> dict[str, Any]:
     if host and not identifier and ".redshift-serverless." not in host:  # of that, the driver knows
         name = "cluster_identifier" if kind == "cluster" else "serverless_work_group"
         extra[name] = host.partition(".")[0]
+    extra["iam"] = True  # a hook takes the text of a URI for that, the driver does not
     if stored.login:
         extra.setdefault("db_user", stored.login)
     return extra
@@ -149,12 +151,13 @@ def _session(
 def _said(error: Exception, fields: ConnectionFields) -> str:
     """What a driver or a server says of a stored connection, whose `extra` may have a password, too."""
     if isinstance(network_cause(error), (socket.gaierror, TimeoutError, ConnectionRefusedError)):
-        return explain(
-            error, replace(fields, host=split_address(fields.host)[0]), None
-        )  # which may have been typed in with a login
+        host = as_typed(fields.host)
+        is_plain = bool(host) and host.lower() == split_address(host)[0]
+        return explain(error, replace(fields, host=host if is_plain else repr(host)), None)
     text = server_message(error, fields.password)
-    for value in reveal(fields.extra).values():
-        text = text.replace(value, "***") if isinstance(value, str) and len(value) > _SHORT else text
+    for key, value in reveal(fields.extra).items():
+        if isinstance(value, str) and len(value) > _SHORT and key not in KEPT_EXTRA:
+            text = text.replace(value, "***")
     return f"{type(error).__name__}: {text}"
 
 

@@ -217,6 +217,8 @@ class _Fields:
             )
             return
         if key in EXTRA_KEYS[self._stored.conn_type]:
+            if value is None:  # every driver's default
+                return
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if self._is_read_as(value, values.scalar(text)) and _is_tag_value(text):
                 if key not in self._base.extra or self._base.extra[key] != value:

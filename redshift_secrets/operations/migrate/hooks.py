@@ -78,11 +78,24 @@ def mints_for_redshift(stored: StoredConnection) -> bool:
 def split_address(text: str) -> tuple[str, int | None]:
     """Return the host name in what was typed in as a host, in lower case, and the port if it names one. A scheme, a login, a
     database and the dot at the end are left out, since addresses are pasted as AWS and JDBC write them: `host:5439/dev`."""
-    netloc = re.split(r"[/?#;]", text.strip().rpartition("://")[2].rpartition("@")[2], maxsplit=1)[0]
+    netloc = _partition(text.strip())[0]
     host, _, port = netloc.rpartition(":")
     if re.fullmatch(r"\d{1,5}", port, re.ASCII) and host and (":" not in host or host.endswith("]")):
         return _bare(host), int(port)
     return _bare(netloc), None
+
+
+def as_typed(text: str) -> str:
+    """Return what was typed in as a host as it can be shown: without a login, and without what follows the host, which may have one."""
+    netloc, rest = _partition(text)
+    return f"{netloc}..." if rest else netloc
+
+
+def _partition(text: str) -> tuple[str, str]:
+    """Split an address into host and port, and what follows them."""
+    address = text.rpartition("://")[2].rpartition("@")[2]
+    netloc = re.split(r"[/?#;]", address, maxsplit=1)[0]
+    return netloc, address[len(netloc) :]
 
 
 def _bare(host: str) -> str:

@@ -73,9 +73,9 @@ class Endpoints:
                 foreign = not reason and stored.conn_type != "redshift" and not _is_redshift(stored.host)
                 return Match(reason=reason or self._not_seen(stored), foreign=foreign)
         if not found:
-            return Match(reason=f"type {stored.conn_type}", foreign=True)
+            return Match(reason=f"type {stored.conn_type}" if stored.conn_type else "it has no type", foreign=True)
         if len({each.warehouse.arn for each in found}) > 1:
-            names = ", ".join(sorted(str(each.warehouse) for each in found))
+            names = ", ".join(sorted({str(each.warehouse) for each in found}))
             return Match(reason=f"it may be any of {names}: its host, port and extra do not tell which")
         if not of_type:
             return Match(

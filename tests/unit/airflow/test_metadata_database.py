@@ -51,6 +51,15 @@ def test_a_row_of_the_database(monkeypatch: pytest.MonkeyPatch):
     assert metadata_database._connection(row(extra="[1]"), passwords=False).problem == "its extra is not a JSON object"
 
 
+@pytest.mark.parametrize("odd", [{"port": "planted"}, {"port": float("inf")}, {"port": [1]}, {"extra": "[" * 5000}])
+def test_an_odd_row_is_no_reason_to_leave_the_others(monkeypatch: pytest.MonkeyPatch, odd):
+    monkeypatch.setattr(metadata_database, "_rows", lambda *_: [row(**odd, conn_id="odd"), row()])
+    found, analytics = metadata_database.database_connections()
+    assert (found.conn_id, found.conn_type, analytics.problem) == ("odd", "redshift", None)
+    assert found.problem
+    assert "planted" not in found.problem
+
+
 @pytest.mark.attempt("read a stored password in what `migrate` prints")
 def test_a_database_that_does_not_answer_is_one_sentence_without_its_password(monkeypatch: pytest.MonkeyPatch):
     def fail(*_arguments):

@@ -210,7 +210,15 @@ def test_files(tmp_path: Path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.json", "[planted"), ("a.json", "[]"), ("a.yaml", "{planted"), ("a.env", "planted")]
+    ("name", "text"),
+    [
+        ("a.json", "[planted"),
+        ("a.json", "[]"),
+        ("a.yaml", "{planted"),
+        ("a.env", "planted"),
+        ("a.json", "[" * 5000),
+        ("a.yaml", "[" * 5000),
+    ],
 )
 def test_what_is_no_file_of_connections(tmp_path: Path, name, text):
     path = tmp_path / name
@@ -223,9 +231,10 @@ def test_what_is_no_file_of_connections(tmp_path: Path, name, text):
         file_connections(tmp_path / "other.json")
 
 
-def test_an_odd_entry_of_a_file_leaves_the_others(tmp_path: Path):
+@pytest.mark.parametrize("odd", [5, {"port": 1e999}, {"extra": "[" * 5000}, {"host": {}, "port": "x"}])
+def test_an_odd_entry_of_a_file_leaves_the_others(tmp_path: Path, odd):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"odd": 5, "analytics": {"conn_type": "redshift"}}))
+    path.write_text(json.dumps({"odd": odd, "analytics": {"conn_type": "redshift"}}))
     odd, analytics = file_connections(path)
     assert odd.problem is not None
     assert analytics.conn_type == "redshift"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from redshift_secrets.operations.migrate.comparing import compare
@@ -92,7 +94,30 @@ def test_a_host_that_does_not_answer_is_told_as_that_for_both(compared):
     assert found.stored.startswith("prod.abc.eu-west-1.redshift.amazonaws.com:5439 refuses connections: ")
     assert found.tagged == found.stored
     found = compared(FakeDatabase(error=away), host=f"redshift://etl:{PLANTED}@nlb.example/dwh")
-    assert found.stored.startswith("nlb.example:5439 refuses connections: ")
+    assert found.stored.startswith("'nlb.example...':5439 refuses connections: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("nlb.example", "nlb.example"),
+        (f"redshift://etl:{PLANTED}@nlb.example/dwh", "'nlb.example...'"),
+        (f"jdbc:redshift://nlb.example:5439/dev;PWD={PLANTED}", "'nlb.example:5439...'"),
+        ("nlb.example.", "'nlb.example.'"),
+        ("nlb.example:5439", "'nlb.example:5439'"),
+        (" nlb.example", "' nlb.example'"),
+        ("", "''"),
+    ],
+)
+def test_a_host_that_cannot_be_resolved_is_said_as_it_was_typed_in(compared, typed, said):
+    found = compared(FakeDatabase(error=socket.gaierror(-2, "Name or service not known")), host=typed)
+    assert found.stored.startswith(f"{said} cannot be resolved. ")
+    assert PLANTED not in found.stored
+
+
+def test_what_is_no_secret_of_extra_is_shown(compared):
+    found = compared(FakeDatabase(error=OSError("no prod-of-sales")), extra={"cluster_identifier": "prod-of-sales"})
+    assert found.stored == "OSError: no prod-of-sales"
 
 
 def test_tags_that_do_not_log_in_are_a_difference(compared, site):
@@ -119,6 +144,7 @@ def test_with_iam_the_driver_mints_for_the_login(compared):
 @pytest.mark.parametrize(
     ("fields", "extra"),
     [
+        ({"extra": {"iam": "True", "cluster_identifier": "x"}}, {"iam": True, "cluster_identifier": "x", "db_user": "etl"}),
         ({"extra": {"iam": True}}, {"iam": True, "cluster_identifier": "prod", "db_user": "etl"}),
         (
             {"conn_type": "postgres", "extra": {"iam": True, "redshift": True, "cluster-identifier": "x", "keepalives": 1}},

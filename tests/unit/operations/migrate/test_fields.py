@@ -136,6 +136,7 @@ def test_differences(fields, difference):
             {"conn-type": "postgres", "extra.connect_timeout": "010"},
             ("extra key 'keepalives' is not carried over: no tag can hold its value",),
         ),
+        ({"extra": {"application_name": None, "sslmode": None, "ssl": None, "iam": None}}, {}, ()),
         ({"login": " etl "}, {}, ()),
         ({"schema": " sales "}, {"database": "sales"}, ()),
         ({"extra": {"sslmode": "Require"}}, {}, ("sslmode require becomes verify-full",)),

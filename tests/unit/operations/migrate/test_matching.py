@@ -154,6 +154,8 @@ def test_one_host_with_several_ports():
     same = cluster(host="localhost", port=5440)
     assert match(stored("localhost", port=5441), same, other).endpoint.warehouse == other
     assert "may be any of" in match(stored("localhost", port=1), same, other).reason
+    twice = cluster("twice", host="localhost", vpc_endpoints=(VpcEndpoint("etl", "localhost", 5442),))
+    assert match(stored("localhost", port=1), twice, other).reason.count("cluster twice ") == 1
     assert match(stored("localhost", port=1), same).endpoint.warehouse == same
 
 
@@ -185,6 +187,7 @@ def test_why_not(host, reason):
 def test_what_is_no_redshift(host):
     assert match(stored(host, "postgres")).foreign
     assert match(stored(host, "mysql")).foreign
+    assert match(stored(host, "")).reason == "it has no type"
 
 
 def test_a_login_in_a_host_is_not_repeated():
