@@ -30,9 +30,11 @@ _PAUSE_PER_READ = 20
 """Between reads of what another process is refreshing. Each pause is longer than the one before, and at least so many times
 as long as the last read took, up to the longest; and it differs from process to process. Hundreds that wait together, and
 slow each read down, must leave the processor to the one they wait for."""
-_SHORTEST_GLANCE_SECONDS, _WAIT_PER_GLANCE = 0.02, 10
-"""Where a store says at once that the lease was released, a process looks for that in its pauses: in steps of a tenth of the time
-it has waited. Then it need not read more often than in the longest pauses."""
+_SHORTEST_GLANCE_SECONDS, _WAIT_PER_GLANCE = 0.02, 5
+"""Where a store says at once that the lease was released, a process looks for that in its pauses: in steps of a fifth of the time
+it has waited."""
+_LONGEST_WHILE_TAKEN_SECONDS = 1.0
+"""Then it need not read as often: only for a failure that is stored while the refresh still runs."""
 _HEAD_START_SECONDS = 0.5
 """How long a process that has waited for another one leaves further leases to that one, unless it had one itself before. Of
 hundreds that start together, one then has the clients of Redis and AWS loaded, and not a few."""
@@ -268,11 +270,12 @@ class Tiers:
                 return None
             self._leads = bool(self._leads)
             for_read = (left_before - left) * _PAUSE_PER_READ
-            longest = _LONGEST_PAUSE_SECONDS if is_taken else min(max(pause, for_read), _LONGEST_PAUSE_SECONDS)
+            longest = _LONGEST_WHILE_TAKEN_SECONDS if is_taken else min(max(pause, for_read), _LONGEST_PAUSE_SECONDS)
             sleep = min(longest * (0.5 + self._rand()), left)
-            to_begin = begin - self._monotonic()
-            if to_begin > 0:
-                sleep = min(sleep, to_begin)
+            # Not past what is due in between: to take the lease, or to see whether whoever has it is stuck.
+            for due in (begin - self._monotonic(), left - _left_when_stalled(deadline)):
+                if due > 0:
+                    sleep = min(sleep, due)
             if is_taken:
                 self._sleep_while_taken(store, place, sleep, came)
             else:
@@ -291,7 +294,7 @@ class Tiers:
         if failure is not None:
             stalled = self._clock() >= failure.retry_at + self._timeout_seconds
         else:
-            stalled = deadline is not None and 0 < deadline.left() <= deadline.seconds * (1 - _STALLED_AFTER)
+            stalled = deadline is not None and 0 < deadline.left() <= _left_when_stalled(deadline)
         return stalled and not self._has_recent_answers(store, place)
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
@@ -328,6 +331,10 @@ class Tiers:
             for each in held:
                 each.store.clear(each.place)
         return entry, is_shared
+
+
+def _left_when_stalled(deadline: Deadline | None) -> float:
+    return 0.0 if deadline is None else deadline.seconds * (1 - _STALLED_AFTER)
 
 
 def _is_of_another_clock(made_at: float, fresh_until: float, now: float) -> bool:

@@ -233,7 +233,7 @@ class TestLease:
         assert slept[: len(pauses)] == pytest.approx(pauses)
 
     @pytest.mark.parametrize(
-        ("released_after", "found_within", "reads"), [(0.05, 0.03, 5), (1.0, 0.11, 8), (4.0, 0.41, 15)]
+        ("released_after", "found_within", "reads"), [(0.05, 0.03, 5), (1.0, 0.21, 6), (4.0, 0.81, 9)]
     )
     def test_on_a_host_a_waiting_process_reads_rarely_and_finds_a_new_entry_soon(
         self, process, simulation, host, source, released_after, found_within, reads
