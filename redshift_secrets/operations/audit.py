@@ -26,6 +26,7 @@ _SAME = (
 _BEGIN = '{"when":'
 _GZIP = b"\x1f\x8b"
 _LONGEST_LINE, _LONGEST_CELL = 100_000, 500
+_LARGEST_COUNT = 10**9
 
 
 class AuditReport(Struct, frozen=True):
@@ -48,8 +49,7 @@ class _Row:
 
     def add(self, when: datetime, event: Mapping[str, Any]) -> None:
         self.since, self.last = min(self.since, when), max(self.last, when)
-        repeated = event.get("repeated")
-        self.times += 1 + (repeated if isinstance(repeated, int) else 0)
+        self.times += 1 + _count(event.get("repeated"))
         if event.get("run_id"):
             self.runs.add(_text(event["run_id"]))
 
@@ -80,8 +80,7 @@ def read_audit(paths: Sequence[Path], conn_id: str | None = None, since: datetim
                 events, is_whole = _events(line)
                 left_out += not is_whole
                 for when, event in events:
-                    count = event.get("lost")
-                    lost += max(count, 0) if isinstance(count, int) else 0
+                    lost += _count(event.get("lost"))
                     if (conn_id is None or event.get("conn_id") == conn_id) and (since is None or when >= since):
                         key = tuple(_text(event.get(name)) for name in _SAME)
                         rows.setdefault(key, _Row(when, event)).add(when, event)
@@ -113,21 +112,18 @@ def _events(line: str) -> tuple[list[_Event], bool]:
     """
     found: list[_Event] = []
     is_whole = True
-    at = line.find(_BEGIN)
-    if at < 0:
-        at, line = 0, _message(line)
-        at = line.find(_BEGIN)
-    while at >= 0:
+    # No text in an event has this in it, as there its quotes are escaped.
+    _, *begun = (line if _BEGIN in line else _message(line)).split(_BEGIN)
+    for each in begun:
         try:
-            event, end = json.JSONDecoder().raw_decode(line, at)
+            event, _ = json.JSONDecoder().raw_decode(_BEGIN + each)
             when = read_time(event["when"])
             if not isinstance(event["event"], str):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
-            is_whole, end = False, at + 1
+            is_whole = False
         else:
             found.append((when, event))
-        at = line.find(_BEGIN, end)
     return found, is_whole and bool(found)
 
 
@@ -159,6 +155,11 @@ def _utc(when: datetime) -> str:
 
 def _text(value: object) -> str:
     return "" if value is None else one_line(str(value), _LONGEST_CELL)
+
+
+def _count(value: object) -> int:
+    """Return a number that a line has, 0 for what is none that an audit has written."""
+    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
 
 
 def _counted(number: int, thing: str) -> str:

@@ -113,6 +113,27 @@ def test_lines_that_could_not_be_written_are_told(path: Path) -> None:
     assert read_audit([path]).notes == ("13 lines could not be written, as later lines of the same processes say",)
 
 
+def test_numbers_that_no_audit_has_written_count_nothing(path: Path) -> None:
+    counts = b"9" * 4300, b"-5", b"true", b'"7"', b"1e5"
+    lines = [line(1, **SERVED)[:-2] + b', "repeated": %b, "lost": %b}\n' % (count, count) for count in counts]
+    path.write_bytes(b"".join(lines * 2))
+    assert rows(path, "times") == [("10",)]
+    assert read_audit([path]).notes == ()
+
+
+def test_a_line_that_begins_again_and_again_is_read_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, decode = [], json.JSONDecoder.raw_decode
+
+    def raw_decode(decoder: json.JSONDecoder, text: str, at: int = 0) -> object:
+        read.append(len(text) - at)
+        return decode(decoder, text, at)
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", raw_decode)
+    path.write_bytes(b'{"when":' * 1000 + line(1, **SERVED))
+    assert rows(path, "event", "times") == [("served", "1")]
+    assert sum(read) == path.stat().st_size
+
+
 def test_lines_are_found_in_airflows_logs(path: Path) -> None:
     text = line(1, **SERVED).decode().rstrip()
     task_log = json.dumps({"timestamp": "2026-11-25T21:00:01Z", "event": text, "level": "info"})
