@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import MsgspecError, msgpack
@@ -17,16 +16,18 @@ _NAME, _ROW = "newest flush mark of the fleet", "mark"
 _KEPT_SECONDS = 30 * 86_400.0
 
 
-@contextmanager
-def flushing(store: SharedStore) -> Iterator[None]:
-    """For the removal of something from a store, after which no process has it or puts it back.
+def flush(store: SharedStore, groups: Sequence[str] | None = None) -> str | None:
+    """Remove these groups from a store, or everything, so that no process has them or puts them back. Return why that failed,
+    `None` where it is done.
 
     With the mark before, a refresh that stores what it was answered earlier finds that there was a flush. With the mark after, a
     process forgets what it read in between.
     """
     store.mark_flushed()
-    yield
-    store.mark_flushed()
+    removals = map(store.clear, [None] if groups is None else groups)
+    why_not = next(filter(None, removals), None)  # a store that cannot remove one cannot remove others
+    unmarked = store.mark_flushed()
+    return why_not or unmarked
 
 
 class Flushes:
@@ -82,8 +83,7 @@ class Flushes:
             looked_at, known = self._known_mark(host, place)
             found = max(fleet.flush_mark() or known, known)
             if looked_at > 0 and found != known:
-                with flushing(host):
-                    host.clear()
+                flush(host)
             row = msgpack.encode((self._clock(), found))
             host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
         finally:

@@ -305,7 +305,7 @@ class Refresher:
         result: Entry[V] | Failure | None = None
         asked, leads, size = True, True, 0
         with self._lock:
-            before, newest = self._failure(item.name), self._newest(item.name)
+            before, newest, memory = self._failure(item.name), self._newest(item.name), self._entries
         try:
             result, asked, leads = self._tiers.refresh(item, before, since, deadline, newest, turn.let_follow)
             size = _size(item, result)
@@ -316,6 +316,8 @@ class Refresher:
                 self._running.pop(item.name, None)
                 if result is None:
                     self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS, len(item.name)
+                elif self._entries is not memory:
+                    pass  # a store was flushed since, and this may be of before
                 elif asked or item.kept or isinstance(result, Failure):
                     self._keep(item.name, result, size)
                 if isinstance(result, Entry):

@@ -65,11 +65,11 @@ class SharedStore(Protocol):
         """Whether another process certainly had the lease of the group a moment ago; `False` where it takes more than a few
         microseconds to know. May be `True` when that process was killed."""
 
-    def clear(self, group: str | None = None) -> None:
-        """Remove one group, or everything, whatever key it is sealed with."""
+    def clear(self, group: str | None = None) -> str | None:
+        """Remove one group, or everything, whatever key it is sealed with. Return why that failed, `None` where it is gone."""
 
-    def mark_flushed(self) -> None:
-        """Have every process that uses this store find another `flush_mark`."""
+    def mark_flushed(self) -> str | None:
+        """Have every process that uses this store find another `flush_mark`. Return why that failed, `None` where it will."""
 
     def flush_mark(self) -> str | None:
         """Return a text that changes with each `mark_flushed`, across hosts to one that sorts after it; `None` where there was none

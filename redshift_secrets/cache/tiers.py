@@ -71,12 +71,10 @@ class Tier(Struct, frozen=True):
             return None
         return hashlib.sha256(f"{_FORMAT}\0{namespace}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
-    def clear(self, name: str) -> None:
-        """Remove an item, and why it could not be refreshed."""
+    def groups(self, name: str) -> list[str]:
+        """Return the groups that have an item, and why it could not be refreshed; none where the caller cannot be determined."""
         place = self.place(name)
-        if place is not None:
-            self.store.clear(place)
-            self.store.clear(_failure_place(place))
+        return [] if place is None else [place, _failure_place(place)]
 
 
 class _Held(Struct, frozen=True):
@@ -298,26 +296,27 @@ class Tiers:
         return stalled and not self._has_recent_answers(store, place)
 
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
-        """Ask AWS, and put the answer or the failure into every store whose lease is held."""
-        try:
-            for _ in range(_ATTEMPTS):
-                entry, is_shared = self._ask(item, held)
-                if is_shared:
-                    break
-        except CallerChangedError:
-            raise  # this process is another caller now; to the others it has nothing to say
-        except Exception as error:
-            known = next((each.failure for each in held if each.failure is not None), before)
-            failure = Failure.after(known, error, self._clock())
-            _spread(failure, held)
-            return failure
-        return item.here(entry) if item.here is not None else entry
+        """Ask AWS, and put the answer or the failure into every store whose lease is held, unless one was flushed since: what was
+        answered before a flush must not be found after it. Then AWS is asked again."""
+        known = next((each.failure for each in held if each.failure is not None), before)
+        answer: Entry[V] | Failure
+        for _ in range(_ATTEMPTS):
+            recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
+            try:
+                answer, is_shared = self._ask(item, held, recall)
+            except CallerChangedError:
+                raise  # this process is another caller now; to the others it has nothing to say
+            except Exception as error:
+                answer, is_shared = Failure.after(known, error, self._clock()), not recall.flushed
+                _spread(answer, held if is_shared else ())
+            if is_shared:
+                break
+            known = None
+        return answer if isinstance(answer, Failure) or item.here is None else item.here(answer)
 
-    def _ask(self, item: Item[V], held: Sequence[_Held]) -> tuple[Entry[V], bool]:
-        """Ask AWS, and put the answer into every store whose lease is held, unless one was flushed since: what was answered before
-        a flush must not be found after it. Returns the answer, and whether that was done."""
+    def _ask(self, item: Item[V], held: Sequence[_Held], recall: Recall) -> tuple[Entry[V], bool]:
+        """Ask AWS. Return the answer, and whether the stores have it, which none has where one was flushed meanwhile."""
         fetch: Any = item.fetch  # what is only put is never refreshed
-        recall = Recall([(each.store, each.place, each.lease) for each in held], self._clock, self._monotonic)
         entry = fetch(recall)
         is_shared = not recall.flushed
         rows = _to_rows(item, entry) if held and is_shared else {}

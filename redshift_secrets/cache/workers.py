@@ -170,8 +170,9 @@ class Run(Generic[V]):
 class Lookup:
     """One lookup: when it has to end, what it has waited for, and the farthest tier that it has asked.
 
-    With `hurry`, it waits for nothing more and gets that error instead. `searches` and `claimed` are for the caller:
-    whether the lookup has begun to look for something that is missing, and what it has found that it must answer for.
+    With `hurry`, it waits for nothing more and gets that error instead. `searches`, `claimed` and `memory` are for the caller:
+    whether the lookup has begun to look for something that is missing, what it has found that it must answer for, and where its
+    answer may be kept.
     """
 
     def __init__(self, deadline: Deadline) -> None:
@@ -180,6 +181,7 @@ class Lookup:
         self.hurry: RedshiftSecretsError | None = None
         self.searches = False
         self.claimed: Any = None
+        self.memory: Any = None
         self.waited: dict[str, tuple[Run[Any], Deadline]] = {}
 
 

@@ -203,8 +203,10 @@ class Broker:
         """Look a conn_id up that is not remembered. Raises `MustWait` where it has to wait: then it is to be tried again with
         the same `lookup`."""
         with _failing_closed(lookup):
-            if not lookup.waited and self._refresher.forget_if_flushed():
-                self._forget()
+            if lookup.memory is None:
+                if self._refresher.forget_if_flushed():
+                    self._forget()
+                lookup.memory = self._answers
             try:
                 answer = self._answer(conn_id, team_name, task, lookup)
             except CannotServeError:
@@ -215,7 +217,7 @@ class Broker:
                 until = self._refresher.monotonic() + left
                 size = _size(conn_id, team_name, task, answer.fields)
                 answer = replace(answer, valid_until_monotonic=until, size=size)
-                self._remember((conn_id, team_name, task), answer)
+                self._remember((conn_id, team_name, task), answer, lookup.memory)
             if answer.fields is not None:
                 self._log_served(answer, answer.fields, lookup.tier)
             self._record(answer, lookup.tier, team_name)
@@ -274,11 +276,14 @@ class Broker:
             one_line(f"{where}, user {user}, from {_WHERE[tier]}, {left}"),
         )
 
-    def _remember(self, key: _Key, answer: Answer) -> None:
-        """Keep an answer, instead of the oldest ones where there is no room. To read one takes no lock."""
+    def _remember(self, key: _Key, answer: Answer, memory: dict[_Key, Answer]) -> None:
+        """Keep an answer, instead of the oldest ones where there is no room; but not where a store was flushed since the lookup
+        began, which had this `memory` then. To read one takes no lock."""
         if answer.size > _MAX_ANSWERS_BYTES:
             return
         with self._answers_changed:
+            if self._answers is not memory:
+                return
             before = self._answers.pop(key, None)
             self._answers_size += answer.size - (before.size if before is not None else 0)
             while self._answers_size > _MAX_ANSWERS_BYTES:

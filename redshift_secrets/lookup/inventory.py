@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from redshift_secrets.cache import flushes
 from redshift_secrets.cache.entry import Entry
-from redshift_secrets.cache.flushes import flushing
 from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.cache.workers import Lookup, MustWait
 from redshift_secrets.errors import CannotServeError, CatalogUnavailableError, PerDagCredentialsError
@@ -132,8 +132,9 @@ class Inventory:
         except CannotServeError:
             return False
 
-    def flush(self, tiers: Sequence[Tier], conn_id: str) -> bool:
-        """Remove the credentials of one conn_id from the tiers; `False` where the nearest one does not know it.
+    def flush(self, tiers: Sequence[Tier], conn_id: str) -> dict[str, str | None]:
+        """Remove the credentials of one conn_id from the tiers. Return by the name of each why that failed, `None` where it is
+        done; nothing where the nearest one does not know the conn_id.
 
         Raises `PerDagCredentialsError` where there is one for each DAG: there is no list of those.
         """
@@ -142,21 +143,22 @@ class Inventory:
             raise PerDagCredentialsError(
                 f"{conn_id!r} has a credential for each DAG, and there is no list of them: flush without a conn_id"
             )
-        for tier in reversed(tiers) if specs else ():  # or a process would copy a farther row back
-            with flushing(tier.store):
-                for spec in specs:
-                    tier.clear(name_of(MintRequest.of(spec)))
-        return bool(specs)
+        return _flush(tiers, [name_of(MintRequest.of(spec)) for spec in specs]) if specs else {}
 
-    def flush_catalog(self, tiers: Sequence[Tier]) -> None:
-        """Remove from the tiers what was listed for this caller; credentials stay. Raises `RedshiftSecretsError`."""
+    def flush_catalog(self, tiers: Sequence[Tier]) -> dict[str, str | None]:
+        """Remove from the tiers what was listed for this caller; credentials stay. Return as `flush`. Raises
+        `RedshiftSecretsError`."""
         lookup, names = self._begin(), None
         while names is None:
             try:
                 names = self._catalog.names(lookup)
             except MustWait as must:
                 must.wait()
-        for tier in reversed(tiers):  # or a process would copy a farther row back
-            with flushing(tier.store):
-                for name in names:
-                    tier.clear(name)
+        return _flush(tiers, names)
+
+
+def _flush(tiers: Sequence[Tier], names: Sequence[str]) -> dict[str, str | None]:
+    return {
+        tier.store.name: flushes.flush(tier.store, [group for name in names for group in tier.groups(name)])
+        for tier in reversed(tiers)  # or a process would copy a farther row back
+    }

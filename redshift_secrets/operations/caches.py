@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from redshift_secrets.cache.flushes import flushing
+from redshift_secrets.cache import flushes
 from redshift_secrets.cache.host.paths import ensure_private_dir
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.store import SharedStore
@@ -61,18 +61,18 @@ def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None,
             " reached: each keeps what it remembers until that is refreshed, or until it is restarted"
         )
         return Flushed((line,), complete=False)
-    known = True
     if catalog:
-        site_broker(settings, tiers[:1]).inventory.flush_catalog(tiers)
+        found = [site_broker(settings, tiers[:1]).inventory.flush_catalog(tiers)]
     elif conn_id is None:
-        for tier in reversed(tiers):  # or a process would copy a farther row back
-            with flushing(tier.store):
-                tier.store.clear()
+        # The farthest first, or a process would copy a row back.
+        found = [{tier.store.name: flushes.flush(tier.store)} for tier in reversed(tiers)]
     else:
         # Each store's own catalog decides which entries are those of the conn_id.
-        known = True in [site_broker(settings, [tier]).inventory.flush(tiers, conn_id) for tier in tiers]
+        found = [site_broker(settings, [tier]).inventory.flush(tiers, conn_id) for tier in tiers]
     troubles = {tier.store.name: _trouble(tier, whose=catalog or conn_id is not None) for tier in tiers}
-    if not known and not any(troubles.values()):
+    for failed in found:
+        troubles |= {name: troubles[name] or why for name, why in failed.items()}
+    if not any(found) and not any(troubles.values()):
         line = (
             f"no shared tier has {conn_id!r} for the AWS identity of this command, so nothing was removed; without a conn_id,"
             " flush empties everything"

@@ -17,7 +17,7 @@ from tests.e2e.conftest import MINT
 from tests.e2e.processes import fleet
 from tests.support.airflow_parts import backend_environment
 from tests.support.helpers import forget_memory
-from tests.support.redis_servers import KEY
+from tests.support.redis_servers import KEY, RedisServer
 
 pytestmark = pytest.mark.airflow
 
@@ -118,6 +118,22 @@ def test_a_tier_that_cannot_be_cleared_is_reported(stand_in: StandIn, monkeypatc
     done = run("flush")
     assert done.returncode == 1
     assert "fleet: NOT cleared" in done.stdout
+
+
+def test_a_tier_that_answers_and_takes_nothing_is_not_said_to_be_cleared(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer("--replicaof", "127.0.0.1", "1") as replica:
+        for name, value in backend_environment(cache={"redis_url": replica.url, "key": KEY}).items():
+            monkeypatch.setenv(name, value)
+        backend().get_connection("analytics")
+        for arguments, what in ((["flush", "analytics"], "the entries of 'analytics'"), (["flush"], "all entries")):
+            done = run(*arguments)
+            assert done.returncode == 1
+            assert done.stdout.splitlines() == [
+                f"host: cleared {what}",
+                "fleet: NOT cleared, a replica, which cannot be written to",
+            ]
 
 
 def test_a_host_store_that_cannot_be_trusted_is_reported(stand_in: StandIn, host_store: Path) -> None:

@@ -138,12 +138,12 @@ class HostStore:
         """See `SharedStore`. Whoever releases a lease removes its file."""
         return os.path.lexists(self._folder / self._lease_name(group))
 
-    def clear(self, group: str | None = None) -> None:
+    def clear(self, group: str | None = None) -> str | None:
         """See `SharedStore`. Where a group cannot be removed from the database, all of it goes."""
         if not os.path.exists(self._folder):
-            return
+            return None
         if group is not None and self._try(lambda: database.remove(self._path, f"{group}/"), writes=True):
-            return
+            return None
         try:
             check_private_dir(self._folder)
             self._remove(_file(self._path), _REMOVAL_WAIT_SECONDS)
@@ -151,8 +151,10 @@ class HostStore:
             pass  # there is nothing to clear
         except OSError as error:
             self._log_unusable(error)
+            return _message(error)
+        return None
 
-    def mark_flushed(self) -> None:
+    def mark_flushed(self) -> str | None:
         """See `SharedStore`. The mark is the time of an empty file, which goes up also where the clock was set back."""
         try:
             ensure_private_dir(self._folder)
@@ -160,6 +162,8 @@ class HostStore:
             touch(self._flushed, max(int(self._clock() * 10**9), (time_ns(self._flushed) or 0) + 10**9))
         except OSError as error:
             self._log_unusable(error)
+            return _message(error)
+        return None
 
     def flush_mark(self) -> str | None:
         """See `SharedStore`."""
@@ -250,11 +254,14 @@ class HostStore:
                 self._log("corruption", f"{self._path} was corrupt and has been deleted ({_message(damage)})")
 
     def _remove(self, found: _File, wait: float = 0.0) -> bool:
-        """Remove the database, unless another process is doing it or has put a new one there since it was `found`."""
+        """Remove the database, unless another process is doing it or has put a new one there since it was `found`. Raises
+        `TimeoutError` where that process does not end while this one may `wait`."""
         end = time.monotonic() + wait
         while (lock := self._lock("store.lock")) is None:
-            if time.monotonic() >= end:
+            if not wait:
                 return False
+            if time.monotonic() >= end:
+                raise TimeoutError(f"another process has {self._folder / 'store.lock'} and does not go on")
             time.sleep(_REMOVAL_POLL_SECONDS)
         try:
             if _file(self._path) != found:

@@ -47,6 +47,7 @@ class RedisClient:
         self._client: Any = None
         self._connections = Connections()
         self._unavailable = False
+        self._trouble = ""
         self._retry_at = 0.0
         forks.reset_in_child(self)
 
@@ -67,6 +68,22 @@ class RedisClient:
             return default
         self._record_success()
         return value
+
+    def why_not(
+        self, command: Callable[[Any], object], patience_seconds: float | None = None, *, pauses: bool = True
+    ) -> str | None:
+        """Run a command. Return why that failed, or why it is not tried now; `None` where it was done. Where it fails and `pauses` is
+        false, other commands are tried all the same."""
+        if not self._may_try():
+            return self._trouble
+        try:
+            self.call(command, patience_seconds)
+        except Exception as error:
+            if pauses:
+                self._record_failure(error)
+            return describe_error(error)
+        self._record_success()
+        return None
 
     def call(self, command: Callable[[Any], T], patience_seconds: float | None = None) -> T:
         """Return what `command` returns or raise what it raises, `RedisTimeoutError` when it takes too long. Neither pauses
@@ -107,11 +124,12 @@ class RedisClient:
         with self._lock:
             known, self._unavailable = self._unavailable, True
             self._retry_at = self._monotonic() + self._back_off
+            self._trouble = describe_error(error)
         if not known:
             log.warning(
                 "Redis at %s is unavailable: %s. Lookups continue without it; next attempt in %g s",
                 self.shown,
-                describe_error(error),
+                self._trouble,
                 self._back_off,
             )
 

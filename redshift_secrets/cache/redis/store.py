@@ -190,16 +190,17 @@ class RedisStore:
 
         self._client.run(run, None)
 
-    def clear(self, group: str | None = None) -> None:
+    def clear(self, group: str | None = None) -> str | None:
         """See `SharedStore.clear`. Leases remain, whose holders are refreshing, and so does the mark of the last flush."""
         if group is not None:
             key = self._key(group)
-            self._client.run(lambda client: client.delete(key), 0)
-        else:
-            self._client.run(lambda client: sum(client.delete(key) for key in self._groups(client)), 0, _FLUSH_SECONDS)
+            return self._client.why_not(lambda client: client.delete(key))
+        return self._client.why_not(
+            lambda client: sum(client.delete(key) for key in self._groups(client)), _FLUSH_SECONDS
+        )
 
-    def mark_flushed(self) -> None:
-        """See `SharedStore.mark_flushed`; one GET and one SET."""
+    def mark_flushed(self) -> str | None:
+        """See `SharedStore.mark_flushed`; one GET and one SET. A server without room for it can still remove what it has."""
 
         def write(client: Any) -> None:
             # At least a second after the last one, which a host with another clock may have made.
@@ -207,7 +208,7 @@ class RedisStore:
             mark = self._seal.seal(_FLUSHED, _MARK, _FLUSHED_AT.pack(moment))
             client.set(self._flush_key, mark, ex=_FLUSH_MARK_KEPT_SECONDS)
 
-        self._client.run(write, None)
+        return self._client.why_not(write, pauses=False)
 
     def flush_mark(self) -> str | None:
         """See `SharedStore.flush_mark`; one GET. An older mark than before was put back, and is none."""

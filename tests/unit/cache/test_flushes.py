@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redshift_secrets.cache.flushes import Flushes, flushing
+from redshift_secrets.cache.flushes import Flushes
+from redshift_secrets.cache.flushes import flush as flush_store
 from redshift_secrets.cache.tiers import Tier
 from tests.support.fakes import denied
 from tests.support.memory_store import tier
@@ -47,10 +48,23 @@ def looks(fleet):
     return looks
 
 
+def flush_in_steps(store, before=lambda: None, after=lambda: None):
+    """Flush a store, with calls right before and right after something is removed from it."""
+    clear = store.clear
+
+    def clear_in_steps(group=None):
+        store.clear = clear
+        before()
+        clear(group)
+        after()
+
+    store.clear = clear_in_steps
+    flush(store)
+
+
 def flush(*stores):
     for store in stores:
-        with flushing(store):
-            store.clear()
+        assert flush_store(store) is None
 
 
 def test_without_a_store_there_is_none(flushes):
@@ -249,17 +263,16 @@ class TestInTheMiddleOfARefresh:
     def test_one_that_it_ends_in(self, process, simulation, source, host):
         waiting = process(host).start()
         simulation.pass_(0.5)
-        with flushing(host):
-            host.clear()
-            assert (waiting(), source.asked) == ("v2", 2)
+        found = []
+        flush_in_steps(host, after=lambda: found.append((waiting(), source.asked)))
+        assert found == [("v2", 2)]
 
     def test_what_is_read_from_the_store_in_one_is_forgotten_after_it(self, process, simulation, source, host):
         process(host).get()
         running = process(host)
-        with flushing(host):
-            running.refresher.forget_if_flushed()
-            assert running.get() == "v1"
-            host.clear()
+        found = []
+        flush_in_steps(host, before=lambda: found.append((running.refresher.forget_if_flushed(), running.get())))
+        assert found == [(True, "v1")]
         assert process(host).get() == "v2"
         simulation.pass_(5)
         assert (running.refresher.forget_if_flushed(), running.get(), source.asked) == (True, "v2", 2)
@@ -275,6 +288,60 @@ class TestInTheMiddleOfARefresh:
         process(host, fleet).get()
         assert tier(host).place("k") not in host.groups
         assert (process(host, fleet).get(), source.asked) == ("v2", 2)
+
+    def test_what_failed_before_it_is_tried_again(self, process, simulation, source, host, monkeypatch):
+        def fetch(recall):
+            error, found = (denied() if source.asked == 0 else None), source.fetch(recall)
+            if error is not None:
+                raise error
+            return found
+
+        waiting = process(host).start(source.item(fetch=fetch))
+        simulation.pass_(0.5)
+        flush(host)
+        assert (waiting(), source.asked) == ("v2", 2)
+        assert [*host.groups] == [tier(host).place("k")], "no failure is left"
+
+    def test_where_it_fails_again_it_fails_for_the_first_time(self, process, simulation, source, host):
+        source.error = denied()
+        for _ in range(3):
+            process(host).get()
+            simulation.pass_(60)
+        waiting = process(host).start()
+        simulation.pass_(0.5)
+        flush(host)
+        waiting()
+        simulation.pass_(5)
+        source.error = None
+        assert process(host).get() == "v6"
+
+    def test_what_a_process_has_read_before_it_is_not_remembered_after_it(
+        self, process, simulation, source, host, other_host, fleet
+    ):
+        process(other_host, fleet).get()
+        running, noticed = process(host, fleet), []
+        running.refresher.forget_if_flushed()
+
+        def flush_and_notice():
+            flush(host, fleet)
+            simulation.elapsed += 5
+            noticed.append(running.refresher.forget_if_flushed())
+
+        flush_before_write(host, flush_and_notice)
+        assert (running.get(), noticed) == ("v1", [True])
+        assert (running.get(), source.asked) == ("v2", 2)
+
+    def test_of_a_store_that_cannot_be_written_to_nothing_is_said_to_be_gone(self, host, monkeypatch):
+        marks, tried = [], []
+        monkeypatch.setattr(host, "mark_flushed", lambda: marks.append(1))
+        monkeypatch.setattr(host, "clear", lambda group=None: tried.append(group) or "it is read-only")
+        assert flush_store(host, ["g", "h"]) == "it is read-only"
+        assert (tried, marks) == (["g"], [1, 1])
+
+    def test_where_processes_cannot_be_told_that_is_said(self, host, monkeypatch):
+        host.replace("g", {"n": b"row"}, 10**12)
+        monkeypatch.setattr(host, "mark_flushed", lambda: "no space left")
+        assert (flush_store(host, ["g"]), host.groups) == ("no space left", {})
 
     def test_one_before_it_has_nothing_asked_again(self, process, simulation, source, host):
         host.mark_flushed()

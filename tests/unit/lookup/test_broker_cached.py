@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redshift_secrets.cache.workers import MustWait
 from redshift_secrets.errors import CannotServeError, PerDagCredentialsError
 from redshift_secrets.model import Scope
 from tests.support.fakes import EPOCH, FakeAws, cluster, denied
@@ -73,6 +74,23 @@ def test_a_running_process_finds_a_flush_of_one_conn_id_5_s_later(site, host, cl
     assert running.ask().password == "password-1"
     monotonic.pass_(0.1)
     assert running.ask().password == "password-2"
+
+
+def test_what_a_lookup_has_read_before_a_flush_is_not_remembered_after_it(site, host, clock):
+    monotonic = type(clock)(0)
+    here = site(tiers=[tier(host)], monotonic=monotonic)
+    lookup = here.broker.lookup()
+    for _ in range(2):  # for the listing and the mint
+        with pytest.raises(MustWait) as must:
+            here.broker.attempt("analytics", None, None, lookup)
+        must.value.wait()
+    assert here.ask("other") is None
+    here.aws.warehouses.clear()
+    site(tiers=[tier(host)]).broker.inventory.flush_catalog([tier(host)])
+    monotonic.pass_(5)
+    assert here.broker.peek("other", None, None) is None, "another lookup notices the flush"
+    assert here.broker.attempt("analytics", None, None, lookup) is not None, "this one began before"
+    assert here.ask("analytics") is None
 
 
 def test_what_failed_before_a_flush_is_tried_again_at_once_after_it(new_process, host, aws):

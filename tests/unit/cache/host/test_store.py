@@ -16,6 +16,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from redshift_secrets.cache.host import database, paths
+from redshift_secrets.cache.host import store as host_store
+from redshift_secrets.cache.host.locks import FileLock
 from redshift_secrets.cache.host.store import HostStore
 from tests.support.helpers import Crowd, in_child
 from tests.unit.cache.host.groups import name_in_database, read
@@ -287,6 +289,14 @@ class TestClear:
         assert not [name for name in os.listdir(folder) if "sqlite" in name]
         store.replace("g", ROWS, later)
         assert read(store, "g", list(ROWS)) == ROWS
+
+    def test_behind_a_process_that_is_stopped_while_it_removes_the_store(self, store, folder, later, monkeypatch):
+        monkeypatch.setattr(host_store, "_REMOVAL_WAIT_SECONDS", 0.01)
+        store.replace("g", ROWS, later)
+        lock = FileLock.acquire(folder / "store.lock")
+        assert "another process has" in (store.clear() or "")
+        lock.release()
+        assert store.clear() is None
 
     @pytest.mark.usefixtures("impatient")
     def test_where_one_group_cannot_be_removed_everything_is(self, store, folder, later):

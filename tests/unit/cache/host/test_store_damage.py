@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from redshift_secrets.cache.flushes import flush
 from redshift_secrets.cache.host import database
 from redshift_secrets.cache.host.store import HostStore
 from redshift_secrets.cache.sealing import Seal, host_key
@@ -286,6 +287,18 @@ class TestDisk:
         store.clear()
         assert [read(store, group, ["ages"]) for group in ("g", "other")] == [{}, {}]
         assert works(store, later)
+
+    def test_what_cannot_be_removed_is_not_said_to_be(self, mount, seal, clock, later):
+        disk = mount("size=256k")
+        store = HostStore(disk / "store", seal, clock=clock)
+        store.replace("g", ROWS, later)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for groups in (["g"], None):
+            assert "Read-only file system" in (flush(store, groups) or "")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert read(store, "g", list(ROWS)) == ROWS
+        assert flush(store, ["g"]) is None
+        assert read(store, "g", list(ROWS)) == {}
 
     def test_a_disk_that_is_full_before_there_is_a_store(self, mount, seal, clock, later, caplog):
         disk = mount("size=64k,nr_inodes=3")

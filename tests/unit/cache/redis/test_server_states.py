@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import redshift_secrets
+from redshift_secrets.cache.flushes import flush
 from redshift_secrets.cache.redis.threads import ThreadCall
 from redshift_secrets.cache.store import FreeLease
 from tests.support.fakes import Clock
@@ -79,6 +80,53 @@ def test_a_replica_can_be_read_but_not_written(unavailable):
         it.reads_as_empty()
     ((_, message),) = it.logged()
     assert "replica" in message
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(unavailable, clock: Clock):
+    with RedisServer() as server, server.admin() as admin:
+        it = unavailable(server.url)
+        it.store.replace("g", {"a": b"1"}, LATER)
+        admin.replicaof("127.0.0.1", str(free_port()))
+        for groups in (["g"], None):
+            assert "replica" in (flush(it.store, groups) or "")
+            clock.pass_(31)
+        admin.replicaof("NO", "ONE")
+        assert it.store.read({"g": ["a"]})["g"] == {"a": b"1"}
+        assert flush(it.store, ["g"]) is None
+        assert it.store.read({"g": ["a"]})["g"] == {}
+
+
+def test_what_may_not_be_removed_is_not_said_to_be(unavailable):
+    with RedisServer() as server, server.admin() as admin:
+        fleet_store(server.url).replace("g", {"a": b"1"}, LATER)
+        admin.execute_command("ACL", "SETUSER", "airflow", "on", ">hunter2", "~*", "+@all", "-del")
+        it = unavailable(f"unix://airflow:hunter2@{server.path}")
+        assert "access rules" in (flush(it.store, ["g"]) or "")
+        assert fleet_store(server.url).read({"g": ["a"]})["g"] == {"a": b"1"}
+
+
+def test_a_full_server_is_emptied_where_it_has_no_room_for_the_mark(unavailable):
+    with RedisServer("--maxmemory-policy", "noeviction") as server, server.admin() as admin:
+        it = unavailable(server.url)
+        it.store.replace("g", {"a": b"1"}, LATER)
+        admin.config_set("maxmemory", 1)
+        assert "maxmemory" in (flush(it.store) or "")
+        assert it.store.read({"g": ["a"]})["g"] == {}
+        assert admin.keys() == []
+    assert it.logged() == []
+
+
+def test_what_is_not_tried_during_the_back_off_is_not_said_to_be_gone(unavailable, clock: Clock):
+    port = free_port()
+    it = unavailable(f"redis://127.0.0.1:{port}")
+    assert it.store.read({"g": ["a"]})["g"] == {}
+    with RedisServer(port=port) as server:
+        fleet_store(server.url).replace("g", {"a": b"1"}, LATER)
+        assert flush(it.store, ["g"]) == os.strerror(errno.ECONNREFUSED)
+        clock.pass_(31)
+        assert it.store.read({"g": ["a"]})["g"] == {"a": b"1"}
+        assert flush(it.store, ["g"]) is None
+        assert it.store.read({"g": ["a"]})["g"] == {}
 
 
 @contextlib.contextmanager
