@@ -38,12 +38,44 @@ def client_error(code: str, message: str) -> exceptions.ClientError:
         ("SomethingNew", CANONICAL),
         ("IncompleteSignature", f"Authorization header requires 'Credential' parameter. Authorization={TOKEN}"),
         ("AccessDenied", f"X-Amz-Security-Token: {TOKEN}"),
+        ("ValidationError", f"1 validation error detected: Value '{TOKEN}' at 'webIdentityToken' failed to satisfy"),
+        (
+            "ValidationError",
+            f"1 validation error detected: Value '{TOKEN}' at 'externalId' failed to satisfy constraint",
+        ),
+        (
+            "ValidationError",
+            f"2 validation errors detected: Value 'x' at 'dbUser' failed; Value '{TOKEN}' at 'tokenCode'",
+        ),
+        ("InvalidIdentityToken", f"cannot verify eyJhbGciOiJSUzI1NiJ9.{TOKEN}"),
+        ("AccessDenied", f"no identity for {TOKEN}{'A1b+' * 20}"),
     ],
 )
 def test_nothing_of_the_request_is_repeated(code, message):
     shown = message_of(client_error(code, message))
     assert TOKEN not in shown
     assert f"({code}): what AWS says is not shown" in shown
+
+
+@pytest.mark.parametrize("says", ['{"SecretAccessKey": "%s"}', "aws_session_token = %s", "login failed, password: %s"])
+def test_nothing_is_repeated_that_a_program_for_credentials_says_of_them(says):
+    error = exceptions.CredentialRetrievalError(provider="custom-process", error_msg=says % TOKEN)
+    assert TOKEN not in message_of(error)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "1 validation error detected: Value 'Etl' at 'dbUser' failed to satisfy constraint: Member must satisfy regular expression",
+        "User: arn:aws:sts::123456789012:assumed-role/airflow-workers-of-the-data-platform-in-production/i-0123456789abcdef0 is not"
+        " authorized to perform: redshift:GetClusterCredentials on resource:"
+        " arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/airflow_etl because no identity-based policy allows it",
+        "The web identity token that was passed is expired or is not valid",
+        "Partial credentials found in env, missing: aws_secret_access_key",
+    ],
+)
+def test_so_is_one_that_names_parameters_and_resources(says):
+    assert says in message_of(client_error("Odd", says))
 
 
 def test_a_reason_that_quotes_nothing_is_shown():
