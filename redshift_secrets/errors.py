@@ -80,6 +80,9 @@ DENIED = frozenset(
     }
 )
 
+_OF_WAREHOUSES = ("redshift", "secretsmanager:")
+"""Whatever else is asked, AWS IAM Identity Center for one, is asked about the caller."""
+
 ENDLESS_PAGING = "EndlessPaging"
 
 
@@ -115,7 +118,7 @@ class AwsError(RedshiftSecretsError):
     @property
     def is_gone(self) -> bool:
         """Whether AWS says that the warehouse does not exist."""
-        return self.code in GONE
+        return self.code in GONE and self.operation.startswith(_OF_WAREHOUSES)
 
     @property
     def is_denied(self) -> bool:

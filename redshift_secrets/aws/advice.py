@@ -85,8 +85,12 @@ _DENIED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)(?: on reso
 _NO_KEY = "Access to KMS is not allowed"
 
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
+_ENABLE = "Enable the service or the region for this account, or leave it out of regions."
 _FEWER_TAGS = "AWS allows 50 tags on a resource: remove some, or say a field once for all conn_ids."
 _WEB_IDENTITY = "sts:AssumeRoleWithWebIdentity"
+_LOGINS = ("sso:", "sso-oidc:", "signin:")
+_ROLE_OF_PROFILE = "role_arn, role_session_name, duration_seconds and external_id of the profile"
+CHECK_ROLE_OF_PROFILE = f"Check AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME, or {_ROLE_OF_PROFILE}."
 
 _BY_CODE = {
     "ClusterSecurityGroupNotFound": "Check the cluster's network settings in the Redshift console.",
@@ -107,11 +111,12 @@ _BY_CODE = {
     "InvalidNextToken": "The listing took too long; begin it again.",
     "InvalidTagFault": "Check the setting tag_prefix: AWS does not take it as the beginning of a tag.",
     "MalformedPolicyDocument": "Correct the session policy in assume_role_kwargs.",
-    "OptInRequired": "Enable the service or the region for this account, or leave it out of regions.",
+    "OptInRequired": _ENABLE,
     "PackedPolicyTooLarge": "Name fewer or shorter groups or database roles: AWS packs session tags and session policies into a small space.",
     "ParameterNotFound": "The parameter was deleted meanwhile; try again.",
     "ParameterVersionNotFound": "The parameter was changed meanwhile; try again.",
     "PaginationTokenExpiredException": "The listing took too long and begins again.",
+    "SubscriptionRequired": _ENABLE,
     "RegionDisabledException": "Enable STS or the region for this account (IAM, account settings), or leave the region out of regions.",
     "ResourceNotFoundFault": "It was deleted or renamed in the meantime.",
     "TagLimitExceeded": _FEWER_TAGS,
@@ -126,6 +131,11 @@ _BY_CODE = {
 
 def advice_on(code: str, operation: str, resource: str, identity: str, message: str) -> str:
     """Return what to do about an error of AWS. `operation` is the IAM action, `message` what AWS says."""
+    if operation.startswith(_LOGINS) and code not in THROTTLED | _INTERNAL:
+        return (
+            "Check sso_account_id and sso_role_name of the profile, which whoever has logged in must have, and log in again with aws sso"
+            " login or aws login."
+        )
     named = _DENIED_ACTION.search(message) if code in DENIED and not operation.startswith("sts:") else None
     if named is not None and named[1] != operation:
         operation, resource = named[1], (named[2] or resource).rstrip(".,;")
@@ -166,7 +176,12 @@ def advice_on(code: str, operation: str, resource: str, identity: str, message: 
     if code in _INTERNAL:
         return "AWS returned an internal error; the request will be retried after a backoff."
     if code in _INVALID and operation == "sts:AssumeRole":
-        return "Check assume_role_kwargs; sessions of a role that another role assumes last 3600 seconds at most."
+        return (
+            f"Check role_arn, its partition and assume_role_kwargs in the settings, or {_ROLE_OF_PROFILE}; sessions of a role that"
+            " another role assumes last 3600 seconds at most."
+        )
+    if code in _INVALID and operation == _WEB_IDENTITY:
+        return CHECK_ROLE_OF_PROFILE
     if code in _INVALID and operation == "redshift:GetClusterCredentials":
         return _advice_on_user(resource)
     if code in _INVALID:

@@ -80,7 +80,7 @@ class AwsClient:
         """Return the endpoints that were asked about warehouses of a kind in a region and have not answered yet, each with what it
         was asked. Asks nobody."""
         found = exchanges.unanswered(_PREFIXES[kind], region)
-        return list(dict.fromkeys(f"{each.endpoint} ({each.operation})" for each in found))
+        return list(dict.fromkeys(f"{each.where} ({each.operation})" for each in found))
 
     def mint(self, request: MintRequest, caller: str | None = None) -> Credential:
         """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`.

@@ -361,7 +361,7 @@ class Discovery:
                     return [read(response), following]
             except AwsError as error:
                 # The clock and the credentials of this host would be wrong for whatever is asked instead, too.
-                of_service = not error.host_only or error.code in NOT_REACHED or error.code == UNREADABLE
+                of_service = not error.host_only or error.is_denied or error.code in {*NOT_REACHED, UNREADABLE}
                 too_old = token is not None and error.code in TOKEN_REFUSED
                 if optional and error.operation == action and of_service and not too_old:
                     return [error_to_json(error), None]

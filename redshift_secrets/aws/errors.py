@@ -14,12 +14,20 @@ from botocore.parsers import ResponseParserError
 
 from redshift_secrets.aws.advice import (
     BAD_SIGNATURE,
+    CHECK_ROLE_OF_PROFILE,
     CLOCK_SKEW,
     ENDPOINT_POLICY,
     EXPIRED,
     UNKNOWN_KEY,
     WRONG_TIME,
     advice_on,
+)
+from redshift_secrets.aws.credential_errors import (
+    CHECK_TOKEN,
+    CORRECT,
+    INVALID_URLS,
+    ClientConfigError,
+    advice_on_credentials,
 )
 from redshift_secrets.aws.exchanges import Exchange, exchanges
 from redshift_secrets.aws.log_redaction import suppress_payload_logs
@@ -30,6 +38,7 @@ from redshift_secrets.aws.network_errors import (
     Explained,
     login_needed,
     no_network,
+    without_login,
     without_user,
 )
 from redshift_secrets.errors import DENIED, AwsError, ExhaustedError, exception_chain, exhausted_error, one_line
@@ -52,10 +61,8 @@ _ONLY_WHOSE = r"\1"
 _NOT_SHOWN = "what AWS says is not shown, since it may quote the request."
 _PARAMETERS = re.compile(r'^[A-Z][a-z ]* parameter(?: in [\w.\[\]]+)?:? "?(\w+)', re.MULTILINE)
 """The names that botocore gives of parameters that it does not take."""
-_CHECK_TOKEN = (
-    "Check that the pod has its service account and the volume with the token, and that this user may read it."
-)
-_GIVE_ROLE = "Give this process an instance profile, a task role or a pod role, or set profile_name."
+_OF_A_ROLE = frozenset({"DurationSeconds", "ExternalId", "RoleArn", "RoleSessionName"})
+"""Those that AssumeRole has, of a profile or of the environment."""
 _ASSUME_ROLE_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"})
 """Operations that botocore calls to obtain credentials for the operation that was requested."""
 
@@ -64,51 +71,12 @@ class OddAnswerError(Exception):
     """An answer of AWS lacks something; the text says what, and quotes nothing of it."""
 
 
-class TokenFileError(exceptions.CredentialRetrievalError):  # type: ignore[misc]  # botocore has no types
-    """A file that credentials are found with cannot be read; `variable` names it."""
-
-    fmt = "{error_msg}"
-
-    def __init__(self, error: OSError) -> None:
-        name = str(error.filename)
-        variable = next((each for each in _TOKEN_FILES if os.environ.get(each) == name), None)
-        what = f"the token file {name} of {variable}" if variable else f"the file {name}"
-        super().__init__(provider="file", error_msg=f"{what} cannot be read: {error.strerror}")
-        self.variable = variable
-
-
-_ABOUT_VARIABLES = ("Unsupported host", "Auth token value")
-"""How botocore's texts begin that are about AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN; they quote no secret."""
-_TOKEN_FILES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-
-
 def member(answer: Any, name: str, kind: type) -> Any:
     """Return what an answer has under a name; raises `OddAnswerError` where it is not of this kind."""
     found = answer.get(name) if isinstance(answer, Mapping) else None
     if not isinstance(found, kind) or found == "":
         raise OddAnswerError(f"it has no {name}" if found is None else f"its {name} cannot be read")
     return found
-
-
-@contextmanager
-def credential_errors() -> Iterator[None]:
-    """Raise as botocore's own error what its search for credentials lets pass: an unreadable file, an answer of a metadata service
-    or a program that lacks something."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None or isinstance(error, exceptions.BotoCoreError) or exhausted_error(error) is not None:
-            raise
-        raise TokenFileError(error) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, exceptions.BotoCoreError) or exchanges.last is not None:
-            raise
-        if isinstance(error, ValueError) and str(error).startswith(_ABOUT_VARIABLES):
-            raise exceptions.InvalidConfigError(error_msg=one_line(str(error))) from None
-        raise exceptions.CredentialRetrievalError(
-            provider="the metadata service, the program or the configuration that has them",
-            error_msg=f"they cannot be read ({type(error).__name__})",
-        ) from None
 
 
 @contextmanager
@@ -158,16 +126,11 @@ def _explained(
         return None
     if isinstance(caught, exceptions.ClientError):
         return _of_error_answer(caught, operation, exchange)
-    if isinstance(caught, (TokenFileError, exceptions.InfiniteLoopConfigError, exceptions.InvalidConfigError)):
-        advice = "Correct it in the AWS configuration files and the environment."
-        if isinstance(caught, TokenFileError) and caught.variable is not None:
-            advice = _CHECK_TOKEN
+    advice = advice_on_credentials(caught)
+    if advice is not None:
         return Explained("NoCredentials", _reason(str(caught)), advice)
-    if isinstance(caught, _LOG_IN_AGAIN):
-        advice = "Log in again with aws sso login or aws login; for unattended use, give this process a role instead."
-        return Explained("NoCredentials", _reason(str(caught)), advice)
-    if isinstance(caught, _NO_CREDENTIALS):
-        return Explained("NoCredentials", _reason(str(caught)), _GIVE_ROLE)
+    if isinstance(caught, ClientConfigError):
+        return Explained("Misconfigured", _reason(str(caught)), f"{CORRECT[:-1]}, or in the setting config.")
     if isinstance(caught, _MISCONFIGURED):
         return Explained(
             "Misconfigured", _reason(str(caught)), "Fix profile_name, regions or the AWS configuration files."
@@ -188,8 +151,8 @@ def _explained(
         and isinstance(caught, (AttributeError, LookupError, TypeError, ValueError))
     ):
         return _of_nonsense(operation, exchange, str(caught) if isinstance(caught, OddAnswerError) else None)
-    if isinstance(caught, ValueError) and str(caught).startswith(("Invalid endpoint", "Port ")):
-        return Explained("Misconfigured", _reason(str(caught)), "Fix endpoint_url or AWS_ENDPOINT_URL.")
+    if isinstance(caught, ValueError) and str(caught).startswith(INVALID_URLS):
+        return Explained("Misconfigured", f"{without_login(str(caught))}.", "Fix endpoint_url or AWS_ENDPOINT_URL.")
     if isinstance(caught, RuntimeError) and "refreshed credentials are still expired" in str(caught):
         reason = "by the clock of this host, the AWS credentials that this process was just given have expired."
         advice = "Check that clock; if it is right, the program, service or proxy that gives them repeats old ones."
@@ -197,19 +160,6 @@ def _explained(
     return None
 
 
-_LOG_IN_AGAIN = tuple(
-    getattr(exceptions, name)
-    for name in ("SSOError", "TokenRetrievalError", "LoginError")
-    if hasattr(exceptions, name)  # an older botocore knows no `aws login`
-)
-_NO_CREDENTIALS = (
-    exceptions.NoCredentialsError,
-    exceptions.PartialCredentialsError,
-    exceptions.CredentialRetrievalError,
-    exceptions.MetadataRetrievalError,
-    exceptions.RefreshWithMFAUnsupportedError,
-    exceptions.UnknownCredentialError,
-)
 _MISCONFIGURED = (
     exceptions.ProfileNotFound,
     exceptions.NoRegionError,
@@ -239,9 +189,11 @@ def _of_parameters(caught: exceptions.ParamValidationError) -> Explained:
     """Name what botocore does not take. Its text quotes the values, too."""
     names = list(dict.fromkeys(_PARAMETERS.findall(str(caught.kwargs.get("report")))))
     if "WebIdentityToken" in names:
-        return Explained("NoCredentials", "the file of the web identity token is empty or has no token.", _CHECK_TOKEN)
+        return Explained("NoCredentials", "the file of the web identity token is empty or has no token.", CHECK_TOKEN)
     which = f"{', '.join(names)} in" if names else "the values of"
     advice = "Check the tags, settings and AWS configuration files that it is called with."
+    if not _OF_A_ROLE.isdisjoint(names):  # settings are checked for what botocore does not take
+        advice = CHECK_ROLE_OF_PROFILE
     return Explained("Misconfigured", f"botocore does not take {which} the request.", advice)
 
 
@@ -251,10 +203,12 @@ def _of_nonsense(operation: str, exchange: Exchange | None, lack: str | None) ->
         why = f": {lack}" if lack else " could not be parsed"
         return Explained(UNREADABLE, f"the response{why}.", CHECK_ANSWERER)
     if exchange.status == LOGIN_NEEDED:
-        return login_needed(exchange.endpoint)
+        return login_needed(exchange)
     name = _name(exchange.operation) or operation
     why = f" ({lack})" if lack else ""
-    reason = f"{exchange.endpoint} was asked for {name} and gave no answer of that kind{why}, but {exchange.describe_answer()}."
+    reason = (
+        f"{exchange.where} was asked for {name} and gave no answer of that kind{why}, but {exchange.describe_answer()}."
+    )
     return Explained(UNREADABLE, reason, CHECK_ANSWERER)
 
 

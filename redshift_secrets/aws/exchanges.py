@@ -20,14 +20,22 @@ _PREFIXES = {"resourcegroupstaggingapi": "tag"}
 class Exchange:
     """One request to AWS. `body` is what came, while the call is read; it may hold a password."""
 
-    def __init__(self, operation: str, endpoint: str, region: str, ca_bundle: str | None) -> None:
+    def __init__(
+        self, operation: str, endpoint: str, region: str, ca_bundle: str | None, proxy: str | None = None
+    ) -> None:
         self.operation = operation
         self.endpoint = endpoint
         self.region = region
         self.ca_bundle = ca_bundle
+        self.proxy = proxy
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.body: bytes = b""
+
+    @property
+    def where(self) -> str:
+        """The endpoint, and the proxy that it is asked through, without user and password."""
+        return f"{self.endpoint} through the proxy {self.proxy}" if self.proxy else self.endpoint
 
     @property
     def was_answered(self) -> bool:
@@ -84,7 +92,7 @@ class Exchanges:
 
         def before_send(request: Any, event_name: str, **_: Any) -> None:
             operation = f"{_PREFIXES.get(service, service)}:{event_name.rpartition('.')[2]}"
-            self._begin(Exchange(operation, _origin(request.url), region, ca_bundle))
+            self._begin(Exchange(operation, _origin(request.url), region, ca_bundle, _proxy(session, request.url)))
 
         client.meta.events.register_first("before-send", before_send)
         client.meta.events.register_first("before-parse", self._answer)
@@ -133,6 +141,13 @@ def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return one_line(f"{parts.scheme}://{parts.hostname}{port}", 300)
+
+
+def _proxy(session: Any, url: str) -> str | None:
+    """Host and port of the proxy that botocore sends a request through, `None` where it uses none."""
+    proxies = getattr(session, "_proxy_config", None)
+    proxy = proxies.proxy_url_for(url) if proxies is not None else None
+    return one_line(proxy.rpartition("@")[2].rpartition("://")[2], 300) if proxy else None
 
 
 def _ca_bundle(verify: Any) -> str | None:

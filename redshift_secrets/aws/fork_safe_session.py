@@ -13,7 +13,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
-from redshift_secrets.aws.errors import credential_errors
+from redshift_secrets.aws.credential_errors import client_errors, credential_errors
 from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.recorded_credentials import RETRY_SECONDS, RecordedCredentials
 from redshift_secrets.cache import forks
@@ -68,7 +68,7 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
         if mode.lower() == "auto":
             # botocore would ask IMDS for the region, to choose between modes that differ in the connect timeout alone.
             config = (config or Config()).merge(Config(defaults_mode="standard"))
-        with forks.no_fork_here:
+        with forks.no_fork_here, client_errors():
             client = super().create_client(service_name, config=config, **arguments)
         exchanges.watch(client)
         return client

@@ -36,6 +36,9 @@ _CHECK_CLOCK = "Check the clock of this host; if it is right, the certificate ha
 _CHECK_BUNDLE = "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, ca_bundle of the profile or the setting verify."
 _LONGEST_REASON = 300
 _USER_INFO = re.compile(r"//\S*@")
+_LOGIN = re.compile("//.*@", re.DOTALL)
+_OTHER_SCHEME = re.compile("https?://([a-z0-9]+)://")
+"""What botocore makes of the URL of a proxy that begins with neither http:// nor https://."""
 _NO_FILE = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR)
 _WRONG_DAY = (9, 10)
 """OpenSSL's codes for a certificate that is not valid yet, or no longer."""
@@ -53,8 +56,13 @@ class Explained(NamedTuple):
 
 
 def without_user(url: str) -> str:
-    """Return a text with a URL in it without user and password, which may have any sign in them."""
+    """Return a text with a URL in it without user and password."""
     return one_line(_USER_INFO.sub("//***@", url), _LONGEST_REASON)
+
+
+def without_login(url: str) -> str:
+    """Return a text that ends with a URL without its user and password, which may have any sign in them."""
+    return one_line(_LOGIN.sub("//***@", url), _LONGEST_REASON)
 
 
 def no_network(caught: Exception, exchange: Exchange | None) -> Explained | None:
@@ -70,14 +78,19 @@ def no_network(caught: Exception, exchange: Exchange | None) -> Explained | None
     return None
 
 
-def login_needed(endpoint: str) -> Explained:
+def login_needed(exchange: Exchange) -> Explained:
     """Return what a proxy means that answers with status 407."""
-    reason = f"a proxy on the way to {endpoint} wants to be logged in to (HTTP status {LOGIN_NEEDED})."
+    proxy = f"the proxy {exchange.proxy}" if exchange.proxy else "a proxy"
+    reason = f"{proxy} on the way to {exchange.endpoint} wants to be logged in to (HTTP status {LOGIN_NEEDED})."
     return Explained("ProxyFailed", reason, f"Give its URL a user and a password. {CHECK_PROXY}")
 
 
 def _of_proxy(caught: exceptions.ProxyConnectionError) -> Explained:
-    proxy = without_user(str(caught.kwargs.get("proxy_url")))
+    url = str(caught.kwargs.get("proxy_url"))
+    proxy, other = without_login(url), _OTHER_SCHEME.match(url)
+    if other is not None:
+        reason = f"the URL of the proxy begins with {other[1]}://, and botocore uses proxies for HTTP alone."
+        return Explained("ProxyFailed", reason, CHECK_PROXY)
     text = " ".join(map(str, exception_chain(caught)))
     found = re.search(r"Tunnel connection failed: (\d{3})", text)
     if found is not None and found[1] == str(LOGIN_NEEDED):
@@ -109,7 +122,7 @@ def _of_tls(caught: exceptions.BotoCoreError, exchange: Exchange | None) -> Expl
             reason = f"TLS with {endpoint} needs the CA bundle {bundle}, which has no certificate that can be read."
             return Explained("TlsFailed", reason, _CHECK_BUNDLE)
         return Explained("TlsFailed", f"{reason}.", _CHECK_SERVER)
-    certificate = describe_certificate(endpoint)
+    certificate = describe_certificate(exchange.endpoint if exchange is not None else endpoint)
     reason += f". Its certificate is {certificate}" if certificate else ""
     reason += f"; it was checked against {bundle}." if bundle else "."
     if getattr(found, "verify_code", None) in _WRONG_DAY:
@@ -176,11 +189,17 @@ def _not_sent(chain: list[BaseException]) -> Explained | None:
 
 def _network_reason(caught: Exception) -> str:
     chain = exception_chain(caught)
-    if any(isinstance(each, socket.gaierror) for each in chain):
-        return "DNS does not know its name"
+    unresolved = next((each for each in chain if isinstance(each, socket.gaierror)), None)
+    if unresolved is not None:
+        # Of a name that there is not, a resolver says so.
+        return (
+            "DNS gives no answer for its name" if unresolved.errno == socket.EAI_AGAIN else "DNS does not know its name"
+        )
     said = [each.strerror for each in chain if isinstance(each, OSError) and each.strerror]
     if said:
         return one_line(said[-1], 100)
+    if any(isinstance(each, TimeoutError) for each in chain):
+        return "no response in time"
     return (
         "the connection was closed"
         if isinstance(caught, exceptions.ConnectionClosedError)
@@ -190,5 +209,5 @@ def _network_reason(caught: Exception) -> str:
 
 def _endpoint(caught: exceptions.BotoCoreError, exchange: Exchange | None) -> str:
     if exchange is not None:
-        return exchange.endpoint
+        return exchange.where
     return without_user(str(caught.kwargs.get("endpoint_url") or "the endpoint"))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import InvalidConfigError
 
-from redshift_secrets.aws.errors import credential_errors
+from redshift_secrets.aws.credential_errors import credential_errors
 from redshift_secrets.aws.exchanges import Exchange, exchanges
 from redshift_secrets.errors import copy_for_reraise
 
@@ -80,7 +80,7 @@ class RecordedCredentials:
             exchanges.repeat(failure.exchange)
             raise copy_for_reraise(failure.error)
         try:
-            with credential_errors():
+            with credential_errors(self._credentials.method):
                 keys = self._credentials.get_frozen_credentials()
         except Exception as error:
             self._failure = _Failure(error, exchanges.last, self.monotonic() + RETRY_SECONDS)
@@ -92,9 +92,13 @@ class RecordedCredentials:
 def _check(keys: Any, method: str) -> None:
     for name, what in _KEYS.items():
         key = getattr(keys, name)
-        # A secret that was made with its line break is a common mistake, which looks like a network without a connection.
-        if key is not None and not (isinstance(key, str) and re.fullmatch("[!-~]*", key)):
-            wrong = "has a space, a line break or another character in it that no key has"
-            raise InvalidConfigError(
-                error_msg=f"the {what} of the AWS credentials from {method} {wrong if isinstance(key, str) else 'is no text'}"
-            )
+        if not key:
+            wrong = None if name == "token" else "is missing"  # long-term credentials have none
+        elif not isinstance(key, str):
+            wrong = "is no text"
+        else:
+            # A secret that was made with its line break is a common mistake, which looks like a network without a connection.
+            is_key = re.fullmatch("[!-~]*", key)
+            wrong = None if is_key else "has a space, a line break or another character in it that no key has"
+        if wrong is not None:
+            raise InvalidConfigError(error_msg=f"the {what} of the AWS credentials from {method} {wrong}")

@@ -23,7 +23,8 @@ from botocore.credentials import (
 from botocore.exceptions import NoCredentialsError, RefreshWithMFAUnsupportedError
 from cachetools import LRUCache
 
-from redshift_secrets.aws.errors import credential_errors, member, translate_errors
+from redshift_secrets.aws.credential_errors import credential_errors
+from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks

@@ -42,7 +42,9 @@ def _certificate(raw: object) -> str | tuple[str, str]:
 def _proxies(raw: object) -> dict[str, str]:
     proxies = {values.text(key): values.text(value) for key, value in values.mapping(raw).items()}
     for proxy in proxies.values():
-        _, _, netloc = proxy.rpartition("://")
+        scheme, _, netloc = proxy.rpartition("://")
+        if scheme.lower() not in ("", "http", "https"):  # botocore would take it for a host
+            raise ValueError
         host, _ = values.host_and_port(netloc.partition("/")[0].rpartition("@")[2])
         if not host:
             raise ValueError
@@ -98,7 +100,9 @@ OPTIONS: Mapping[str, _Option | Mapping[str, _Option]] = {
     "read_timeout": _SECONDS,
     "parameter_validation": _BOOLEAN,
     "max_pool_connections": _whole_number(1, 10_000),
-    "proxies": _Option('a JSON object of URLs such as {"https": "http://proxy.example.com:3128"}', _proxies),
+    "proxies": _Option(
+        'a JSON object of URLs of HTTP proxies such as {"https": "http://proxy.example.com:3128"}', _proxies
+    ),
     "proxies_config": PROXIES_CONFIG,
     "s3": _Option("a JSON object, its addressing_style one of auto, path, virtual", _s3),
     "s3_disable_express_session_auth": _BOOLEAN,

@@ -7,6 +7,7 @@ import pytest
 
 from redshift_secrets.aws.advice import advice_on
 from redshift_secrets.aws.minting import WAYS
+from redshift_secrets.errors import AwsError
 
 CALLS = {
     "redshift": [
@@ -91,6 +92,20 @@ def test_the_permission_that_aws_names_is_the_one_to_grant(action: str) -> None:
     assert advice_on("AccessDenied", "redshift:GetClusterCredentials", "arn:x", "arn:me", message) == (
         f"Grant {action} on arn:x to arn:me."
     )
+
+
+@pytest.mark.parametrize("code", ["ForbiddenException", "ResourceNotFoundException", "InvalidRequestException"])
+def test_what_a_login_may_not_says_nothing_of_warehouses_and_secrets(code: str) -> None:
+    advice = advice_on(code, "sso:GetRoleCredentials", "the credentials of me", "arn:me", "No access")
+    assert advice.startswith("Check sso_account_id and sso_role_name of the profile")
+    error = AwsError("sso:GetRoleCredentials", "the credentials of me", "arn:me", code, "No access.", advice)
+    assert not error.is_gone
+    assert "throttling" in advice_on("TooManyRequestsException", "sso:GetRoleCredentials", "x", "arn:me", "x")
+
+
+def test_what_sts_does_not_take_of_a_web_identity_is_in_the_profile_or_the_environment() -> None:
+    advice = advice_on("ValidationError", "sts:AssumeRoleWithWebIdentity", "x", "arn:me", "Request ARN is invalid")
+    assert advice.startswith("Check AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME")
 
 
 def test_a_secret_whose_key_is_denied() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from redshift_secrets.errors import AwsError
 from tests.unit.aws.failing import failure, set_keys
 
 
@@ -49,6 +51,7 @@ def test_a_role_of_a_profile_that_botocore_does_not_take_is_named(
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     error = failure()
     assert (error.code, error.reason) == ("Misconfigured", "botocore does not take RoleArn in the request.")
+    assert error.advice.startswith("Check AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME, or role_arn")
 
 
 @pytest.mark.parametrize(
@@ -94,11 +97,85 @@ def test_nobody_is_asked_for_the_code_of_an_mfa_device(tmp_path: Path, monkeypat
     assert (error.code, error.reason) == ("NoCredentials", "Cannot refresh credentials: MFA token required.")
 
 
-def test_a_program_for_credentials_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AwsError]:
+    """Returns what listing clusters raises with this AWS configuration file, and nothing else to find credentials with."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    (tmp_path / "config").write_text("[default]\ncredential_process = /nowhere/program\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    def fail(config: str) -> AwsError:
+        (tmp_path / "config").write_text(f"[default]\n{config}\n")
+        return failure()
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo secret-key >&2; exit 1", "the program ended with an error, and what it printed is not shown"),
+        ("kill -9 $$", "the program ended with an error, and what it printed is not shown"),
+        ("printf '\\377secret-key' >&2; exit 2", "they cannot be read (UnicodeDecodeError)"),
+        ("echo secret-key", "they cannot be read (JSONDecodeError)"),
+        ("echo '[]'", "they cannot be read (AttributeError)"),
+        ("echo '{\"Version\": 2}'", "Unsupported version '2'"),
+        ("echo '{\"Version\": 1}'", "Missing required key in response: 'AccessKeyId'"),
+    ],
+)
+@pytest.mark.parametrize("in_a_chain", [False, True])
+def test_a_program_for_credentials_that_gives_none(
+    script: str, reason: str, in_a_chain: bool, tmp_path: Path, configured: Callable[[str], AwsError]
+) -> None:
+    (program := tmp_path / "program").write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    config = f"credential_process = {program}"
+    if in_a_chain:
+        config = f"role_arn = arn:aws:iam::123456789012:role/a\nsource_profile = own\n[profile own]\n{config}"
+    error = configured(config)
+    assert error.code == "NoCredentials"
+    assert error.reason.startswith(f"Error when retrieving credentials from custom-process: {reason}")
+    assert error.advice.startswith("Run the program of credential_process by hand")
+
+
+@pytest.mark.parametrize(
+    "pair", ['"AccessKeyId": null, "SecretAccessKey": "s"', '"AccessKeyId": "A", "SecretAccessKey": ""']
+)
+def test_a_key_that_is_missing(pair: str, tmp_path: Path, configured: Callable[[str], AwsError]) -> None:
+    (answer := tmp_path / "answer").write_text(f'{{"Version": 1, {pair}}}')
+    error = configured(f"credential_process = cat {answer}")
+    assert error.code == "NoCredentials"
+    assert error.reason.endswith(" of the AWS credentials from custom-process is missing.")
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("services = flat\n[services flat]\nredshift = http://127.0.0.1:9", "cannot be read (AttributeError)."),
+        ("services = nowhere", 'the "nowhere" services configuration does not exist.'),
+        ("account_id_endpoint_mode = x", "The configured value 'x' for 'account_id_endpoint_mode' is invalid."),
+    ],
+)
+def test_an_option_that_no_client_can_be_made_with_is_not_told_as_missing_credentials(
+    option: str, reason: str, configured: Callable[[str], AwsError]
+) -> None:
+    error = configured(f"aws_access_key_id = A\naws_secret_access_key = s\n{option}")
+    assert error.code == "Misconfigured"
+    assert reason in error.reason
+    assert error.advice == "Correct it in the AWS configuration files and the environment, or in the setting config."
+
+
+def test_a_token_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/airflow")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     error = failure()
+    assert "from assume-role-with-web-identity: they cannot be read (UnicodeDecodeError)" in error.reason
+    assert "service account" in error.advice
+
+
+def test_a_program_for_credentials_that_is_not_there(configured: Callable[[str], AwsError]) -> None:
+    error = configured("credential_process = /nowhere/program")
     assert error.code == "NoCredentials"
     assert "/nowhere/program cannot be read: No such file or directory" in error.reason

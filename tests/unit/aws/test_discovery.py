@@ -231,6 +231,15 @@ class TestWorkgroups:
                 ClientError({"Error": {"Code": code}}, "GetResources")
                 for code in ("AccessDeniedException", "ThrottledException", "InternalServiceException", "OptInRequired")
             ),
+            ClientError(
+                {
+                    "Error": {
+                        "Code": "AccessDenied",
+                        "Message": "because no VPC endpoint policy allows the tag:GetResources",
+                    }
+                },
+                "GetResources",
+            ),
             ConnectTimeoutError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
             EndpointConnectionError(endpoint_url="https://tagging.eu-west-1.amazonaws.com/"),
         ],

@@ -116,7 +116,8 @@ def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str
         (
             "ValidationError",
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
-            "Check assume_role_kwargs; sessions of a role that another role assumes last 3600 seconds at most.",
+            "Check role_arn, its partition and assume_role_kwargs in the settings, or role_arn, role_session_name, duration_seconds and"
+            " external_id of the profile; sessions of a role that another role assumes last 3600 seconds at most.",
         ),
         ("MalformedPolicyDocument", "x", "Correct the session policy in assume_role_kwargs."),
         (
@@ -196,8 +197,8 @@ def test_what_the_endpoint_of_this_hosts_network_denies_says_nothing_of_other_ho
 
 def test_an_older_botocore_that_knows_no_aws_login_has_its_errors_told_too() -> None:
     script = (
-        "from botocore import exceptions; vars(exceptions).pop('LoginError', None); from redshift_secrets.aws import errors;"
-        "print([each.__name__ for each in errors._LOG_IN_AGAIN])"
+        "from botocore import exceptions; vars(exceptions).pop('LoginError', None); from redshift_secrets.aws import credential_errors as"
+        " found; print([each.__name__ for each in found._LOG_IN_AGAIN])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.strip() == "['SSOError', 'TokenRetrievalError']", done.stderr

@@ -23,6 +23,7 @@ from botocore import exceptions
 
 from redshift_secrets.aws import errors as aws_errors
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.exchanges import Exchange
 from redshift_secrets.errors import AwsError, ExhaustedError, UnexpectedError, exhausted_error, known_error
 from redshift_secrets.local.certificates import CertificateAuthority
 from tests.unit.aws.failing import failure, set_keys
@@ -57,6 +58,24 @@ def serving(status: int = 200, tls: ssl.SSLContext | None = None) -> Iterator[in
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """Answers the first connection with these bytes."""
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = listener.accept()
+            with client:
+                client.recv(10_000)
+                client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -174,18 +193,8 @@ def test_a_file_of_proxies_config_that_is_not_there() -> None:
     ],
 )
 def test_what_answers_does_not_speak_http(answer: bytes) -> None:
-    def serve(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            client, _ = listener.accept()
-            with client:
-                client.recv(10_000)
-                client.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        error = failure(url := f"http://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join()
+    with answering(answer) as port:
+        error = failure(url := f"http://127.0.0.1:{port}")
     assert (error.code, error.reason) == ("UnreadableResponse", f"{url} gave no HTTP response that can be read.")
 
 
@@ -245,11 +254,74 @@ def test_the_url_of_a_proxy_that_is_none(url: str, monkeypatch: pytest.MonkeyPat
     assert (error.code, error.reason) == ("ProxyFailed", "the URL of a proxy cannot be used as one.")
 
 
-def test_nothing_of_a_proxys_password_is_shown_whatever_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:pass@word/pass-word@127.0.0.1:9")
+@pytest.mark.parametrize("password", ["pass@word/pass-word", "pass\nword", "pass\tword", "pass word", "//pass//word"])
+@pytest.mark.parametrize("url", ["http://me:{}@127.0.0.1:9", "me:{}@127.0.0.1:9"])
+def test_nothing_of_a_proxys_password_is_shown_whatever_is_in_it(
+    url: str, password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", url.format(password))
     error = failure()
     assert error.code == "ProxyFailed"
     assert "word" not in error.reason
+
+
+def test_nor_of_one_in_the_url_of_an_endpoint_that_is_none() -> None:
+    with pytest.raises(AwsError) as caught, translate_errors("redshift:DescribeClusters", "every cluster", "me"):
+        raise ValueError("Invalid endpoint: http://me:pass word@aws.invalid")
+    assert caught.value.reason == "Invalid endpoint: http://***@aws.invalid."
+
+
+def test_a_proxy_for_something_else_than_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5h://me:pass-word@127.0.0.1:9")
+    error = failure()
+    assert (error.code, error.reason) == (
+        "ProxyFailed",
+        "the URL of the proxy begins with socks5h://, and botocore uses proxies for HTTP alone.",
+    )
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[int]:
+    """A port whose queue of connections is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as callers:
+        for _ in range(3):
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_proxy_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf() as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        error = failure(connect_timeout=0.1)
+    assert (error.code, error.reason) == (
+        "ProxyFailed",
+        f"the proxy http://127.0.0.1:{port} cannot be reached: no response in time.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "could not connect to {}: the connection was closed."),
+        (b"SSH-2.0-OpenSSH\r\n", "{} gave no HTTP response that can be read."),
+        (b"HTTP/1.1 200 OK\r\n\r\nno TLS", "TLS with {} failed: unexpected eof while reading."),
+    ],
+)
+def test_what_comes_through_a_proxy_is_told_with_its_name(
+    answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(answer) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pass-word@127.0.0.1:{port}")
+        error = failure()
+    where = f"https://redshift.eu-west-1.amazonaws.com through the proxy 127.0.0.1:{port}"
+    assert error.reason == reason.format(where)
+
+
+def test_so_is_who_has_not_answered_yet() -> None:
+    waiting = Exchange("redshift:DescribeClusters", "https://aws.invalid", "eu-west-1", None, "proxy:3128")
+    assert waiting.where == "https://aws.invalid through the proxy proxy:3128"
 
 
 @pytest.mark.parametrize("port", ["99999", "abc"])
@@ -268,13 +340,16 @@ def test_nobody_listens() -> None:
     assert error.reason == f"could not connect to http://127.0.0.1:{port}: Connection refused."
 
 
-def test_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(socket.EAI_NONAME, "DNS does not know its name"), (socket.EAI_AGAIN, "DNS gives no answer for its name")],
+)
+def test_a_name_that_is_not_resolved(number: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(-2, "Name or service not known")
+        raise socket.gaierror(number, "x")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    error = failure()
-    assert "redshift.eu-west-1.amazonaws.com: DNS does not know its name" in error.reason
+    assert f"redshift.eu-west-1.amazonaws.com: {reason}." in failure().reason
 
 
 @pytest.mark.parametrize(

@@ -89,15 +89,19 @@ REFUSED = [
     ({"parameter_validation": "hunter2"}, "config.parameter_validation must be true or false"),
     (
         {"proxies": {"https": ["hunter2"]}},
-        'config.proxies must be a JSON object of URLs such as {"https": "http://proxy.example.com:3128"}',
+        'config.proxies must be a JSON object of URLs of HTTP proxies such as {"https": "http://proxy.example.com:3128"}',
     ),
     (
         {"proxies": {"https": "http://me:hunter2@proxy:port"}},
-        'config.proxies must be a JSON object of URLs such as {"https": "http://proxy.example.com:3128"}',
+        'config.proxies must be a JSON object of URLs of HTTP proxies such as {"https": "http://proxy.example.com:3128"}',
+    ),
+    (
+        {"proxies": {"https": "socks5://me:hunter2@proxy:1080"}},
+        'config.proxies must be a JSON object of URLs of HTTP proxies such as {"https": "http://proxy.example.com:3128"}',
     ),
     (
         {"proxies": "http://me:hunter2@proxy"},
-        'config.proxies must be a JSON object of URLs such as {"https": "http://proxy.example.com:3128"}',
+        'config.proxies must be a JSON object of URLs of HTTP proxies such as {"https": "http://proxy.example.com:3128"}',
     ),
     (
         {"proxies_config": {"proxy_client_cert": ["hunter2"]}},
