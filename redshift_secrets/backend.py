@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from redshift_secrets.airflow import configuration, connection, masking, refusals, renewing_connection, supervisor
 from redshift_secrets.airflow.metrics import metrics
-from redshift_secrets.airflow.task_context import task_context
 from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.sealing import load_algorithms
 from redshift_secrets.cache.workers import Deadline, Lookup, MustWait
@@ -320,7 +319,12 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
 
     def _task(self, team_name: str | None) -> TaskContext | None:
         # The environment is only read where it matters: it costs more than all the rest of a lookup in memory.
-        return task_context(os.environ, team_name) if self._user_per_dag else None
+        if not self._user_per_dag:
+            return None
+        with forks.no_fork_here:
+            from redshift_secrets.airflow.task_context import task_context  # few sites have a user for each DAG
+
+        return task_context(os.environ, team_name)
 
     def _current_connection_class(self) -> Any:
         # Airflow 3.2 and newer set the class that fits the process, task or server.

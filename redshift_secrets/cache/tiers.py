@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from redshift_secrets.cache import get_logger
+from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry, Failure, Item
-from redshift_secrets.cache.recall import Recall, answered_at
 from redshift_secrets.cache.store import Lease, Rows, SharedStore
 from redshift_secrets.cache.workers import Deadline
 from redshift_secrets.errors import CallerChangedError
+
+if TYPE_CHECKING:
+    from redshift_secrets.cache.recall import Recall
 
 log = get_logger(__name__)
 
@@ -175,6 +177,9 @@ class Tiers:
         return entry if now < entry.expires_at else None
 
     def _has_recent_answers(self, store: SharedStore, place: str) -> bool:
+        with forks.no_fork_here:
+            from redshift_secrets.cache.recall import answered_at
+
         return answered_at(store, place) > self._clock() - self._timeout_seconds
 
     # --- the refresh
@@ -298,6 +303,9 @@ class Tiers:
     def _fetch(self, item: Item[V], held: Sequence[_Held], before: Failure | None) -> Entry[V] | Failure:
         """Ask AWS, and put the answer or the failure into every store whose lease is held, unless one was flushed since: what was
         answered before a flush must not be found after it. Then AWS is asked again."""
+        with forks.no_fork_here:
+            from redshift_secrets.cache.recall import Recall  # few processes refresh anything; forks wait for imports
+
         known = next((each.failure for each in held if each.failure is not None), before)
         answer: Entry[V] | Failure
         for _ in range(_ATTEMPTS):

@@ -13,7 +13,6 @@ from msgspec.structs import astuple, replace
 
 from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.entry import Entry, Item
-from redshift_secrets.cache.recall import Recall
 from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.cache.store import Rows
 from redshift_secrets.cache.workers import Lookup
@@ -24,6 +23,7 @@ from redshift_secrets.model import Credential, MintRequest, Scope, WarehouseKind
 from redshift_secrets.settings import Settings
 
 if TYPE_CHECKING:
+    from redshift_secrets.cache.recall import Recall
     from redshift_secrets.lookup.audit import Audit
 
 log = get_logger(__name__)

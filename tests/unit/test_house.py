@@ -18,9 +18,14 @@ pytestmark = pytest.mark.airflow
 
 ROOT = Path(redshift_secrets.__file__).parent
 
-_READS_TAGS = ("redshift_secrets.lookup.spec", "redshift_secrets.lookup.tags")
-"""Few processes list, and each module takes its share of the time that an import may take."""
-HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis", *_READS_TAGS)
+_NOT_WARM = (
+    "redshift_secrets.airflow.task_context",
+    "redshift_secrets.cache.recall",
+    "redshift_secrets.lookup.spec",
+    "redshift_secrets.lookup.tags",
+)
+"""What no lookup on a warm host needs: each module takes its share of the time that an import may take."""
+HEAVY = ("boto3", "botocore", "redshift_connector", "sqlalchemy", "redis", *_NOT_WARM)
 SETTINGS = {
     "regions": ["eu-west-1"],
     "role_arn": "arn:aws:iam::123456789012:role/airflow",
