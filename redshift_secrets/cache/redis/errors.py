@@ -28,10 +28,26 @@ _DESCRIPTIONS = {
     "MasterNotFoundError": "no Sentinel that answers knows a healthy master of this name",
     "MaxConnectionsError": "all connections that the URL allows are in use",
     "ClusterDownError": "the cluster is down",
+    "MasterDownError": "a replica that has lost its master",
+    "MovedError": "a node of a cluster: write redis+cluster:// or rediss+cluster:// in its URL",
+    "AskError": "a node of a cluster: write redis+cluster:// or rediss+cluster:// in its URL",
+    "TryAgainError": "the cluster is moving its keys",
     "RedisClusterException": "no node of the cluster can be used, or redis-py is older than 6.1",
     "TimeoutError": "no answer in time",
     "ModuleNotFoundError": "redis-py is not installed: pip install 'redshift-secrets[redis]'",
 }
+
+
+_BEGINNINGS = {
+    "BUSY ": "busy with a script",
+    "CLUSTERDOWN ": "the cluster is down",  # for which redis-py 5 has no class outside of a cluster
+    "MISCONF ": "it cannot save to its disk, and takes no writes until it can",
+    "NOREPLICAS ": "it has too few replicas to take writes",
+    "max number of clients reached": "it has no connection left (maxclients)",
+}
+"""How texts of servers begin for which redis-py has no class."""
+_IN_PIPELINE = " of pipeline caused error: "
+"""What redis-py writes before such a text, after the command."""
 
 
 def describe_error(error: BaseException) -> str:
@@ -46,8 +62,10 @@ def describe_error(error: BaseException) -> str:
         if isinstance(each, OSError) and each.strerror:
             return each.strerror
     for each in chain:
-        if str(each).startswith("CLUSTERDOWN "):  # for which redis-py 5 has no class outside of a cluster
-            return _DESCRIPTIONS["ClusterDownError"]
+        text = str(each).rpartition(_IN_PIPELINE)[2]
+        for beginning, description in _BEGINNINGS.items():
+            if text.startswith(beginning):
+                return description
         for kind in type(each).__mro__:
             if kind.__name__ in _DESCRIPTIONS:
                 return _DESCRIPTIONS[kind.__name__]

@@ -14,7 +14,7 @@ import pytest
 from redshift_secrets.cache.redis.threads import ThreadCall
 from tests.support.fakes import Clock
 from tests.support.helpers import BOUND, Crowd, in_child
-from tests.support.redis_servers import PATIENT, FakeServer, all_calls_done, until
+from tests.support.redis_servers import NOW, PATIENT, FakeServer, all_calls_done, until
 
 pytestmark = pytest.mark.attempt("hold lookups up with a Redis that answers slowly or wrongly")
 
@@ -191,6 +191,33 @@ def test_an_unusual_answer_of_one_group_does_not_make_the_server_unavailable(una
         assert it.logged() == [
             ("WARNING", f"Redis at {it.store.describe().url} cannot read some of its keys: {reason}")
         ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (b"MOVED 3999 10.0.0.7:6379", "a node of a cluster: write redis+cluster:// or rediss+cluster:// in its URL"),
+        (b"MISCONF Redis is configured to save RDB snapshots", "it cannot save to its disk, and takes no writes"),
+        (b"NOREPLICAS Not enough good replicas to write.", "it has too few replicas to take writes"),
+        (b"LOADING Redis is loading the dataset in memory", "still loading its data"),
+        (b"MASTERDOWN Link with MASTER is down", "a replica that has lost its master"),
+        (b"BUSY Redis is busy running a script.", "busy with a script"),
+        (b"ERR max number of clients reached", "it has no connection left (maxclients)"),
+    ],
+)
+@pytest.mark.parametrize("call", ["read", "replace", "try_lock"])
+def test_what_a_server_says_is_told_in_our_words(unavailable, error: bytes, reason: str, call: str):
+    def refuse(sock: socket.socket) -> None:
+        while received := sock.recv(4096):
+            sock.sendall((b"-" + error + b"\r\n") * (received.count(b"\r\n*") + 1))
+
+    with FakeServer(refuse) as fake:
+        it = unavailable(fake.url)
+        arguments = {"read": ({"g": ["a"]},), "replace": ("g", {"a": b"1"}, NOW + 600), "try_lock": ("g",)}
+        getattr(it.store, call)(*arguments[call])
+    ((_, message),) = it.logged()
+    assert f" is unavailable: {reason}" in message
+    assert "10.0.0.7" not in message
 
 
 def test_tls_with_a_server_that_does_not_speak_it_is_logged(unavailable, clock: Clock):
