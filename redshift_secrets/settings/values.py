@@ -38,7 +38,8 @@ _ROLE_ARN = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]{1,510}/)?[A-Za-z0-9_+=,.
 # https://docs.aws.amazon.com/redshift/latest/mgmt/amazon-redshift-tagging.html
 _TAG_CHARACTERS = r"[\w+\-=.:/@ ]"
 _TAG_SIGNS = "+ - = . _ : / @"
-_HOST_LABEL = r"[^\s\x00-\x20\x7f./\\?#@:%\[\]]{1,63}"
+# Of ASCII letters, digits, - and _ alone: libpq would take a comma for a second host. Names of other alphabets are DNS's business.
+_HOST_LABEL = r"(?:[A-Za-z0-9_-]|[^\s\x00-\x7f\u200b-\u200f\u2028-\u202e\u2060-\u206f]){1,63}"
 _HOST = rf"(?=.{{1,254}}\Z){_HOST_LABEL}(\.{_HOST_LABEL})*\.?"
 _CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
