@@ -25,7 +25,7 @@ from msgspec import msgpack
 from redshift_secrets.cache import forks, get_logger
 from redshift_secrets.cache.entry import Entry, Failure, Item
 from redshift_secrets.cache.flushes import Flushes
-from redshift_secrets.cache.tiers import Tier, Tiers
+from redshift_secrets.cache.tiers import CLOCK_STEP_SECONDS, Tier, Tiers
 from redshift_secrets.cache.workers import Deadline, Lookup, MustWait, Run, Turn, Workers
 from redshift_secrets.errors import (
     DeadlineError,
@@ -41,8 +41,6 @@ V = TypeVar("V")
 
 _ELSEWHERE_SECONDS = 1.0
 """How long a process that found a refresh in progress elsewhere does not look again behind its lookups."""
-_CLOCK_STEP_SECONDS = 1.0
-"""A smaller difference is a clock that is kept in step, not one that was set back."""
 _MAX_THREADS = 32
 _MAX_ENTRIES, _MAX_BYTES = 4096, 32 * 2**20
 _NEVER = float("-inf"), 0
@@ -382,7 +380,7 @@ class Refresher:
         value, offset, _ = kept
         # A clock that is set ahead ends entries early, one that is set back must not prolong them.
         set_back = offset - self._offset()
-        if set_back >= _CLOCK_STEP_SECONDS:
+        if set_back >= CLOCK_STEP_SECONDS:
             value = value.shifted(-set_back)
         return value if self.clock() < value.expires_at else None
 

@@ -43,6 +43,8 @@ hundreds that start together, one then has the clients of Redis and AWS loaded, 
 _STALLED_AFTER = 0.75
 """The part of its time after which a waiting process takes the refresh elsewhere for stalled. Then one of all that wait
 asks AWS as well: a process that is suspended keeps its lease, and may never resume."""
+CLOCK_STEP_SECONDS = 1.0
+"""A smaller difference is a clock that is kept in step, not one that was set back."""
 _ATTEMPTS = 2
 """How often AWS is asked in one refresh, where a store is flushed meanwhile."""
 _AGES = struct.Struct(">dddd")
@@ -181,6 +183,9 @@ class Tiers:
             from redshift_secrets.cache.recall import answered_at
 
         return answered_at(store, place) > self._clock() - self._timeout_seconds
+
+    def _offset(self) -> float:
+        return self._clock() - self._monotonic()
 
     # --- the refresh
 
@@ -325,7 +330,11 @@ class Tiers:
     def _ask(self, item: Item[V], held: Sequence[_Held], recall: Recall) -> tuple[Entry[V], bool]:
         """Ask AWS. Return the answer, and whether the stores have it, which none has where one was flushed meanwhile."""
         fetch: Any = item.fetch  # what is only put is never refreshed
+        offset = self._offset()
         entry = fetch(recall)
+        set_back = offset - self._offset()
+        if set_back >= CLOCK_STEP_SECONDS:
+            entry = entry.shifted(-set_back)  # it was made by the clock of before
         is_shared = not recall.flushed
         rows = _to_rows(item, entry) if held and is_shared else {}
         for each in held if is_shared else ():

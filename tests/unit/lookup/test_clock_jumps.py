@@ -158,6 +158,40 @@ class TestLookups:
         host.ask(host.running)
         assert host.aws.calls["mint"] > before
 
+    def test_nor_does_one_that_is_set_back_while_it_is_minted(self, host, time, monkeypatch):
+        mint = host.aws.mint
+
+        def mint_and_set_back(request):
+            credential = mint(request)
+            time.set(-1000)
+            return credential
+
+        with monkeypatch.context() as patch:
+            patch.setattr(host.aws, "mint", mint_and_set_back)
+            first = host.ask(host.running)
+        time.pass_(3600 - 60)
+        for process in (host.running, host.process()):
+            assert host.ask(process) != first
+
+    def test_nor_are_tags_older_than_a_quarter_of_an_hour_where_it_is_while_they_are_listed(
+        self, host, time, monkeypatch
+    ):
+        list_, steps = host.aws.list, [-1000]
+
+        def list_and_set_back(scope, recall):
+            found = list_(scope, recall)
+            time.set(steps.pop() if steps else 0)
+            return found
+
+        monkeypatch.setattr(host.aws, "list", list_and_set_back)
+        host.ask(host.running)
+        host.aws.warehouses = [cluster("moved")]
+        time.pass_(901)
+        for process in (host.running, host.process()):
+            host.ask(process)
+        assert {request.identifier for request in host.aws.minted} == {"prod", "moved"}
+        assert host.aws.minted[-1].identifier == "moved"
+
     def test_a_new_process_uses_nothing_that_was_written_later_than_now(self, host, time, caplog):
         first = host.ask()
         time.set(-DAY)
