@@ -41,6 +41,7 @@ def completed(shell: dict[str, str], line: str) -> subprocess.CompletedProcess[s
 
 
 def test_bash_offers_the_conn_ids_of_the_last_list(stand_in: StandIn, shell: dict[str, str]) -> None:
+    Path(shell["AIRFLOW_HOME"]).mkdir()
     environment = {**os.environ, **backend_environment(), "AIRFLOW_HOME": shell["AIRFLOW_HOME"]}
     assert commands.run("list", environment=environment).returncode == 0
     assert (Path(shell["AIRFLOW_HOME"]) / ".redshift-secrets-conn-ids").read_text() == "analytics\nbi/reporting\n"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import boto3
 import pytest
@@ -60,20 +61,37 @@ FALLBACKS = [
 ]
 
 
-def test_connections_variables_and_configuration_come_from_the_backends_of_the_amazon_provider(
-    stand_in: StandIn,
-) -> None:
+@pytest.fixture
+def fernet_key(stand_in: StandIn) -> Iterator[str]:
+    """The key that Parameter Store has, beside connections and a variable there and in Secrets Manager; afterwards they are gone, for
+    other tests have the same ones."""
     session = boto3.Session()
     secrets_manager, parameters = session.client("secretsmanager"), session.client("ssm")
     # An old password of the managed conn_id is there, which must not be used.
-    for name, host in (("orders", "orders.internal"), ("analytics", "old.internal")):
-        secret = json.dumps({"conn_type": "postgres", "host": host})
-        secrets_manager.create_secret(Name=f"airflow/connections/{name}", SecretString=secret)
-    parameters.put_parameter(Name="/airflow/connections/mail", Value="smtp://mail.internal", Type="SecureString")
-    parameters.put_parameter(Name="/airflow/variables/bucket", Value="s3://orders", Type="String")
-    fernet_key = Fernet.generate_key().decode()
-    parameters.put_parameter(Name="/airflow/config/fernet", Value=fernet_key, Type="SecureString")
+    secrets = {
+        f"airflow/connections/{name}": host
+        for name, host in {"orders": "orders.internal", "analytics": "old.internal"}.items()
+    }
+    for name, host in secrets.items():
+        secrets_manager.create_secret(Name=name, SecretString=json.dumps({"conn_type": "postgres", "host": host}))
+    key = Fernet.generate_key().decode()
+    texts = {
+        "/airflow/connections/mail": "smtp://mail.internal",
+        "/airflow/variables/bucket": "s3://orders",
+        "/airflow/config/fernet": key,
+    }
+    for name, text in texts.items():
+        parameters.put_parameter(Name=name, Value=text, Type="SecureString")
+    stand_in.aws.calls.clear()
+    yield key
+    for name in secrets:
+        secrets_manager.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    parameters.delete_parameters(Names=list(texts))
 
+
+def test_connections_variables_and_configuration_come_from_the_backends_of_the_amazon_provider(
+    stand_in: StandIn, fernet_key: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={
