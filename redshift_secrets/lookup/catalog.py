@@ -195,6 +195,13 @@ class Catalog:
         """Return the names under which listings are cached."""
         return [self._listing(scope, ALL_ROWS).name for scope in self._scopes(lookup)]
 
+    def keep_for_comparison(self, lookup: Lookup) -> None:
+        """Keep what was listed where a flush of the catalog leaves it: the next listing is compared with it."""
+        for scope in self._scopes(lookup):
+            listed = self._refresher.newest(self._listing(scope, ALL_ROWS))
+            if listed is not None:
+                self._refresher.put(self._listing_before(scope), listed)
+
     def cached_listings(self) -> dict[Scope, Entry[Listing]]:
         """Return each listing that the nearest shared tier has, without asking AWS."""
         region = None if self._home() else self._refresher.cached(self._region())
@@ -264,6 +271,10 @@ class Catalog:
             unanswered=functools.partial(self._unanswered, scope),
         )
 
+    def _listing_before(self, scope: Scope) -> Item[Listing]:
+        """The listing that was removed by the last flush of the catalog."""
+        return replace(self._listing(scope, ALL_ROWS), name=f"before {scope.kind} {scope.region} {scope.role_arn}")
+
     def _unanswered(self, scope: Scope) -> str:
         return unanswered(self._aws.unanswered(scope.kind, scope.region), scope, self._settings)
 
@@ -277,6 +288,8 @@ class Catalog:
             raise
         self._metrics.incr(CATALOG_REFRESHES)
         before = self._refresher.newest(self._listing(scope, ALL_ROWS))
+        if before is None:
+            before = self._refresher.newest(self._listing_before(scope))
         self._report(listing, before.value if before is not None else None)
         return self._aged(listing, listed_at)
 

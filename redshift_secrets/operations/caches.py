@@ -62,7 +62,7 @@ def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None,
         )
         return Flushed((line,), complete=False)
     if catalog:
-        found = [site_broker(settings, tiers[:1]).inventory.flush_catalog(tiers)]
+        found = [site_broker(settings, tiers).inventory.flush_catalog(tiers)]
     elif conn_id is None:
         # The farthest first, or a process would copy a row back.
         found = [{tier.store.name: flushes.flush(tier.store)} for tier in reversed(tiers)]

@@ -7,6 +7,7 @@ import logging
 import pytest
 from msgspec.structs import replace
 
+from redshift_secrets.cache.tiers import Tier
 from redshift_secrets.lookup.listing import build_listing, claim_changes
 from redshift_secrets.model import Scope
 from redshift_secrets.settings import Settings
@@ -158,6 +159,29 @@ def test_nor_does_one_on_another_host(aws, clock, new_process, caplog):
         listed_again(new_process(tier(host), tier(fleet)), clock)
     assert aws.listed[CLUSTERS] > 2
     assert len(logged(caplog)) == 1
+
+
+@pytest.mark.parametrize("is_host_new", [False, True])
+def test_a_flush_of_the_catalog_hides_no_change(aws, clock, new_process, caplog, is_host_new):
+    caplog.set_level(logging.INFO)
+    fleet, known = MemoryStore(clock, "fleet"), []
+
+    def tiers(host):
+        of_fleet = Tier(fleet, lambda: known.append("me") or "me", lambda: bool(known))
+        return [tier(host), of_fleet]
+
+    host = MemoryStore(clock)
+    new_process(*tiers(host)).ask()
+    aws.warehouses[:] = [claiming("new", "analytics")]
+    for _ in range(2):
+        known.clear()
+        of_command = tiers(MemoryStore(clock) if is_host_new else host)
+        new_process(*of_command).broker.inventory.flush_catalog(of_command)
+    for _ in range(3):
+        new_process(*tiers(host)).ask()
+        clock.pass_(10)
+    expected = f"connection 'analytics': the claim moved from {OLD} to {NEW}"
+    assert logged(caplog) == [("WARNING", expected)]
 
 
 def test_a_process_without_a_store_compares_with_what_it_listed_itself(aws, clock, caplog):
