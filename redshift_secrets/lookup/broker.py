@@ -374,6 +374,7 @@ class Broker:
         except MustWait:
             raise
         except Exception as error:
+            self._list_again_if_gone(spec, error, self._catalog.failing_since(spec))
             seen = f"{spec.warehouse} was last seen {state(spec)}"
             raise refusal(spec, f"{seen}, and: {known_error(error)}", error) from None
         refused = not_ready(spec)
@@ -389,10 +390,13 @@ class Broker:
         except MustWait:
             raise
         except Exception as error:
-            if isinstance(error, AwsError) and error.is_gone:
-                # It was listed, so the catalog is behind.
-                self._catalog.refresh_behind(spec, self._credentials.failing_since(request))
+            self._list_again_if_gone(spec, error, self._credentials.failing_since(request))
             raise refusal(spec, str(known_error(error)), error) from None
+
+    def _list_again_if_gone(self, spec: ConnectionSpec, error: Exception, since: float) -> None:
+        """Have the catalog refreshed where AWS says, since then, that a warehouse does not exist: it was listed."""
+        if isinstance(error, AwsError) and error.is_gone:
+            self._catalog.refresh_behind(spec, since)
 
 
 def _size(conn_id: str, team_name: str | None, task: TaskContext | None, fields: ConnectionFields | None) -> int:

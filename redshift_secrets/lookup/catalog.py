@@ -222,7 +222,7 @@ class Catalog:
             return Entry(found, now, until, until, until)
 
         item = Item(
-            f"state {listed.arn} {listed.role_arn}",
+            _name_of_state(listed),
             lambda: f"the state of {listed}",
             ask,
             _to_row,
@@ -234,6 +234,11 @@ class Catalog:
         found = self._refresher.get_one(item, lookup).value
         # Its tags stay those it was listed with, which decided that it has the conn_id and which team may ask.
         return build_spec(replace(found, tags=listed.tags), spec.conn_id, self._settings)
+
+    def failing_since(self, spec: ConnectionSpec) -> float:
+        """Return since when the look at the warehouse of a spec has failed each time, in seconds since the epoch; now where it has
+        not."""
+        return self._refresher.failing_since(_name_of_state(spec.warehouse))
 
     def _scopes(self, lookup: Lookup) -> tuple[Scope, ...]:
         """Everything there is to list: each kind, in every region of every account."""
@@ -331,6 +336,10 @@ def merge(found: Sequence[tuple[ConnectionSpec, ...]]) -> tuple[ConnectionSpec, 
     if len(by_arn) < 2:
         return tuple(by_arn.values())
     return tuple(sorted(by_arn.values(), key=lambda spec: (spec.warehouse.created_at, spec.warehouse.arn)))
+
+
+def _name_of_state(warehouse: Warehouse) -> str:
+    return f"state {warehouse.arn} {warehouse.role_arn}"
 
 
 def _to_row(value: object) -> dict[str, bytes]:

@@ -96,6 +96,16 @@ def test_a_mint_that_finds_no_cluster_lists_again_behind_the_refusal(site, code)
     assert here.ask().host.startswith("green")
 
 
+def test_so_does_a_look_at_a_paused_one_that_finds_none(site):
+    here = site(cluster("blue", status="paused"), cluster("green", {}))
+    here.ask("other")
+    here.aws.warehouses[:] = [cluster("green")]
+    assert "ClusterNotFound" in here.refusal()
+    all_refreshes_done()
+    assert (here.aws.listed[SCOPES[0]], here.aws.listed[SCOPES[1]]) == (2, 1)
+    assert here.ask().host.startswith("green")
+
+
 @pytest.mark.parametrize("seconds", [0.1, 2.9, 60])
 def test_where_the_new_listing_says_the_same_it_is_not_listed_for_each_refusal(site, clock, seconds):
     gone = AwsError("redshift:GetClusterCredentials", "blue", "me", "ClusterNotFound", "Not found.", "It is gone.")
