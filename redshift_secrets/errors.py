@@ -86,6 +86,10 @@ _OF_WAREHOUSES = ("redshift", "secretsmanager:")
 ENDLESS_PAGING = "EndlessPaging"
 
 
+CREDENTIALS_FROM = "the AWS credentials of this process, from "
+"""What precedes the name of a source of credentials that has not answered yet."""
+
+
 class AwsError(RedshiftSecretsError):
     """A call to AWS did not give an answer that can be used.
 
@@ -132,7 +136,8 @@ class AwsError(RedshiftSecretsError):
 
 
 class DeadlineError(RedshiftSecretsError):
-    """A refresh is still running when the lookup that waits for it has to end. `unanswered` says who has not answered to whom."""
+    """A refresh is still running when the lookup that waits for it has to end. `unanswered` says who has not answered to
+    whom, and what to do."""
 
     def __init__(self, what: str, seconds: float, unanswered: str = "") -> None:
         super().__init__(what, seconds, unanswered)
@@ -144,10 +149,7 @@ class DeadlineError(RedshiftSecretsError):
         late = f"Timed out after {self.seconds:g} s (aws_timeout_seconds) waiting for {self.what}"
         if not self.unanswered:
             return f"{late}; the refresh continues in the background."
-        return (
-            f"{late}: {self.unanswered}. Check the route to it (NAT, VPC endpoint, proxy, security groups); where that is right, AWS"
-            " throttles this account. The refresh continues in the background."
-        )
+        return f"{late}: {self.unanswered}. The refresh continues in the background."
 
 
 class RefreshNotStartedError(RedshiftSecretsError):

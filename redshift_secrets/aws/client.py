@@ -15,7 +15,7 @@ from redshift_secrets.aws.paging import Recall, ask_aws
 from redshift_secrets.aws.sessions import Sessions, SessionTags
 from redshift_secrets.cache import get_logger
 from redshift_secrets.cache.workers import Workers
-from redshift_secrets.errors import AwsError, CallerChangedError
+from redshift_secrets.errors import CREDENTIALS_FROM, AwsError, CallerChangedError
 from redshift_secrets.model import Credential, MintRequest, Scope, Warehouse, WarehouseKind
 from redshift_secrets.settings.settings import Settings
 
@@ -78,9 +78,14 @@ class AwsClient:
 
     def unanswered(self, kind: WarehouseKind, region: str) -> Sequence[str]:
         """Return the endpoints that were asked about warehouses of a kind in a region and have not answered yet, each with what it
-        was asked. Asks nobody."""
+        was asked; with `CREDENTIALS_FROM` before it, where the credentials for that are searched. Asks nobody."""
         found = exchanges.unanswered(_PREFIXES[kind], region)
-        return list(dict.fromkeys(f"{each.where} ({each.operation})" for each in found))
+        return list(
+            dict.fromkeys(
+                f"{each.where} ({each.operation})" if each.operation else f"{CREDENTIALS_FROM}{each.where}"
+                for each in found
+            )
+        )
 
     def mint(self, request: MintRequest, caller: str | None = None) -> Credential:
         """Return a new credential, valid for at most as long as was asked for. One that has expired raises `AwsError`.

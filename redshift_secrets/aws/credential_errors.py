@@ -27,6 +27,21 @@ _BY_PROVIDER = {
     **dict.fromkeys(("assume-role", "config-file", "env", "shared-credentials-file"), CORRECT),
 }
 """What to do, by botocore's names of its credential providers."""
+CREDENTIAL_SOURCES = {
+    "assume-role": "a role of the AWS configuration files",
+    "assume-role-with-web-identity": "a web identity token",
+    "boto-config": "a configuration file of boto",
+    "config-file": "the AWS configuration file",
+    "container-role": "the role of the container",
+    "custom-process": "a credential_process",
+    "ec2-credentials-file": "the file of AWS_CREDENTIAL_FILE",
+    "env": "environment variables",
+    "iam-role": "the instance's role",
+    "login": "aws login",
+    "shared-credentials-file": "the shared credentials file",
+    "sso": "aws sso login",
+}
+"""What they are, by the same names."""
 _OF_THE_ANSWER = ("Unsupported version", "Missing required key")
 """How botocore's texts about a program begin that do not quote what it has printed."""
 INVALID_URLS = ("Invalid endpoint", "Port ")

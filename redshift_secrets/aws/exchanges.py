@@ -108,6 +108,17 @@ class Exchanges:
             exchange.status, exchange.headers = response_dict["status_code"], response_dict["headers"]
             exchange.body = body if isinstance(body, bytes) else b""
 
+    @contextmanager
+    def search(self, source: str) -> Iterator[None]:
+        """While this lasts, and nothing else is asked, it is this source of credentials that has not answered."""
+        me, searched = threading.get_ident(), Exchange("", source, "", None)
+        self._unanswered[me] = searched
+        try:
+            yield
+        finally:
+            if self._unanswered.get(me) is searched:
+                del self._unanswered[me]
+
     @property
     def last(self) -> Exchange | None:
         """The last request of this thread in the call that it makes, `None` where it has sent none."""
@@ -128,11 +139,13 @@ class Exchanges:
             self._thread.last = before
 
     def unanswered(self, service_prefixes: tuple[str, ...], region: str) -> list[Exchange]:
-        """Return the requests of these services in a region that have no answer yet; of STS, those of all regions."""
+        """Return the requests of these services in a region that have no answer yet; of STS, those of all regions, and what is searched
+        for credentials, which has no operation."""
         return [
             each
             for each in list(self._unanswered.values())
             if each.operation.startswith("sts:")
+            or not each.operation
             or (each.region == region and each.operation.startswith(service_prefixes))
         ]
 

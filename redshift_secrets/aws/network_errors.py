@@ -34,6 +34,8 @@ _CHECK_NETWORK = "Check the network, DNS, and whether the service is available i
 _CHECK_SERVER = "Check what answers there: a proxy, a firewall, or a server without TLS on this port."
 _CHECK_CLOCK = "Check the clock of this host; if it is right, the certificate has to be renewed."
 _CHECK_BUNDLE = "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, ca_bundle of the profile or the setting verify."
+_MODES = {"-fips.": "use_fips_endpoint", ".api.": "use_dualstack_endpoint"}
+"""What the names of endpoints have in them, by the option of the AWS configuration."""
 _LONGEST_REASON = 300
 _USER_INFO = re.compile(r"//\S*@")
 _LOGIN = re.compile("//.*@", re.DOTALL)
@@ -168,7 +170,18 @@ def _of_connection(caught: exceptions.BotoCoreError, exchange: Exchange | None) 
     if any(isinstance(each, http.client.HTTPException) and not isinstance(each, OSError) for each in chain):
         return Explained(UNREADABLE, f"{endpoint} gave no HTTP response that can be read.", CHECK_ANSWERER)
     return _not_sent(chain) or Explained(
-        "Unreachable", f"could not connect to {endpoint}: {_network_reason(caught)}.", _CHECK_NETWORK
+        "Unreachable", f"could not connect to {endpoint}: {_network_reason(caught)}.", _check_network(chain, endpoint)
+    )
+
+
+def _check_network(chain: list[BaseException], endpoint: str) -> str:
+    modes = [option for part, option in _MODES.items() if part in endpoint]
+    if not modes or not any(isinstance(each, socket.gaierror) for each in chain):
+        return _CHECK_NETWORK
+    # https://aws.amazon.com/compliance/fips/
+    return (
+        f"Not every service has such an endpoint in every region: unset {' or '.join(modes)}, or name another endpoint of this service in the"
+        f" AWS configuration. {_CHECK_NETWORK}"
     )
 
 

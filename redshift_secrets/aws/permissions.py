@@ -60,6 +60,8 @@ def partition(region: str) -> str:
         "us-gov-": "aws-us-gov",
         "us-iso-": "aws-iso",
         "us-isob-": "aws-iso-b",
+        "eu-isoe-": "aws-iso-e",
+        "us-isof-": "aws-iso-f",
         "eusc-": "aws-eusc",
     }
     return next((name for begin, name in known.items() if region.startswith(begin)), "aws")

@@ -15,6 +15,7 @@ from botocore.awsrequest import AWSRequest
 from msgspec import Struct
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES
 from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.errors import AwsError, RedshiftSecretsError
 from redshift_secrets.model import MintRequest
@@ -41,21 +42,6 @@ _TRIALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }
 """By IAM action: what it is about, and the smallest request there is."""
-_CREDENTIAL_SOURCES = {
-    "assume-role": "a role of the AWS configuration files",
-    "assume-role-with-web-identity": "a web identity token",
-    "boto-config": "a configuration file of boto",
-    "config-file": "the AWS configuration file",
-    "container-role": "the role of the container",
-    "custom-process": "a credential_process",
-    "ec2-credentials-file": "the file of AWS_CREDENTIAL_FILE",
-    "env": "environment variables",
-    "iam-role": "the instance's role",
-    "login": "aws login",
-    "shared-credentials-file": "the shared credentials file",
-    "sso": "aws sso login",
-}
-"""By botocore's names of its credential providers."""
 
 
 class Caller(Struct, frozen=True):
@@ -109,7 +95,7 @@ class ProbingClient(AwsClient):
             method = self._sessions.credential_method()
         if role_arn is None and self._settings.role_arn is None:
             self._sessions.remember_identity(arn)  # messages name it from now on
-        return Caller(arn, _CREDENTIAL_SOURCES.get(method or "", method or "unknown"))
+        return Caller(arn, CREDENTIAL_SOURCES.get(method or "", method or "unknown"))
 
     def attempt(self, action: str, region: str, role_arn: str | None, **request: Any) -> None:
         """Make a call that changes nothing, named as its IAM action; where it is about a warehouse, about one that does not exist."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import InvalidConfigError
 
-from redshift_secrets.aws.credential_errors import credential_errors
+from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES, credential_errors
 from redshift_secrets.aws.exchanges import Exchange, exchanges
 from redshift_secrets.errors import copy_for_reraise
 
@@ -79,8 +79,9 @@ class RecordedCredentials:
         if failure is not None and self.monotonic() < failure.until and self._must_renew():
             exchanges.repeat(failure.exchange)
             raise copy_for_reraise(failure.error)
+        method = self._credentials.method
         try:
-            with credential_errors(self._credentials.method):
+            with exchanges.search(CREDENTIAL_SOURCES.get(method, method)), credential_errors(method):
                 keys = self._credentials.get_frozen_credentials()
         except Exception as error:
             self._failure = _Failure(error, exchanges.last, self.monotonic() + RETRY_SECONDS)

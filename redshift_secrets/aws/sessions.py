@@ -23,8 +23,9 @@ from botocore.credentials import (
 from botocore.exceptions import NoCredentialsError, RefreshWithMFAUnsupportedError
 from cachetools import LRUCache
 
-from redshift_secrets.aws.credential_errors import credential_errors
+from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES, credential_errors
 from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
@@ -250,6 +251,8 @@ class Sessions:
                 resolver = create_credential_resolver(core, region_name=self._settings_region)
             # Nobody sits at the terminal of a worker, and botocore would wait there for the code of an MFA device.
             resolver.get_provider("assume-role")._prompter = _no_mfa_code
+            for provider in resolver.providers:
+                provider.load = functools.partial(_search, provider.METHOD, provider.load)
             core.register_component("credential_provider", resolver)
         return core
 
@@ -324,6 +327,11 @@ class Sessions:
                 "the creation of an AWS client", "this host", self._settings.default_identity, "Misconfigured",
                 f"botocore rejects the setting config: {error}.", "See botocore.config.Config for the names it takes.", True,
             ) from None  # fmt: skip
+
+
+def _search(method: str, load: Callable[[], Any]) -> Any:
+    with exchanges.search(CREDENTIAL_SOURCES.get(method, method)):
+        return load()
 
 
 def _no_mfa_code(_prompt: str) -> str:

@@ -8,7 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from redshift_secrets.cache import forks
-from redshift_secrets.errors import CannotServeError, RedshiftSecretsError, cause_of, join_messages, one_line
+from redshift_secrets.errors import (
+    CREDENTIALS_FROM,
+    CannotServeError,
+    RedshiftSecretsError,
+    cause_of,
+    join_messages,
+    one_line,
+)
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.settings import Settings
 
@@ -46,10 +53,16 @@ def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> Cannot
 
 
 def unanswered(endpoints: Sequence[str], scope: Scope, settings: Settings) -> str:
-    """Return who does not answer to whom, while a lookup waits for what is asked about a scope: `endpoints` are those that this
-    process has asked, none where another process asks or nothing was sent yet."""
+    """Return who does not answer to whom and what to do, while a lookup waits for what is asked about a scope: `endpoints` are those
+    that this process has asked, none where another process asks or nothing was sent yet."""
+    source = next((each for each in endpoints if each.startswith(CREDENTIALS_FROM)), None)
+    if source is not None:
+        return f"{source}, did not come. See why that takes so long, as this OS user; AWS itself was not asked yet"
     who = " and ".join(endpoints) if endpoints else "AWS"
-    return f"{who} did not answer in {scope.region}, called as {scope.role_arn or caller_name(settings)}"
+    return (
+        f"{who} did not answer in {scope.region}, called as {scope.role_arn or caller_name(settings)}. Check the route to it (NAT, VPC"
+        " endpoint, proxy, security groups); where that is right, AWS throttles this account"
+    )
 
 
 def causes(failed: Sequence[tuple[Scope, RedshiftSecretsError]]) -> list[str]:
@@ -97,10 +110,13 @@ def state(spec: ConnectionSpec) -> str:
 def advice_on_state(warehouse: Warehouse) -> str:
     """Return what to do about a warehouse that does not accept logins."""
     move = "move the tag to another warehouse"
-    if warehouse.status.startswith("paus"):
+    status = warehouse.status.lower()
+    if status.startswith("paus"):
         return f"Resume it, or {move}"
     if warehouse.is_being_deleted:
         return move.capitalize()
+    if status.startswith(("hardware", "incompatible")):
+        return f"See in the Redshift console what is wrong with it, or {move}"
     return f"Wait until it is available, or {move}"
 
 

@@ -135,7 +135,7 @@ def _no_answer(call: Call, seconds: float) -> NoAnswerError:
     text = f"{call.what} took longer than {seconds:g} s"
     unanswered = call.unanswered()
     if unanswered:
-        text += f": {unanswered}. Check the route to it (NAT, VPC endpoint, proxy, security groups)"
+        text += f": {unanswered}"
     return NoAnswerError(text, call.server)
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from redshift_secrets.errors import SettingsError
 from redshift_secrets.settings import values
 
+T = TypeVar("T")
+
 _SESSION_TAGS = ("redshiftdbuser", "redshiftdbgroups", "redshiftdbroles")
 """In lower case, since the case of a session tag's key does not count."""
+_MOST_TAGS = 50
 _NOT_HERE = {
     "RoleArn": "the setting role_arn names the role",
     "RoleSessionName": "this backend names its sessions for the host, so that CloudTrail tells them apart",
@@ -24,16 +27,16 @@ _NOT_HERE = {
 
 
 def _policy(raw: object) -> str:
-    if isinstance(raw, str) and len(raw) <= 2048:
+    if isinstance(raw, str) and re.fullmatch("[\\t\\n\\r\\x20-\\xff]{1,2048}", raw):
         try:
             if isinstance(json.loads(raw), dict):
                 return raw
         except (ValueError, RecursionError):
             pass
-    raise ValueError("must be a text of at most 2048 characters with the JSON of a policy")
+    raise ValueError("must be a text of at most 2048 characters with the JSON of a policy, no character beyond U+00FF")
 
 
-def _objects(*keys: str) -> Callable[[object], list[dict[str, str]]]:
+def _objects(most: int, *keys: str) -> Callable[[object], list[dict[str, str]]]:
     rule = f"must be a list of objects like {json.dumps(dict.fromkeys(keys, '...'))}"
 
     def read(raw: object) -> list[dict[str, str]]:
@@ -43,13 +46,30 @@ def _objects(*keys: str) -> Callable[[object], list[dict[str, str]]]:
             raise ValueError(rule)
         if not all(isinstance(value, str) for item in raw for value in item.values()):
             raise ValueError(f"{rule}, each value a text")
-        return [dict(item) for item in raw]
+        return _at_most(most, [dict(item) for item in raw])
 
     return read
 
 
+def _at_most(most: int, items: list[T]) -> list[T]:
+    if len(items) > most:
+        raise ValueError(f"must not have more than {most} items, which AWS allows, and has {len(items)}")
+    return items
+
+
+def _different(keys: list[str]) -> list[str]:
+    """AWS takes keys that differ in their case alone for the same one, and refuses them."""
+    folded = [key.lower() for key in keys]
+    twice = next((key for key in folded if folded.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"must not have the key {twice} twice, in whatever case")
+    if any(key.startswith("aws:") for key in folded):
+        raise ValueError("must not have a key that begins with aws:, which AWS keeps for itself")
+    return keys
+
+
 def _tags(raw: object) -> list[dict[str, str]]:
-    tags = _objects("Key", "Value")(raw)
+    tags = _objects(_MOST_TAGS, "Key", "Value")(raw)
     for tag in tags:
         if tag["Key"].lower() in _SESSION_TAGS:
             raise ValueError(
@@ -60,7 +80,12 @@ def _tags(raw: object) -> list[dict[str, str]]:
             values.tag_value(tag["Value"])
         except ValueError:
             raise ValueError("must have keys and values that AWS accepts in tags") from None
+    _different([tag["Key"] for tag in tags])
     return tags
+
+
+def _transitive_keys(raw: object) -> list[str]:
+    return _different(_at_most(_MOST_TAGS, list(values.listed(values.tag_key)(raw))))
 
 
 def _source_identity(raw: object) -> str:
@@ -73,11 +98,11 @@ _ARGUMENTS: Mapping[str, Callable[[object], Any]] = {
     "DurationSeconds": values.whole_number(900, 43_200),
     "ExternalId": values.external_id,
     "Policy": _policy,
-    "PolicyArns": _objects("arn"),
-    "ProvidedContexts": _objects("ProviderArn", "ContextAssertion"),
+    "PolicyArns": _objects(10, "arn"),
+    "ProvidedContexts": _objects(5, "ProviderArn", "ContextAssertion"),
     "SourceIdentity": _source_identity,
     "Tags": _tags,
-    "TransitiveTagKeys": lambda raw: list(values.listed(values.tag_key)(raw)),
+    "TransitiveTagKeys": _transitive_keys,
 }
 
 

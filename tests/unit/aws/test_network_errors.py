@@ -353,6 +353,23 @@ def test_a_name_that_is_not_resolved(number: int, reason: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
+    ("option", "endpoint"),
+    [
+        ("use_fips_endpoint", "https://redshift-fips.eu-west-1.amazonaws.com"),
+        ("use_dualstack_endpoint", "https://redshift.eu-west-1.api.aws"),
+    ],
+)
+def test_an_endpoint_that_a_service_need_not_have(option: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "x")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    error = failure(**{option: True})
+    assert error.reason == f"could not connect to {endpoint}: DNS does not know its name."
+    assert f"unset {option}, or name another endpoint" in error.advice
+
+
+@pytest.mark.parametrize(
     ("raised", "what"),
     [
         (OSError(errno.EMFILE, "Too many open files"), "file descriptors"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import boto3
 import pytest
 
 from redshift_secrets.aws import discovery, minting
@@ -143,7 +144,11 @@ def test_a_role_with_session_tags():
 
 @pytest.mark.parametrize(
     ("region", "name"),
-    [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")],
+    [
+        (region, name)
+        for name in boto3.session.Session().get_available_partitions()
+        for region in boto3.session.Session().get_available_regions("sts", name)
+    ],
 )
 def test_partitions(region, name):
     assert partition(region) == name

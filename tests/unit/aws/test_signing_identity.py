@@ -75,7 +75,7 @@ def keys(monkeypatch):
     monkeypatch.setattr(
         "redshift_secrets.aws.sessions.create_credential_resolver",
         lambda *_arguments, **_options: types.SimpleNamespace(
-            load_credentials=lambda: keys.credentials, get_provider=lambda _name: types.SimpleNamespace()
+            load_credentials=lambda: keys.credentials, get_provider=lambda _name: types.SimpleNamespace(), providers=[]
         ),
     )
     monkeypatch.setattr(

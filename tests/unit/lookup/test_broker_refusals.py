@@ -32,16 +32,17 @@ def refused(here):
 
 
 class TestStates:
-    @pytest.mark.parametrize("status", ["paused", "pausing", "resuming", "deleting", "creating", "final-snapshot",
-                                        "hardware-failure", "incompatible-network"])  # fmt: skip
+    @pytest.mark.parametrize("status", ["paused", "pausing", "PAUSED", "Pausing", "resuming", "deleting", "creating", "final-snapshot",
+                                        "hardware-failure", "incompatible-network", "Incompatible-HSM"])  # fmt: skip
     def test_a_warehouse_that_accepts_no_logins_is_refused_with_its_state(self, site, status):
         here = site(tagged(status=status))
         message = here.refusal()
         assert f"'analytics' cannot be served: cluster prod (account 123456789012, eu-west-1) is {status}" in message
-        advice = {"paused": "Resume it, or m", "pausing": "Resume it, or m", "deleting": "M", "final-snapshot": "M"}
-        assert message.endswith(
-            f". {advice.get(status, 'Wait until it is available, or m')}ove the tag to another warehouse"
+        advice = {"paus": "Resume it, or m", "dele": "M", "fina": "M"} | dict.fromkeys(
+            ("hard", "inco"), "See in the Redshift console what is wrong with it, or m"
         )
+        how = advice.get(status[:4].lower(), "Wait until it is available, or m")
+        assert message.endswith(f". {how}ove the tag to another warehouse")
         assert here.aws.calls["mint"] == 0
 
     @pytest.mark.parametrize("status", ["available", "modifying", "resizing", "rebooting", "maintenance"])

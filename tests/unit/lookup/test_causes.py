@@ -10,7 +10,7 @@ from redshift_secrets.cache.refresh import Refresher
 from redshift_secrets.errors import AwsError, DeadlineError, ExhaustedError, RedshiftSecretsError
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.metrics import NoMetrics
-from redshift_secrets.lookup.reasons import causes
+from redshift_secrets.lookup.reasons import causes, unanswered
 from redshift_secrets.model import Scope
 from redshift_secrets.settings import Settings
 from tests.support.fakes import Clock, FakeAws, cluster
@@ -139,3 +139,13 @@ class TestConnectionsThatAreServed:
         found = Here().broker.connection("analytics")
         assert found is not None
         assert str.__str__(found.password) not in lines.text  # type: ignore[arg-type]
+
+
+def test_a_source_of_credentials_that_takes_its_time_is_not_told_as_aws() -> None:
+    source = "the AWS credentials of this process, from a credential_process"
+    told = str(DeadlineError("the list", 10, unanswered(["https://x (redshift:y)", source], SCOPES[0], Settings())))
+    assert told == (
+        f"Timed out after 10 s (aws_timeout_seconds) waiting for the list: {source}, did not come. See why that takes so long, as this OS"
+        " user; AWS itself was not asked yet. The refresh continues in the background."
+    )
+    assert "AWS did not answer in eu-west-1" in unanswered([], SCOPES[0], Settings())

@@ -114,7 +114,4 @@ def test_who_does_not_answer_is_named():
     call = Call("the list", never.wait, ("redshift", "eu-west-1"), lambda: "https://redshift did not answer")
     (found,) = Runner(0.0).run("x", [call])
     never.set()
-    assert str(found) == (
-        "the list took longer than 0 s: https://redshift did not answer. Check the route to it (NAT, VPC endpoint, proxy, security"
-        " groups)"
-    )
+    assert str(found) == "the list took longer than 0 s: https://redshift did not answer"

@@ -75,6 +75,23 @@ def test_the_arguments_are_those_of_botocore() -> None:
             {"Tags": [{"Key": "redshiftdbROLES", "Value": "x"}]},
             ".Tags must not have the key redshiftdbROLES, which this",
         ),
+        ({"Tags": [{"Key": f"k{each}", "Value": ""} for each in range(51)]}, ".Tags must not have more than 50 items"),
+        (
+            {"Tags": [{"Key": "Team", "Value": "a"}, {"Key": "team", "Value": "b"}]},
+            ".Tags must not have the key team twice",
+        ),
+        ({"Tags": [{"Key": "AWS:team", "Value": "a"}]}, ".Tags must not have a key that begins with aws:"),
+        ({"TransitiveTagKeys": ["team", "TEAM"]}, ".TransitiveTagKeys must not have the key team twice"),
+        (
+            {"TransitiveTagKeys": [f"k{each}" for each in range(51)]},
+            ".TransitiveTagKeys must not have more than 50 items",
+        ),
+        ({"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/x"}] * 11}, ".PolicyArns must not have more than 10 items"),
+        ({"ProvidedContexts": GOOD["ProvidedContexts"] * 6}, ".ProvidedContexts must not have more than 5 items"),
+        (
+            {"Policy": '{"Sid": "\u20ac"}'},
+            ".Policy must be a text of at most 2048 characters with the JSON of a policy, no character beyond",
+        ),
         ({"TransitiveTagKeys": ["a*"]}, ".TransitiveTagKeys must be a tag key as AWS allows it"),
         ({"SourceIdentity": "a b"}, ".SourceIdentity must be 2 to 256 letters"),
         ({"ExternalId": "a b"}, ".ExternalId must be a text of 2 to 1224"),
@@ -84,6 +101,16 @@ def test_the_arguments_are_those_of_botocore() -> None:
 )
 def test_what_cannot_be_sent_stops_airflow_at_start(kwargs: object, message: str) -> None:
     assert problem(kwargs).startswith(f"assume_role_kwargs{message}")
+
+
+def test_as_many_as_aws_allows_are_taken() -> None:
+    most = {
+        "Tags": [{"Key": f"k{each}", "Value": "v" * 256} for each in range(50)],
+        "TransitiveTagKeys": [f"k{each}" for each in range(50)],
+        "PolicyArns": GOOD["PolicyArns"] * 10,
+        "ProvidedContexts": GOOD["ProvidedContexts"] * 5,
+    }
+    assert read(most) == most
 
 
 @pytest.mark.parametrize(("given", "read_as"), [("true", True), (" False ", False), (True, True), ("/a.pem", "/a.pem")])
