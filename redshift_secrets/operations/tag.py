@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -91,14 +92,24 @@ def find_warehouse(settings: Settings, aws: Tagging, name: str) -> Warehouse:
 
 
 def _nearest(settings: Settings, scopes: Sequence[Scope], name: str) -> str:
-    """Say which warehouse may be meant, where they can be listed."""
+    """Say which warehouse may be meant, or where one of this ARN would have to be looked for, as far as they can be listed."""
     from redshift_secrets.aws.client import AwsClient  # loads boto3
 
-    aws, identifiers = AwsClient(settings), dict[str, None]()
+    is_arn = name.startswith("arn:")
+    region, account = [*name.split(":"), *[""] * 5][3:5] if is_arn else ("", "")
+    if region and region not in {scope.region for scope in scopes}:
+        return f": it would be in {region}, which is not searched; add that to regions, or to those of its account"
+    aws, seen = AwsClient(settings), list[Warehouse]()
     for scope in scopes:
         with suppress(RedshiftSecretsError):
-            identifiers |= dict.fromkeys(each.identifier for each in aws.list_all(scope))
-    return values.nearest(name, identifiers)
+            seen += aws.list_all(scope)
+    if seen and account and account not in {each.account for each in seen}:
+        return f": it would be in account {account}, where nothing was seen; add a role of it to accounts"
+    if not is_arn:
+        return values.nearest(name, [each.identifier for each in seen])
+    same_region = {each.identifier: each.arn for each in seen if each.region == region}
+    found = values.nearest_name(re.split("[:/]", name)[-1], same_region)
+    return f" (did you mean {same_region[found]!r}?)" if found else ""
 
 
 def plan_with_endpoints(

@@ -202,6 +202,24 @@ def test_a_name_of_no_warehouse_comes_with_the_nearest_one(monkeypatch):
     assert str(caught.value) == "there is no warehouse 'prd' in eu-west-1 (did you mean 'prod'?)"
 
 
+@pytest.mark.parametrize(
+    ("arn", "hint"),
+    [
+        ("arn:aws:redshift:eu-west-1:123456789012:cluster:PROD", " (did you mean 'arn:aws:redshift:eu-west-1:123456789012:cluster:prod'?)"),
+        ("arn:aws-cn:redshift:cn-north-1:123456789012:cluster:prod", ": it would be in cn-north-1, which is not searched; add that to regions, or to those of its account"),
+        ("arn:aws:redshift:eu-west-1:210987654321:cluster:prod", ": it would be in account 210987654321, where nothing was seen; add a role of it to accounts"),
+        ("arn:aws:redshift:eu-west-1:123456789012:namespace:prd", " (did you mean 'arn:aws:redshift:eu-west-1:123456789012:cluster:prod'?)"),
+        ("arn:aws:redshift:eu-west-1:123456789012:cluster:finance", ""),
+        ("arn:", ""),
+    ],
+)  # fmt: skip
+def test_an_arn_of_no_warehouse_comes_with_where_it_would_be(monkeypatch, arn, hint):
+    monkeypatch.setattr(AwsClient, "list_all", lambda _self, scope: (cluster("prod"),) if scope == CLUSTERS else ())
+    with pytest.raises(TagError) as caught:
+        find_warehouse(SETTINGS, FakeTagging(), arn)
+    assert str(caught.value) == f"there is no warehouse {arn!r} in eu-west-1{hint}"
+
+
 def test_what_could_not_be_seen_is_said_once_for_each_reason():
     aws = FakeTagging({CLUSTERS: denied()})
     with pytest.raises(TagError, match="as far as can be seen: clusters in eu-west-1: redshift:DescribeClusters"):
