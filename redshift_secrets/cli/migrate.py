@@ -76,12 +76,14 @@ def plan(
         said = rendering.remarks(site.plan)
         print_rows(rendering.rows(site.plan, said), rendering.COLUMNS, output)
         stream = sys.stdout if output in (Output.table, Output.wide) else sys.stderr
-        print(file=stream)
-        for remark in said:
-            note(f"{remark.number} {remark.text} ({_some(remark.conn_ids)})", stream=stream)
-        for conn_ids in rendering.twins(site.plan):
-            note(f"one connection under several names: {' '.join(conn_ids)}", stream=stream)
-        print(file=stream)
+        lines = [f"{remark.number} {remark.text} ({_some(remark.conn_ids)})" for remark in said]
+        lines += [f"one connection under several names: {' '.join(names)}" for names in rendering.twins(site.plan)]
+        if site.plan.moves:
+            print(file=stream)
+        for line in lines:
+            note(line, stream=stream)
+        if lines:
+            print(file=stream)
         for sentence in rendering.sentences(site.plan, site.stored, site.seen):
             note(sentence, stream=stream)
         _say_what_to_set(site, stream)

@@ -135,7 +135,8 @@ def _why_not_loaded(error: Exception) -> str:
     from redshift_secrets.errors import one_line
     from redshift_secrets.settings import values
 
-    text = one_line(str(error)) if type(error).__name__ == "AirflowConfigException" else type(error).__name__
+    name = type(error).__name__
+    text = one_line(str(error)) if name == "AirflowConfigException" else f"{name}; `airflow version` shows why"
     named = re.search('"(redshift_secret[^"]*)"', text)
     hint = values.nearest(named.group(1), _CLASSES) if named else ""
     return f"Airflow cannot load its configuration: {text}{hint}"

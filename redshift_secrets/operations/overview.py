@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -74,12 +75,10 @@ class Overview(Struct, frozen=True):
 
 
 class Details(Struct, frozen=True):
-    """Everything about one claim: field by field with where each comes from, and its tags as code."""
+    """Everything about one claim: field by field with where each comes from, and as code by what that is: a task, and the tags."""
 
     fields: tuple[FieldView, ...]
-    as_aws: str
-    as_terraform: str
-    in_dag: str
+    code: Mapping[str, str]
 
 
 def overview(settings: Settings, broker: Broker, snapshot: Snapshot) -> Overview:
@@ -100,6 +99,26 @@ def overview(settings: Settings, broker: Broker, snapshot: Snapshot) -> Overview
     )
 
 
+def without_hidden(readable: Sequence[Claim], claims: Sequence[Claim]) -> list[Claim]:
+    """Return what somebody may read of all claims without those warnings that name a conn_id of the same warehouse that they may not
+    read: a tag that has no effect is reported with each connection of its warehouse."""
+    seen = {(each.row.arn, each.conn_id) for each in readable}
+    hidden: dict[str, list[str]] = {}
+    for each in claims:
+        if (each.row.arn, each.conn_id) not in seen:
+            hidden.setdefault(each.row.arn, []).append(re.escape(each.conn_id))
+    # In a warning a conn_id is a part of a key or in quotes.
+    patterns = {arn: re.compile(f"[/'](?:{'|'.join(names)})(?![\\w./-]|:\\S)") for arn, names in hidden.items()}
+    return [_without(each, patterns[each.row.arn]) if each.row.arn in patterns else each for each in readable]
+
+
+def _without(claim: Claim, hidden: re.Pattern[str]) -> Claim:
+    problems = tuple(
+        each for each in claim.problems if each.text not in claim.spec.warnings or not hidden.search(each.text)
+    )
+    return replace(claim, problems=problems, row=replace(claim.row, problems=tuple(each.text for each in problems)))
+
+
 def credentials(broker: Broker, claims: Sequence[Claim]) -> list[CredentialView | None]:
     """Return for each claim the credential that the nearest tier has and that is still valid; asks AWS nothing."""
     found = broker.inventory.cached_credentials([claim.spec for claim in claims])
@@ -107,12 +126,16 @@ def credentials(broker: Broker, claims: Sequence[Claim]) -> list[CredentialView 
     return [each if each is not None and each.expires_at > broker.now() else None for each in views]
 
 
-def details(settings: Settings, claim: Claim) -> Details:
-    """Return everything about a claim."""
-    spec = claim.spec
-    tags = {key: value for key, value in spec.warehouse.tags.items() if key.startswith(settings.tag_prefix)}
-    change = TagChange(replace(spec.warehouse, tags={}), tags, ())
-    return Details(field_views(spec), as_code(change, "aws"), as_code(change, "terraform"), _in_dag(spec.conn_id))
+def details(settings: Settings, claim: Claim, *, with_tags: bool = True) -> Details:
+    """Return everything about a claim; without the tags as code, which name all connections of its warehouse, where these are not for
+    everybody."""
+    spec, code = claim.spec, {"In a DAG": _in_dag(claim.conn_id)}
+    if with_tags:
+        tags = {key: value for key, value in spec.warehouse.tags.items() if key.startswith(settings.tag_prefix)}
+        change = TagChange(replace(spec.warehouse, tags={}), tags, ())
+        code["These tags as AWS command"] = as_code(change, "aws")
+        code["These tags in Terraform"] = as_code(change, "terraform")
+    return Details(field_views(spec), code)
 
 
 def _claim(

@@ -36,6 +36,8 @@ _THREADS = 4
 """Requests to stores and AWS at a time. Airflow's own routes share 40 threads, which stay theirs while AWS does not answer."""
 _WAIT_FOR_AWS = 3
 """How many of these may be a Refresh or a Test. So a thread is left for whoever only looks while those wait."""
+_MOST_BYTES = 1 << 16
+"""What the page sends is far less; more would be read and taken apart on the event loop of all routes."""
 HEADER = "X-Redshift-Connections"
 """A header that no form of another site can send."""
 _HEADERS = {
@@ -121,11 +123,11 @@ class _Page:
         _check_origin(request)
         form = await _form(request)
         try:
-            claim = await self._run(partial(self._claim, user, "PUT", form))
+            claim = await self._run(partial(self._claim_to_test, user, form))
         except Exception as error:
-            return _failed(error, "message.html")
+            return _not_tested(500, _logged(error))
         if claim is None:
-            return _html("message.html", 403, text=_NOT_ALLOWED)
+            return _not_tested(403, _NOT_ALLOWED)
         # With an encoding of its own it is not compressed, which would hold back each step until the last one.
         headers = {**_HEADERS, "Content-Encoding": "identity", "X-Accel-Buffering": "no"}
         return StreamingResponse(
@@ -179,15 +181,24 @@ class _Page:
         return response
 
     def _connection(self, user: Any, parameters: dict[str, str]) -> Response:
-        claim = self._claim(user, "GET", parameters)
+        try:
+            overview = self._site.overview()
+            claims = self._site.readable(user, overview) if may(user, "GET") else ()
+        except (NotConfiguredError, RedshiftSecretsError):
+            claims = ()
+        wanted = parameters.get("conn_id", ""), parameters.get("warehouse", "")
+        claim = next((each for each in claims if (each.conn_id, each.row.arn) == wanted), None)
         if claim is None:
             text = f"{parameters.get('conn_id', '')} is not there any more, or you may not see it. Refresh the list."
             return _html("row_message.html", 404, text=text)
         (credential,) = self._site.credentials([claim])
+        # As code, the tags name every connection of the warehouse.
+        readable, every = (sum(each.row.arn == claim.row.arn for each in some) for some in (claims, overview.claims))
+        with_tags = readable == every
         return _html(
             "connection.html",
             row=Row(claim, bar(credential, self._clock())),
-            details=details(self._site.settings, claim) if parameters.get("open") else None,
+            details=details(self._site.settings, claim, with_tags=with_tags) if parameters.get("open") else None,
             may_edit=bool(allowed(user, "PUT", [claim])),
         )
 
@@ -204,13 +215,13 @@ class _Page:
             return _html("message.html", 200, text=one_line(str(error)))
         return _html("message.html", 200, text=one_line("; ".join(flushed.lines)))
 
-    def _claim(self, user: Any, right: Any, parameters: dict[str, str]) -> Claim | None:
-        """Return the claim that is asked for, if it exists and the user has the right to it."""
+    def _claim_to_test(self, user: Any, form: dict[str, str]) -> Claim | None:
+        """Return the claim that is asked for, if it exists and the user may edit it."""
         try:
-            claim = self._site.claim(parameters.get("conn_id", ""), parameters.get("warehouse", ""))
+            claim = self._site.claim(form.get("conn_id", ""), form.get("warehouse", ""))
         except (NotConfiguredError, RedshiftSecretsError):
             return None
-        return claim if claim is not None and may(user, right) and allowed(user, right, [claim]) else None
+        return claim if claim is not None and may(user, "PUT") and allowed(user, "PUT", [claim]) else None
 
     def _test(self, user: Any, claim: Claim, dag_id: str | None, put: Callable[[str], None]) -> None:
         attempt: Attempt | None = None
@@ -248,9 +259,19 @@ def _index(user: Any, view: View) -> Response:
 
 
 def _failed(error: Exception, template: str) -> Response:
+    return _html(template, 500, text=_logged(error))
+
+
+def _logged(error: Exception) -> str:
+    """Log an error and return it as it can be shown."""
     text = one_line(str(known_error(error)))
     log.error("the page in Airflow cannot answer: %s", text)
-    return _html(template, 500, text=text)
+    return text
+
+
+def _not_tested(status: int, text: str) -> Response:
+    """Answer as a test that has failed does: a browser adds whole lines to the list of its steps."""
+    return HTMLResponse(_line("outcome", attempt=None, failure=text), status, headers=_HEADERS)
 
 
 def _check_origin(request: Request) -> None:
@@ -260,7 +281,13 @@ def _check_origin(request: Request) -> None:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise HTTPException(413, f"A form has at most {_MOST_BYTES} bytes.")
+    # A conn_id that is empty is none, and does not mean all.
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def _html(template: str, status: int = 200, **values: object) -> HTMLResponse:

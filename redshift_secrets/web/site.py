@@ -18,7 +18,7 @@ from redshift_secrets.model import TaskContext
 from redshift_secrets.operations import caches
 from redshift_secrets.operations.connect import Attempt, Step, connect
 from redshift_secrets.operations.inspect import CredentialView
-from redshift_secrets.operations.overview import Claim, Overview, credentials, overview
+from redshift_secrets.operations.overview import Claim, Overview, credentials, overview, without_hidden
 from redshift_secrets.operations.site import site_audit, site_broker
 from redshift_secrets.server_side import ServerSideBackend
 from redshift_secrets.settings import Settings
@@ -91,7 +91,8 @@ class Site:
         known = self._readable.get(user_id)
         if known is None or known[0] is not of or now >= known[1]:
             kept = {each: rights for each, rights in self._readable.items() if rights[0] is of and now < rights[1]}
-            known = of, now + _RIGHTS_KEPT_SECONDS, allowed(user, "GET", of.claims)
+            readable = without_hidden(allowed(user, "GET", of.claims), of.claims)
+            known = of, now + _RIGHTS_KEPT_SECONDS, readable
             self._readable = {**kept, user_id: known}
         return known[2]
 

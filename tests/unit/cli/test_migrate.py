@@ -158,6 +158,13 @@ def test_plan_ends_with_4_where_something_could_not_be_read_and_with_2_where_not
     assert ended(capsys, migrate.plan)[0] == 2
 
 
+def test_where_nothing_was_read_there_are_no_empty_lines(capsys, at):
+    at(counts={}, failures=("away",))
+    shown = ended(capsys, migrate.plan)[1]
+    assert shown.startswith("read: nothing\n")
+    assert "\n\n" not in shown
+
+
 def test_code_for_another_tool_is_alone_on_standard_output(capsys, at):
     at(stored("bi"), failures=("away",))
     code, shown, error = ended(capsys, migrate.plan, form=migrate.Form.terraform)

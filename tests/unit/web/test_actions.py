@@ -112,6 +112,14 @@ def test_a_failure_is_said_in_full_unless_nobody_knows_what_is_in_it(make_page, 
     assert PLANTED not in answer.text
 
 
+def test_a_connection_that_has_gone_meanwhile_is_said_as_a_step(make_page, connecting):
+    answer = make_page(cluster()).post("/test", conn_id="analytics", warehouse="arn:of-before")
+    assert answer.status_code == 403
+    assert answer.text.startswith('<li class="bad">Failed: You may not do this')
+    assert answer.text.endswith("</li>\n")  # the browser shows whole lines
+    assert not connecting.asked
+
+
 def test_one_user_for_each_dag_needs_the_dag(make_page, connecting):
     page = make_page(cluster(tags={"airflow:conn-id": "analytics"}), db_user="{dag_id}")
     assert 'name="dag_id" required' in page.get("/connection", **CLAIM, open="1").text
@@ -138,6 +146,14 @@ def test_a_flushed_credential_is_gone(make_page):
         assert "none yet" not in page.get("/table").text
         assert said in page.post("/flush", **form).text
         assert "none yet" in page.get("/table").text
+
+
+def test_an_empty_conn_id_does_not_mean_all(make_page):
+    page = make_page(cluster())
+    page.broker.connection("analytics")
+    all_refreshes_done()
+    page.post("/flush", conn_id="")
+    assert "none yet" not in page.get("/table").text
 
 
 def test_this_process_forgets_too_where_nothing_is_shared(make_page):

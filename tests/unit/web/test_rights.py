@@ -86,6 +86,32 @@ def test_notes_about_other_teams_are_for_those_who_see_everything(make_page):
     assert note not in page.get("/table").text
 
 
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
+@knows_teams
+def test_of_another_team_on_the_same_warehouse_nothing_is_said(make_page):
+    tags = {
+        "airflow:conn-id": "analytics ledger",
+        "airflow:team/ledger": "finance",
+        "airflow:db-usr/ledger": "x",
+        "airflow:db-user/ledgr": "x",
+        "airflow:nonsense": "x",
+    }
+    page = make_page(cluster("prod", tags))
+    analytics = {"conn_id": "analytics", "warehouse": cluster("prod").arn, "open": "1"}
+    page.sign_in("OP", "marketing")
+    for answer in (page.get("/table"), page.get("/connection", **analytics)):
+        assert "airflow:nonsense" in answer.text
+        assert "ledg" not in answer.text
+    assert claims(page.get("/table", q="ledger")) == []
+    page.sign_in("OP", "finance")
+    for answer in (page.get("/table"), page.get("/connection", **analytics)):
+        assert "airflow:db-usr/ledger" in answer.text
+        assert "did you mean &#39;ledger&#39;?" in answer.text
+    opened = page.get("/connection", **analytics).text
+    assert "These tags in Terraform" in opened
+    assert "airflow:team/ledger" in opened
+
+
 def test_who_may_only_read_neither_tests_nor_flushes(page, monkeypatch):
     reader = SimpleNamespace(is_authorized_connection=lambda method, user, details=None: method == "GET")
     monkeypatch.setattr(web, "get_auth_manager", lambda: reader)
@@ -112,6 +138,12 @@ def test_who_may_only_read_neither_tests_nor_flushes(page, monkeypatch):
 @pytest.mark.parametrize("path", ["/refresh", "/flush", "/test"])
 def test_a_post_has_to_come_from_the_page(page, path, headers):
     assert page.post(path, headers, **CLAIM).status_code == 403
+    assert not page.aws.calls
+
+
+@pytest.mark.parametrize("path", ["/refresh", "/flush", "/test"])
+def test_a_form_is_not_read_beyond_a_limit(page, path):
+    assert page.post(path, **CLAIM, other="x" * 70_000).status_code == 413
     assert not page.aws.calls
 
 
