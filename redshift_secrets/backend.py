@@ -313,7 +313,7 @@ class RedshiftSecretsBackend(BaseSecretsBackend):
             if self._broker is None:
                 self._broker = wiring.existing_broker(self._settings_key)
             if self._broker is not None:
-                answer = self._broker.peek(conn_id, team_name, self._task(team_name))
+                answer = self._broker.peek_without_io(conn_id, team_name, self._task(team_name))
                 return answer is not None and (answer.fields is None or supervisor.masker.has(answer.fields.password))
         return False
 

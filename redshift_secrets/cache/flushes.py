@@ -57,6 +57,11 @@ class Flushes:
         before, self._mark = self._mark, (self._tiers[0].store.flush_mark(),)
         return self._mark != before
 
+    @property
+    def asks_fleet(self) -> bool:
+        """Whether `happened` would ask the fleet store now, which takes a round trip or longer."""
+        return self._monotonic() >= self._look_at and any(tier.store.across_hosts for tier in self._tiers)
+
     def note(self) -> None:
         """Note the mark of the fleet store on a host that has none, before the host takes anything from there."""
         if len(self._tiers) > 1:

@@ -185,6 +185,11 @@ class Refresher:
                 self._forget()  # but not how new it was: what somebody puts back after a flush is older all the same
         return flushed
 
+    @property
+    def asks_fleet(self) -> bool:
+        """Whether `forget_if_flushed` would ask the fleet store now."""
+        return self._flushes.asks_fleet
+
     def _read(self, items: Sequence[Item[V]], tier: Tier) -> Mapping[str, Entry[V]]:
         """Return by name what a tier has of these items, but nothing that is older than what it had before."""
         found = self._tiers.read(items, tier)

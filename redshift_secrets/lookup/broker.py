@@ -171,6 +171,10 @@ class Broker:
                 self._record(answer, "process", team_name)
         return answer
 
+    def peek_without_io(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
+        """Return what `peek` would, and `None` also where that would ask the fleet store for flushes."""
+        return None if self._refresher.asks_fleet else self.peek(conn_id, team_name, task)
+
     def peek(self, conn_id: str, team_name: str | None, task: TaskContext | None) -> Answer | None:
         """Return what `remembered` would, for which this does not count as a lookup."""
         answer = self._answers.get((conn_id, team_name, task))

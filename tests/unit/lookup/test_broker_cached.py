@@ -93,6 +93,22 @@ def test_what_a_lookup_has_read_before_a_flush_is_not_remembered_after_it(site, 
     assert here.ask("analytics") is None
 
 
+@pytest.mark.parametrize("has_host", [True, False])
+def test_an_event_loop_is_not_kept_waiting_for_the_fleet_store(site, host, clock, has_host):
+    monotonic, fleet = type(clock)(0), MemoryStore(clock, "fleet")
+    here = site(tiers=[tier(host), tier(fleet)] if has_host else [tier(fleet)], monotonic=monotonic)
+    here.ask()
+    asked, flush_mark = [], fleet.flush_mark
+    fleet.flush_mark = lambda: asked.append(1) or flush_mark()
+    assert here.broker.peek_without_io("analytics", None, None) is not None
+    monotonic.pass_(5)
+    clock.pass_(5)
+    assert (here.broker.peek_without_io("analytics", None, None), asked) == (None, [])
+    assert here.ask().password
+    assert asked == [1]
+    assert here.broker.peek_without_io("analytics", None, None) is not None
+
+
 def test_what_failed_before_a_flush_is_tried_again_at_once_after_it(new_process, host, aws):
     new_process().ask("bi")
     aws.mint_error = denied()
