@@ -46,6 +46,9 @@ class Flushes:
             monotonic() + _LOOK_SECONDS if len(tiers) == 1 and tiers[0].store.across_hosts else float("-inf")
         )
         self._mark: tuple[str | None] | None = None
+        # What this process itself has seen of the fleet store: a host store that takes no note has nothing to tell.
+        self._fleet_mark: str | None = None
+        self._fleet_was_flushed = False
 
     def happened(self) -> bool:
         """Whether there was a flush since the last look, or may have been, as far as another look is due."""
@@ -55,7 +58,8 @@ class Flushes:
         if len(self._tiers) > 1:
             self._look_at_fleet()
         before, self._mark = self._mark, (self._tiers[0].store.flush_mark(),)
-        return self._mark != before
+        fleet_was_flushed, self._fleet_was_flushed = self._fleet_was_flushed, False
+        return fleet_was_flushed or self._mark != before
 
     @property
     def asks_fleet(self) -> bool:
@@ -73,7 +77,9 @@ class Flushes:
         place = self._tiers[0].place(_NAME) if self._tiers[0].ready else None
         if place is None:
             return  # a lookup that finds the caller out is next
-        looked_at, _ = self._known_mark(host, place)
+        looked_at, known = self._known_mark(host, place)
+        if looked_at > 0:
+            self._is_newer(known)
         # A new process on a host without a note has nothing to forget. Those that start together there leave the note to the
         # one that is the first to need Redis' client, which takes a tenth of a second to load.
         is_noted = looked_at > 0
@@ -87,12 +93,19 @@ class Flushes:
                 return
             looked_at, known = self._known_mark(host, place)
             found = max(fleet.flush_mark() or known, known)
-            if looked_at > 0 and found != known:
+            if self._is_newer(found) or (looked_at > 0 and found != known):
                 flush(host)
             row = msgpack.encode((self._clock(), found))
             host.replace(place, {_ROW: row}, self._clock() + _KEPT_SECONDS)
         finally:
             lease.release()
+
+    def _is_newer(self, mark: str) -> bool:
+        """Whether the fleet store was flushed since this process has seen its mark."""
+        before, self._fleet_mark = self._fleet_mark, max(mark, self._fleet_mark or "")
+        is_newer = before is not None and mark > before
+        self._fleet_was_flushed |= is_newer
+        return is_newer
 
     def _was_looked_at(self, host: SharedStore, place: str) -> bool:
         looked_at, _ = self._known_mark(host, place)

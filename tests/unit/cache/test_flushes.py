@@ -144,6 +144,29 @@ class TestFleet:
         simulation.pass_(5)
         assert [each.happened() for each in processes] == [False] * 10
 
+    @pytest.mark.parametrize("is_readable", [True, False], ids=["full", "unusable"])
+    def test_on_a_host_whose_store_takes_no_note_each_process_notices_it(
+        self, flushes, simulation, host, fleet, is_readable
+    ):
+        host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
+        host.is_full = True
+        if not is_readable:
+            host.read, host.flush_mark, host.clear = lambda _wanted: {}, lambda: None, lambda group=None: "it is read-only"
+        processes = [flushes(host, fleet) for _ in range(3)]
+        for each in processes:
+            each.happened()
+            each.note()
+        for _ in range(2):
+            flush(fleet)
+            simulation.pass_(5)
+            assert [each.happened() for each in processes] == [True] * 3
+            assert ("g" in host.groups) == (not is_readable)
+            simulation.pass_(5)
+            for each in processes:
+                each.happened()  # they empty the host's store one after another
+            simulation.pass_(5)
+            assert [each.happened() for each in processes] == [False] * 3
+
     def test_each_flush_is_noticed_on_each_host(self, flushes, simulation, host, other_host, fleet):
         hosts = [flushes(store, fleet) for store in (host, other_host)]
         for each in hosts:
