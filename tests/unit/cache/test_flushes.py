@@ -151,7 +151,11 @@ class TestFleet:
         host.replace("g", {"n": b"row"}, simulation.clock() + 1000)
         host.is_full = True
         if not is_readable:
-            host.read, host.flush_mark, host.clear = lambda _wanted: {}, lambda: None, lambda group=None: "it is read-only"
+            host.read, host.flush_mark, host.clear = (
+                lambda _wanted: {},
+                lambda: None,
+                lambda group=None: "it is read-only",
+            )
         processes = [flushes(host, fleet) for _ in range(3)]
         for each in processes:
             each.happened()
