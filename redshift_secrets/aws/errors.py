@@ -145,18 +145,18 @@ def _explained(
         return Explained("Misconfigured", _reason(str(caught)), advice)
     if isinstance(caught, exceptions.BotoCoreError):
         return Explained(type(caught).__name__, _reason(str(caught)), "Check the named setting.")
-    if isinstance(caught, (OddAnswerError, ResponseParserError, KeyError)) or (
-        exchange is not None
-        and exchange.was_answered
-        and isinstance(caught, (AttributeError, LookupError, TypeError, ValueError))
-    ):
-        return _of_nonsense(operation, exchange, str(caught) if isinstance(caught, OddAnswerError) else None)
-    if isinstance(caught, ValueError) and str(caught).startswith(INVALID_URLS):
-        return Explained("Misconfigured", f"{without_login(str(caught))}.", "Fix endpoint_url or AWS_ENDPOINT_URL.")
     if isinstance(caught, RuntimeError) and "refreshed credentials are still expired" in str(caught):
         reason = "by the clock of this host, the AWS credentials that this process was just given have expired."
         advice = "Check that clock; if it is right, the program, service or proxy that gives them repeats old ones."
         return Explained("NoCredentials", reason, advice)
+    if isinstance(caught, (OddAnswerError, ResponseParserError, KeyError)) or (
+        exchange is not None
+        and exchange.was_answered
+        and isinstance(caught, (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError))
+    ):
+        return _of_nonsense(operation, exchange, str(caught) if isinstance(caught, OddAnswerError) else None)
+    if isinstance(caught, ValueError) and str(caught).startswith(INVALID_URLS):
+        return Explained("Misconfigured", f"{without_login(str(caught))}.", "Fix endpoint_url or AWS_ENDPOINT_URL.")
     return None
 
 

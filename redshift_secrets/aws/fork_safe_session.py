@@ -15,6 +15,7 @@ from botocore.exceptions import NoCredentialsError
 
 from redshift_secrets.aws.credential_errors import client_errors, credential_errors
 from redshift_secrets.aws.exchanges import exchanges
+from redshift_secrets.aws.odd_members import leave_out_odd_members
 from redshift_secrets.aws.recorded_credentials import RETRY_SECONDS, RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import copy_for_reraise
@@ -70,5 +71,6 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
             config = (config or Config()).merge(Config(defaults_mode="standard"))
         with forks.no_fork_here, client_errors():
             client = super().create_client(service_name, config=config, **arguments)
+        client.meta.events.register_first("before-parse", leave_out_odd_members)
         exchanges.watch(client)
         return client

@@ -27,6 +27,7 @@ from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES, credentia
 from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.aws.exchanges import exchanges
 from redshift_secrets.aws.fork_safe_session import ForkSafeSession
+from redshift_secrets.aws.odd_members import read_timestamp
 from redshift_secrets.aws.recorded_credentials import RecordedCredentials
 from redshift_secrets.cache import forks
 from redshift_secrets.errors import AwsError
@@ -298,6 +299,7 @@ class Sessions:
         """Return a session without credentials, for which all of the profile holds."""
         session = ForkSafeSession(profile=self._settings.profile_name)
         session.verify = self._settings.verify
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=read_timestamp)
         # The global endpoint is in one partition alone, and in one region of it.
         session.set_config_variable("sts_regional_endpoints", "regional")
         return session
