@@ -240,7 +240,13 @@ class Broker:
         """What commands and the page see and drop of the catalog and the caches."""
         from redshift_secrets.lookup.inventory import Inventory  # no task needs it
 
-        return Inventory(self._settings, self._catalog, self._credentials, self.lookup)
+        return Inventory(self._settings, self._catalog, self._credentials, self._begin)
+
+    def _begin(self) -> Lookup:
+        """Return a lookup that begins now, with nothing of before a flush."""
+        if self._refresher.forget_if_flushed():
+            self._forget()
+        return self.lookup()
 
     def _wait(self, must: MustWait, lookup: Lookup, max_waiting: int | None) -> None:
         """Wait for what the lookup has to wait for, or have it answer without."""

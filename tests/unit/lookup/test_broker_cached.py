@@ -93,6 +93,20 @@ def test_what_a_lookup_has_read_before_a_flush_is_not_remembered_after_it(site, 
     assert here.ask("analytics") is None
 
 
+def test_the_page_shows_nothing_of_before_a_flush(site, host, clock):
+    monotonic = type(clock)(0)
+    here = site(tiers=[tier(host)], monotonic=monotonic)
+    before = here.broker.inventory.snapshot()
+    assert here.ask() is not None
+    here.aws.warehouses.clear()
+    site(tiers=[tier(host)]).broker.inventory.flush_catalog([tier(host)])
+    monotonic.pass_(4.9)
+    assert here.broker.inventory.snapshot().specs == before.specs
+    monotonic.pass_(0.1)
+    assert here.broker.inventory.snapshot().specs == {}
+    assert here.ask() is None, "nor does a lookup find what was remembered"
+
+
 @pytest.mark.parametrize("has_host", [True, False])
 def test_an_event_loop_is_not_kept_waiting_for_the_fleet_store(site, host, clock, has_host):
     monotonic, fleet = type(clock)(0), MemoryStore(clock, "fleet")
