@@ -152,7 +152,7 @@ def test_an_empty_conn_id_does_not_mean_all(make_page):
     page = make_page(cluster())
     page.broker.connection("analytics")
     all_refreshes_done()
-    page.post("/flush", conn_id="")
+    assert page.post("/flush", conn_id="").status_code == 403
     assert "none yet" not in page.get("/table").text
 
 

@@ -68,6 +68,19 @@ def test_each_row_is_asked_for_with_the_team_of_its_tag(page, monkeypatch):
     assert page.post("/flush", conn_id="ledger").status_code == 200
 
 
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
+@knows_teams
+def test_no_answer_tells_a_conn_id_of_another_team_from_none(make_page):
+    both = {"airflow:conn-id": "shared", "airflow:team": "marketing"}
+    page = make_page(cluster("fin", {**LEDGER, "airflow:conn-id": "ledger shared"}), cluster("ads", both))
+    page.sign_in("OP", "marketing")
+    for path in ("/test", "/flush"):
+        of_another_team, of_none = (page.post(path, **{**CLAIM, "conn_id": each}) for each in ("ledger", "nothing"))
+        assert (of_another_team.status_code, of_another_team.text) == (of_none.status_code, of_none.text)
+    assert page.post("/flush", conn_id="shared").status_code == 200
+    assert claims(page.get("/table")) == ["shared"]
+
+
 @knows_teams
 def test_the_letter_case_of_a_team_does_not_count(page, monkeypatch):
     page.sign_in("OP", "Finance")
