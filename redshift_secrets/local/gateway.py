@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import os
 import threading
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -162,7 +163,15 @@ class Gateway:
         arn, domain = endpoints.warehouse.arn, endpoints.custom_domain
         host = "localhost" if self._host == "127.0.0.1" else self._host
         own_address = domain if domain is not None and domain != self._host and _is_ip_address(domain) else None
-        listeners = await _listeners(self._host, own_address)
+        try:
+            listeners = await _listeners(self._host, own_address)
+        except OSError as error:
+            if own_address is None:
+                raise
+            raise OSError(
+                f"{arn}: custom_domain must be a name, or a free loopback address such as 127.0.0.11, and {domain} is not one"
+                f" ({os.strerror(error.errno or 0)})"
+            ) from None
         port = _port(listeners[0])
         addresses = {"default": (host, port)}
         if domain is not None:

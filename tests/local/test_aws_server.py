@@ -148,7 +148,9 @@ def test_a_given_port() -> None:
     with make_aws(Warehouses()) as aws:
         port = int(aws.url.rpartition(":")[2])
         second = make_aws(Warehouses(), port=port)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(
+            OSError, match=rf"^port {port} of 127.0.0.1 cannot be used: Address already in use\. .*--port"
+        ):
             second.start()
         second.stop()
     with make_aws(Warehouses(), port=port) as third:

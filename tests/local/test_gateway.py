@@ -229,6 +229,13 @@ def test_custom_domain_that_is_an_address(harness: Harness) -> None:
     harness.login(token).close()
 
 
+def test_custom_domain_that_is_an_address_of_another_machine(harness: Harness) -> None:
+    with pytest.raises(
+        OSError, match=r"^arn:far: custom_domain must be .* loopback address .* 192\.0\.2\.1 is not one"
+    ):
+        harness.gateway.add_warehouse("arn:far", DATABASE, "awsuser", ("default", "custom-domain"), "192.0.2.1")
+
+
 def test_custom_domain_that_is_a_name(harness: Harness) -> None:
     gateway = harness.gateway
     gateway.add_warehouse("arn:name", DATABASE, "awsuser", ("default", "custom-domain"), "dwh.example.com")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -122,9 +123,12 @@ class SimulatedAws:
             self._inventory.set_secret(arn, put_managed_secret(secret))
         try:
             self._server = HttpServer(application, self._requested_port)
-        except OSError:
+        except OSError as error:
             self._moto.stop()
-            raise
+            raise OSError(
+                f"port {self._requested_port} of 127.0.0.1 cannot be used: {os.strerror(error.errno or 0)}. Name another one"
+                " with --port, or leave that out"
+            ) from None
 
     def stop(self) -> None:
         """Stop serving, and close the connections of requests that a fault holds. Does nothing if not started."""
