@@ -151,7 +151,7 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
     run(write_it)
     typer.echo("written" if partly is None else "written in part")
     # Running processes and the next one list the warehouses again; credentials are what they were.
-    for line in run(lambda: caches.flush(settings, None, catalog=True)).lines:
+    for line in run(lambda: caches.flush(settings, None, catalog=True, tagged=conn_ids)).lines:
         typer.echo(line)
     typer.echo(f"processes that this does not reach see it within {3 * settings.catalog_ttl_seconds:g} s")
     if partly is not None:

@@ -191,9 +191,10 @@ class Catalog:
         entries = self._refresher.get([self._listing(scope, ALL_ROWS) for scope in scopes], lookup, since)
         return dict(zip(scopes, entries, strict=True))
 
-    def names(self, lookup: Lookup) -> list[str]:
-        """Return the names under which listings are cached."""
-        return [self._listing(scope, ALL_ROWS).name for scope in self._scopes(lookup)]
+    def names(self, lookup: Lookup, conn_ids: Sequence[str] = ()) -> list[str]:
+        """Return the names under which listings are cached, and how often these conn_ids were missing."""
+        listings = [self._listing(scope, ALL_ROWS).name for scope in self._scopes(lookup)]
+        return listings + [self._missing(conn_id).name for conn_id in conn_ids]
 
     def keep_for_comparison(self, lookup: Lookup) -> None:
         """Keep what was listed where a flush of the catalog leaves it: the next listing is compared with it."""

@@ -145,16 +145,17 @@ class Inventory:
             )
         return _flush(tiers, [name_of(MintRequest.of(spec)) for spec in specs]) if specs else {}
 
-    def flush_catalog(self, tiers: Sequence[Tier]) -> dict[str, str | None]:
-        """Remove from the tiers what was listed for this caller; credentials stay, and so does what the next listing is compared
-        with to report claims that changed. Return as `flush`. Raises `RedshiftSecretsError`."""
+    def flush_catalog(self, tiers: Sequence[Tier], conn_ids: Sequence[str] = ()) -> dict[str, str | None]:
+        """Remove from the tiers what was listed for this caller, and how often these conn_ids were missing; credentials stay, and
+        so does what the next listing is compared with to report claims that changed. Return as `flush`. Raises
+        `RedshiftSecretsError`."""
         for tier in tiers:
             tier.place("")  # finds the caller out, before whom nothing is read
         lookup, names = self._begin(), None
         while names is None:
             try:
                 self._catalog.keep_for_comparison(lookup)
-                names = self._catalog.names(lookup)
+                names = self._catalog.names(lookup, conn_ids)
             except MustWait as must:
                 must.wait()
         return _flush(tiers, names)

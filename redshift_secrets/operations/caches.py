@@ -38,22 +38,29 @@ def describe_tiers(settings: Settings, clock: Callable[[], float] = time.time) -
 
 
 def flush(
-    settings: Settings, conn_id: str | None, *, catalog: bool = False, requested_by: str | None = None
+    settings: Settings,
+    conn_id: str | None,
+    *,
+    catalog: bool = False,
+    tagged: Sequence[str] = (),
+    requested_by: str | None = None,
 ) -> Flushed:
     """Empty every shared tier, or remove one conn_id or what was listed from each, and have running processes forget what they
-    remember. Of one conn_id and of the `catalog`, those of this process's caller are removed. The audit has what was done, with
-    `requested_by` as in `site_audit`.
+    remember. Of one conn_id and of the `catalog`, those of this process's caller are removed; with the latter, that the conn_ids
+    that were `tagged` were missing. The audit has what was done, with `requested_by` as in `site_audit`.
 
     Raises `RedshiftSecretsError`, for one `PerDagCredentialsError`.
     """
-    flushed = _flush(settings, site_tiers(settings), conn_id, catalog)
+    flushed = _flush(settings, site_tiers(settings), conn_id, catalog, tagged)
     audit = site_audit(settings, requested_by)
     if audit is not None:
         audit.flushed(conn_id, flushed.lines)
     return flushed
 
 
-def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None, catalog: bool) -> Flushed:
+def _flush(
+    settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None, catalog: bool, tagged: Sequence[str]
+) -> Flushed:
     if not tiers:
         why = "it has no place, set cache.path" if settings.cache.host else "cache.host is off"
         line = (
@@ -62,7 +69,7 @@ def _flush(settings: Settings, tiers: Sequence[SharedTier], conn_id: str | None,
         )
         return Flushed((line,), complete=False)
     if catalog:
-        found = [site_broker(settings, tiers).inventory.flush_catalog(tiers)]
+        found = [site_broker(settings, tiers).inventory.flush_catalog(tiers, tagged)]
     elif conn_id is None:
         # The farthest first, or a process would copy a row back.
         found = [{tier.store.name: flushes.flush(tier.store)} for tier in reversed(tiers)]

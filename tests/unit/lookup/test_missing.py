@@ -73,6 +73,17 @@ def test_a_warehouse_tagged_a_moment_ago_is_found(aws, clock, new_process, asked
     assert new_process().ask("new").host.startswith("new.")
 
 
+def test_one_that_aws_lists_a_moment_after_it_was_tagged_is_found_then(aws, clock, new_process, host):
+    for pause in PAUSES:
+        assert is_missing(new_process())
+        clock.pass_(pause)
+    new_process().broker.inventory.flush_catalog([tier(host)], ["new"])
+    assert is_missing(new_process())
+    tag_now(aws)
+    clock.pass_(PAUSES[0])
+    assert new_process().ask("new").host.startswith("new.")
+
+
 def test_it_is_found_at_once_by_everyone_when_one_has_found_it(aws, clock, new_process):
     one, other = new_process(), new_process()
     assert is_missing(one)
