@@ -79,7 +79,8 @@ def _connect(broker: Broker, conn_id: str, task: TaskContext, steps: _Steps) -> 
     )
     if fields is None:
         return None
-    spec = next((each for each in snapshot.specs.get(conn_id, ()) if each.team in (None, task.team)), None)
+    teams = (None, (task.team or "").lower())
+    spec = next((each for each in snapshot.specs.get(conn_id, ()) if each.team in teams), None)
     arn = spec.warehouse.arn if spec is not None else None
     try:
         raw = steps.time("TCP", lambda: socket.create_connection((fields.host, fields.port), timeout=_CONNECT_SECONDS))

@@ -60,7 +60,7 @@ def _claims(stored: StoredConnection, seen: Seen) -> Sequence[ConnectionSpec]:
 
 
 def _is_of_its_team(stored: StoredConnection, spec: ConnectionSpec) -> bool:
-    return stored.team is None or spec.team in (None, stored.team)
+    return stored.team is None or spec.team in (None, stored.team.lower())
 
 
 def _named(stored: Sequence[StoredConnection]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -13,6 +14,7 @@ from redshift_secrets.lookup.reasons import advice_on_state
 from redshift_secrets.lookup.spec import build_spec, ineligible
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
 from redshift_secrets.operations.doctor.verdicts import Status, Verdict, counted, names, verdict
+from redshift_secrets.operations.migrate.plan import managed_pattern
 from redshift_secrets.settings import Settings
 
 _NEARLY = 0.84
@@ -120,15 +122,15 @@ def claim_verdicts(settings: Settings, seen: Seen) -> list[Verdict]:
         verdicts.append(verdict("claims", "warning", said, where))
     if settings.managed_conn_ids is None:
         known = sorted(seen.specs)
-        example = (
-            f'"^({"|".join(map(re.escape, known[:3]))}{"|..." if len(known) > 3 else ""})$"' if known else '"^dw_"'
-        )
+        example = managed_pattern(known[:3]) or "^dw_"
+        if len(known) > 3:
+            example = example.replace(")$", "|...)$")
         verdicts.append(
             verdict(
                 "claims",
                 "warning",
                 "managed_conn_ids is not set, so anybody who can tag a warehouse can claim any conn_id, aws_default too. Set it to the"
-                f" conn_ids that belong to this backend, such as {example}",
+                f" conn_ids that belong to this backend, such as {json.dumps(example)}",
             )
         )
     if not any(each.status == "problem" for each in verdicts) and seen.specs:

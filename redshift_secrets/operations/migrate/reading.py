@@ -208,10 +208,9 @@ def _grouped(entries: Sequence[StoredConnection], conn_ids: Sequence[str]) -> tu
     spelled = {each.conn_id.lower(): each.conn_id for each in entries if each.place.kind != "environment"} | {
         conn_id.lower(): conn_id for conn_id in conn_ids
     }
-    groups: dict[tuple[str, str | None], list[StoredConnection]] = {}
+    groups: dict[tuple[str, str], list[StoredConnection]] = {}
     for each in entries:
         if each.place.kind == "environment":
             each = replace(each, conn_id=spelled.get(each.conn_id, each.conn_id))
-        groups.setdefault((each.conn_id, each.team), []).append(each)
-    ordered = sorted(groups.items(), key=lambda group: (group[0][0], group[0][1] or ""))
-    return tuple(StoredUnder(conn_id, tuple(found)) for (conn_id, _), found in ordered)
+        groups.setdefault((each.conn_id, (each.team or "").lower()), []).append(each)
+    return tuple(StoredUnder(conn_id, tuple(found)) for (conn_id, _), found in sorted(groups.items()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from redshift_secrets.airflow.stored import Place, StoredConnection
@@ -168,7 +171,10 @@ def test_claims_that_nothing_bounds():
     settings, seen = site(cluster(tags={"airflow:conn-id": "a.b c d e"}), managed_conn_ids=None)
     ok, warning = claim_verdicts(settings, seen)
     assert (ok.status, warning.status) == ("ok", "warning")
-    assert warning.message.endswith(r'such as "^(a\.b|c|d|...)$"')
+    assert warning.message.endswith(r'such as "^(a\\.b|c|d|...)$"')  # as JSON, which it is copied into
+    settings, seen = site(cluster(tags={"airflow:conn-id": "dw-sales dw.hr"}), managed_conn_ids=None)
+    example = json.loads(claim_verdicts(settings, seen)[1].message.partition(" such as ")[2])
+    assert [name for name in ("dw-sales", "dw.hr", "dw_hr") if re.match(example, name)] == ["dw-sales", "dw.hr"]
 
 
 def test_tagged_warehouses_that_the_settings_ignore():
@@ -218,6 +224,7 @@ def test_a_variable_is_shadowed_whatever_its_capitals_and_a_stored_conn_id_is_no
         ("finance", None, "warning"),
         (None, "finance", "warning"),
         ("finance", "finance", "warning"),
+        ("Finance", "finance", "warning"),
         ("hr", "finance", "ok"),
     ],
 )

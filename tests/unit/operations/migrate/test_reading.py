@@ -121,6 +121,7 @@ def test_what_airflow_uses_comes_first_and_a_variable_takes_the_spelling_of_anot
         in_database("bi"),
         in_database("ledger", team="finance"),
         in_database("ledger"),
+        StoredConnection("ledger", Place("file", "f.json"), "redshift", "prod", team="Finance"),
     ]
     environ = {"AIRFLOW_CONN_ANALYTICS": '{"conn_type": "postgres"}', "AIRFLOW_CONN_OWN": '{"conn_type": "redshift"}'}
     found = read_stored(settings(), sources((), settings()), environ)
@@ -130,11 +131,11 @@ def test_what_airflow_uses_comes_first_and_a_variable_takes_the_spelling_of_anot
         ("Analytics", None, ["environment", "database"]),
         ("bi", None, ["database"]),
         ("ledger", None, ["database"]),
-        ("ledger", "finance", ["database"]),
+        ("ledger", "finance", ["database", "file"]),
         ("own", None, ["environment"]),
     ]
     assert found.conn_ids[0].used.conn_type == "postgres"
-    assert found.counts == {"the environment": 2, "the metadata database": 4}
+    assert found.counts == {"the environment": 2, "the metadata database": 5}
 
 
 def test_some_conn_ids_alone(places):
