@@ -82,6 +82,7 @@ _ELSEWHERE = {
 """Where an action is to be allowed that the policies of the caller may allow already. A deny is told apart: nothing is to be allowed then."""
 _DENIED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)(?: on resource: \"?([^\s\"]+))?")
 """What AWS names where a call takes more than its own permission: JoinGroup, CreateClusterUser, kms:Decrypt."""
+_BESIDE_ASSUME_ROLE = re.compile("sts:(TagSession|SetSourceIdentity|SetContext)")
 _NO_KEY = "Access to KMS is not allowed"
 
 _FIX_CLOCK = "This host's clock is out of sync with AWS. Synchronize it with NTP or the Amazon Time Sync Service."
@@ -148,8 +149,10 @@ def advice_on(code: str, operation: str, resource: str, identity: str, message: 
         return _BY_CODE["DecryptionFailure"]
     if code in DENIED and operation == _WEB_IDENTITY:
         return "The role's trust policy must name the OIDC provider of this Kubernetes cluster and the service account of this pod."
-    if code in DENIED and "sts:TagSession" in message:
-        return "Allow sts:TagSession with these tags, beside sts:AssumeRole, in the role's trust policy and in the caller's policy."
+    beside = _BESIDE_ASSUME_ROLE.search(message) if code in DENIED else None
+    if beside is not None:
+        what = "sts:TagSession with these tags" if beside[0] == "sts:TagSession" else beside[0]
+        return f"Allow {what}, beside sts:AssumeRole, in the role's trust policy and in the caller's policy."
     if code in DENIED and operation.startswith("sts:AssumeRole"):
         return "Allow it in the role's trust policy and in the caller's policy, and check external_id."
     if code in DENIED and "explicit deny" in message:

@@ -44,7 +44,7 @@ CREDENTIAL_SOURCES = {
 """What they are, by the same names."""
 _OF_THE_ANSWER = ("Unsupported version", "Missing required key")
 """How botocore's texts about a program begin that do not quote what it has printed."""
-INVALID_URLS = ("Invalid endpoint", "Port ")
+INVALID_URLS = ("Invalid endpoint", "Invalid IPv6 URL", "Port ")
 """How texts begin that are about the URL of an endpoint."""
 _ABOUT_VARIABLES = ("Unsupported host", "Auth token value")
 """How botocore's texts begin that are about AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN; they quote no secret."""

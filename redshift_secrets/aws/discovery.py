@@ -266,7 +266,7 @@ class Discovery:
             except AwsError as error:
                 if error.is_gone:  # deleted since it was listed
                     return [{}, None]
-                if error.operation == action and (error.is_denied or error.code == UNREADABLE):
+                if error.operation == action and (error.is_denied or error.code in (UNREADABLE, "ValidationException")):
                     return [{}, error_to_json(error)]
                 raise
 

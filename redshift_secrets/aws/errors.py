@@ -156,7 +156,10 @@ def _explained(
     ):
         return _of_nonsense(operation, exchange, str(caught) if isinstance(caught, OddAnswerError) else None)
     if isinstance(caught, ValueError) and str(caught).startswith(INVALID_URLS):
-        return Explained("Misconfigured", f"{without_login(str(caught))}.", "Fix endpoint_url or AWS_ENDPOINT_URL.")
+        reason = without_login(str(caught))
+        if reason.startswith("Port "):  # with some signs in a password, it is quoted as the port
+            reason = "the URL of an endpoint has a port that is not a number from 1 to 65535"
+        return Explained("Misconfigured", f"{reason}.", "Fix endpoint_url or AWS_ENDPOINT_URL.")
     return None
 
 

@@ -92,7 +92,7 @@ class Exchanges:
 
         def before_send(request: Any, event_name: str, **_: Any) -> None:
             operation = f"{_PREFIXES.get(service, service)}:{event_name.rpartition('.')[2]}"
-            self._begin(Exchange(operation, _origin(request.url), region, ca_bundle, _proxy(session, request.url)))
+            self._begin(Exchange(operation, _origin(request.url), region, ca_bundle, proxy_for(session, request.url)))
 
         client.meta.events.register_first("before-send", before_send)
         client.meta.events.register_first("before-parse", self._answer)
@@ -156,8 +156,8 @@ def _origin(url: str) -> str:
     return one_line(f"{parts.scheme}://{parts.hostname}{port}", 300)
 
 
-def _proxy(session: Any, url: str) -> str | None:
-    """Host and port of the proxy that botocore sends a request through, `None` where it uses none."""
+def proxy_for(session: Any, url: str) -> str | None:
+    """Return host and port of the proxy that botocore's HTTP session sends a request through, `None` where it uses none."""
     proxies = getattr(session, "_proxy_config", None)
     proxy = proxies.proxy_url_for(url) if proxies is not None else None
     return one_line(proxy.rpartition("@")[2].rpartition("://")[2], 300) if proxy else None

@@ -223,4 +223,4 @@ def _network_reason(caught: Exception) -> str:
 def _endpoint(caught: exceptions.BotoCoreError, exchange: Exchange | None) -> str:
     if exchange is not None:
         return exchange.where
-    return without_user(str(caught.kwargs.get("endpoint_url") or "the endpoint"))
+    return without_login(str(caught.kwargs.get("endpoint_url") or "the endpoint"))

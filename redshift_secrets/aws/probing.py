@@ -17,6 +17,8 @@ from msgspec import Struct
 from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES
 from redshift_secrets.aws.errors import member, translate_errors
+from redshift_secrets.aws.exchanges import proxy_for
+from redshift_secrets.aws.network_errors import without_login
 from redshift_secrets.errors import AwsError, RedshiftSecretsError
 from redshift_secrets.model import MintRequest
 from redshift_secrets.settings import Settings
@@ -120,15 +122,13 @@ class ProbingClient(AwsClient):
             client = self._sessions.unsigned_client(service, region)
         url = str(client.meta.endpoint_url)
         session = client._endpoint.http_session
-        found = functools.partial(Reached, service, region, url)
-        proxy = session._proxy_config.proxy_url_for(url)
-        if proxy is not None:
-            parts = urlsplit(proxy)
-            found = functools.partial(found, proxy=f"{parts.hostname}:{parts.port}")
+        proxy = proxy_for(session, url)
+        found = functools.partial(Reached, service, region, without_login(url), proxy=proxy)
         if proxy is None:
             start = self._monotonic()
             try:
-                addresses = _addresses(url)
+                with translate_errors(operation, resource, self._settings.default_identity):
+                    addresses = _addresses(url)
             except OSError:
                 reason, advice = (
                     f"DNS does not know {urlsplit(url).hostname}.",

@@ -17,7 +17,7 @@ from redshift_secrets.errors import (
     one_line,
 )
 from redshift_secrets.model import ConnectionSpec, Scope, Warehouse
-from redshift_secrets.settings import Settings
+from redshift_secrets.settings import Settings, values
 
 _REPORT_SECONDS = 60.0
 _MAX_LINES = 100
@@ -45,6 +45,13 @@ def missing(conn_id: str, scopes: Sequence[Scope], settings: Settings) -> Cannot
     """Return the refusal of a managed conn_id that no warehouse in these scopes claims."""
     from redshift_secrets.lookup.tags import MARKER  # what was listed a moment ago has loaded it
 
+    try:
+        values.conn_id(conn_id)
+    except ValueError as error:
+        return CannotServeError(
+            f"connection {conn_id!r} matches managed_conn_ids, and no tag can claim it: it {error}. Rename it, or exclude it from"
+            " managed_conn_ids"
+        )
     return CannotServeError(
         f"connection {conn_id!r} matches managed_conn_ids, and no warehouse claims it: it is in no tag"
         f" {settings.tag_prefix}{MARKER} of {', '.join(map(str, scopes))}, listed as {caller_name(settings)}. Tag its"

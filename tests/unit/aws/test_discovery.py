@@ -361,6 +361,14 @@ class TestWorkgroups:
         aws.answers["list_tags_for_resource"][workgroup_arn("w1")] = ClientError(gone, "ListTagsForResource")
         assert [each.identifier for each in client.list(WORKGROUPS, Memory())] == ["w2", "w3"]
 
+    def test_one_whose_arn_aws_does_not_take_hurts_no_other(self, aws: FakeAws, client: AwsClient) -> None:
+        aws.deny("get_resources")
+        invalid = {"Error": {"Code": "ValidationException", "Message": "Invalid ARN."}}
+        aws.answers["list_tags_for_resource"][workgroup_arn("w1")] = ClientError(invalid, "ListTagsForResource")
+        found = {each.identifier: each for each in client.list(WORKGROUPS, Memory())}
+        assert "Invalid ARN" in found["w1"].unknown["tags"]
+        assert (found["w3"].unknown, dict(found["w2"].tags)) == ({}, {"airflow:team": "w2"})
+
     def test_a_role_that_may_not_be_assumed_says_nothing_of_the_tagging_api(
         self, aws: FakeAws, client: AwsClient
     ) -> None:

@@ -114,6 +114,11 @@ def test_an_error_of_assuming_a_role_names_that_call(operation: str, advice: str
             "Allow sts:TagSession with these tags, beside sts:AssumeRole, in the role's trust policy and in the caller's policy.",
         ),
         (
+            "AccessDenied",
+            "User: a is not authorized to perform: sts:SetSourceIdentity on resource: b",
+            "Allow sts:SetSourceIdentity, beside sts:AssumeRole, in the role's trust policy and in the caller's policy.",
+        ),
+        (
             "ValidationError",
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
             "Check role_arn, its partition and assume_role_kwargs in the settings, or role_arn, role_session_name, duration_seconds and"

@@ -9,6 +9,7 @@ from redshift_secrets.aws import probing
 from redshift_secrets.aws.probing import ProbingClient, _ahead
 from redshift_secrets.errors import AwsError
 from redshift_secrets.settings import Settings
+from tests.unit.aws.failing import set_keys
 
 
 class FakeClient:
@@ -57,3 +58,45 @@ def test_anything_else_is_an_error(monkeypatch: pytest.MonkeyPatch, code: str) -
 )
 def test_how_far_the_clock_is_ahead(date: str | None, ahead: float | None) -> None:
     assert _ahead(date, 1010.0) == ahead
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> ProbingClient:
+    set_keys(monkeypatch)
+    return ProbingClient(Settings.from_kwargs({"regions": ["eu-west-1"]}))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("http://127.0.0.1:many", "127.0.0.1:many"),
+        ("http://127.0.0.1:99999", "127.0.0.1:99999"),
+        ("me:pass\nword@127.0.0.1:9", "127.0.0.1:9"),
+        ("socks5://me:password@127.0.0.1:9", "127.0.0.1:9"),
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_reached_as_that(
+    client: ProbingClient, proxy: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    found = client.reach("redshift", "eu-west-1")
+    assert (found.proxy, found.error and found.error.code) == (shown, "ProxyFailed")
+    assert "word" not in str(found)
+
+
+def test_of_an_endpoint_no_password_is_shown(client: ProbingClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:pass word@127.0.0.1:9")
+    found = client.reach("redshift", "eu-west-1")
+    assert (found.url, found.error and found.error.code) == ("http://***@127.0.0.1:9", "Unreachable")
+    assert "word" not in f"{found} {found.error}"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:many", "http://me:pass/word@127.0.0.1:9", "https://[::1"])
+def test_an_endpoint_that_is_none_is_told_as_that(
+    client: ProbingClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(AwsError, match="Fix endpoint_url or AWS_ENDPOINT_URL") as caught:
+        client.reach("redshift", "eu-west-1")
+    assert caught.value.code == "Misconfigured"
+    assert "pass" not in str(caught.value)

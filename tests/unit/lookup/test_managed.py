@@ -35,6 +35,14 @@ class TestMissing:
             " no effect"
         )
 
+    @pytest.mark.parametrize("conn_id", ["dw sales", "dw%2Fsales", "dw_sales!", "dw\nsales"])
+    def test_of_one_that_no_tag_can_have_it_says_that(self, site, conn_id):
+        message = site(managed_conn_ids="dw").refusal(conn_id)
+        assert (
+            "matches managed_conn_ids, and no tag can claim it: it must be a conn_id that both Airflow and" in message
+        )
+        assert "Tag its warehouse" not in message
+
     @pytest.mark.parametrize(
         ("settings", "words"),
         [
