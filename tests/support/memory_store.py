@@ -73,7 +73,7 @@ class MemoryStore:
 
     def mark_flushed(self) -> None:
         self._flushes += 1
-        self._mark = str(self._flushes)
+        self._mark = f"{self._flushes:09}"  # sorts after the last one
 
     def flush_mark(self) -> str | None:
         return self._mark
