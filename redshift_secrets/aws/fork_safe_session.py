@@ -58,6 +58,9 @@ class ForkSafeSession(botocore.session.Session):  # type: ignore[misc]  # botoco
 
     def create_client(self, service_name: str, *, config: Config | None = None, **arguments: Any) -> Any:
         """Return a client; raises `NoCredentialsError` where there are no credentials to sign its calls with."""
+        default = self.get_default_client_config()
+        if default is not None:
+            config = default if config is None else default.merge(config)
         unsigned = config is not None and config.signature_version is UNSIGNED
         own_keys = arguments.get("aws_access_key_id") is not None
         # botocore keeps credentials that it has found, but searches again, IMDS included, for those that it has not.

@@ -300,6 +300,8 @@ class Sessions:
         session = ForkSafeSession(profile=self._settings.profile_name)
         session.verify = self._settings.verify
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=read_timestamp)
+        # For the clients of botocore's credential providers, too: a proxy, FIPS mode, how long they may take.
+        session.set_default_client_config(self._config())
         # The global endpoint is in one partition alone, and in one region of it.
         session.set_config_variable("sts_regional_endpoints", "regional")
         return session

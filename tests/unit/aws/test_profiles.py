@@ -31,6 +31,12 @@ endpoint_url = http://127.0.0.1:9/all
 ca_bundle = {bundle}
 [profile retries]
 max_attempts = 7
+[profile chain]
+role_arn = arn:aws:iam::123456789012:role/own
+source_profile = plain
+[profile token]
+role_arn = arn:aws:iam::123456789012:role/own
+web_identity_token_file = {token}
 [services private]
 redshift =
   endpoint_url = http://127.0.0.1:9/redshift
@@ -52,7 +58,8 @@ each_identity = pytest.mark.parametrize(("settings", "identity"), IDENTITIES.val
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bundle = tmp_path / "bundle.pem"
-    (tmp_path / "config").write_text(CONFIG.format(bundle=bundle))
+    (token := tmp_path / "token").write_text("a.jwt.token")
+    (tmp_path / "config").write_text(CONFIG.format(bundle=bundle, token=token))
     names = ("plain", "fips", "dualstack", "services", "url", "bundle", "retries")
     keys = "aws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n"
     (tmp_path / "credentials").write_text("".join(f"[{name}]\n{keys}" for name in names))
@@ -68,6 +75,8 @@ class Sts:
         self.urls: list[str] = []
         self.verify: list[Any] = []
         self.arguments: list[dict[str, Any]] = []
+        self.configs: list[Any] = []
+        self.modes: list[Any] = []
 
     def assume_role(self, **arguments: Any) -> dict[str, Any]:
         self.arguments.append(arguments)
@@ -85,7 +94,9 @@ def sts(monkeypatch: pytest.MonkeyPatch) -> Sts:
             return client
         asked.urls.append(client.meta.endpoint_url)
         asked.verify.append(client._endpoint.http_session._verify)
-        client.assume_role = asked.assume_role
+        asked.configs.append(client.meta.config)
+        asked.modes.append(arguments["config"].defaults_mode)
+        client.assume_role = client.assume_role_with_web_identity = asked.assume_role
         return client
 
     monkeypatch.setattr(botocore.session.Session, "create_client", create)
@@ -215,3 +226,17 @@ def test_no_session_reads_the_service_models_again(sts: Sts) -> None:
         for user in ("a", "b")
     }
     assert loaders == {id(sessions._session(None).get_component("data_loader"))}
+
+
+@pytest.mark.parametrize("profile", ["chain", "token"])
+def test_the_setting_config_holds_for_the_roles_of_profiles_too(profile: str, sts: Sts) -> None:
+    config = {"use_fips_endpoint": True, "proxies": {"https": "http://proxy:3128"}, "read_timeout": 2}
+    assume(sessions_of(profile_name=profile, config=config), {"role_arn": None})
+    (own,) = sts.configs
+    assert sts.urls == ["https://sts-fips.us-east-1.amazonaws.com"]
+    assert (own.proxies, own.connect_timeout, own.read_timeout) == (config["proxies"], 2.5, 2)
+
+
+def test_a_mode_of_defaults_is_never_looked_for_in_a_metadata_service(sts: Sts) -> None:
+    assume(sessions_of(profile_name="chain", config={"defaults_mode": "auto"}), {"role_arn": None})
+    assert sts.modes == ["standard"]
