@@ -46,15 +46,17 @@ from redshift_secrets.errors import DENIED, AwsError, ExhaustedError, exception_
 _HOST_ONLY = EXPIRED | CLOCK_SKEW | BAD_SIGNATURE | UNKNOWN_KEY
 """What is wrong with the clock or the credentials of this host: another one of the same role may be well."""
 
+_SIGN = "[A-Za-z0-9+/=]"  # of base64
 _QUOTES_REQUEST = re.compile(
     "canonical string|string-to-sign|authorization header|security-?token|credential=|signature="
     r"|\bat '[\w.]*(?:token|externalid|secret|password)[\w.]*'"
     r"|(?:secret_?access_?key|session_?token|password)[\"']?\s*[:=]"
-    r"|\beyj[\w-]{8,}\.[\w-]|[a-z0-9+/=]{80}",
+    r"|\beyj[\w-]{8,}\.[\w-]"
+    rf"|(?-i:(?={_SIGN}{{0,79}}\d)(?={_SIGN}{{0,79}}[A-Z])(?={_SIGN}{{0,79}}[a-z]){_SIGN}{{80}})",
     re.IGNORECASE,
 )
 """In texts in which AWS repeats the request with the session token in it, or the value of a parameter that is secret; in which a
-program for credentials names a secret; and in which anybody repeats a token, by the look of it."""
+program for credentials names a secret; and in which anybody repeats a token, by the look of it (a path of a role has no capitals)."""
 _BODY = re.compile(r"(from container metadata|metadata service):.*", re.DOTALL)
 """Where botocore quotes what a metadata service has answered."""
 _ONLY_WHOSE = r"\1"

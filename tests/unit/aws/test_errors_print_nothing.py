@@ -70,6 +70,7 @@ def test_nothing_is_repeated_that_a_program_for_credentials_says_of_them(says):
         "User: arn:aws:sts::123456789012:assumed-role/airflow-workers-of-the-data-platform-in-production/i-0123456789abcdef0 is not"
         " authorized to perform: redshift:GetClusterCredentials on resource:"
         " arn:aws:redshift:eu-west-1:123456789012:dbuser:prod/airflow_etl because no identity-based policy allows it",
+        f"User: arn:aws:iam::123456789012:role/{'/'.join(['engineering', 'dataplatform'] * 5)}/airflow is not authorized",
         "The web identity token that was passed is expired or is not valid",
         "Partial credentials found in env, missing: aws_secret_access_key",
     ],
