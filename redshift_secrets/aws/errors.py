@@ -41,7 +41,15 @@ from redshift_secrets.aws.network_errors import (
     without_login,
     without_user,
 )
-from redshift_secrets.errors import DENIED, AwsError, ExhaustedError, exception_chain, exhausted_error, one_line
+from redshift_secrets.errors import (
+    DENIED,
+    ENDLESS_PAGING,
+    AwsError,
+    ExhaustedError,
+    exception_chain,
+    exhausted_error,
+    one_line,
+)
 
 _HOST_ONLY = EXPIRED | CLOCK_SKEW | BAD_SIGNATURE | UNKNOWN_KEY
 """What is wrong with the clock or the credentials of this host: another one of the same role may be well."""
@@ -142,6 +150,9 @@ def _explained(
         return unreached
     if isinstance(caught, exceptions.ParamValidationError):
         return _of_parameters(caught)
+    if isinstance(caught, exceptions.PaginationError):
+        reason = "the pages do not end: the token of one came twice."
+        return Explained(ENDLESS_PAGING, reason, "Look for a proxy or an endpoint that repeats answers.")
     if isinstance(caught, exceptions.MissingDependencyException):
         advice = "Install that beside redshift-secrets, or give this process credentials that do not need it."
         return Explained("Misconfigured", _reason(str(caught)), advice)

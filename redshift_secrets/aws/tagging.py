@@ -15,7 +15,8 @@ from redshift_secrets.model import Scope, Warehouse
 from redshift_secrets.settings import Settings
 
 _SERVICES = {"cluster": "redshift", "workgroup": "redshift-serverless"}
-_IDENTIFIER = re.compile("[a-z0-9-]{1,64}")
+_IDENTIFIERS = {"cluster": "[a-z0-9-]{1,63}", "workgroup": "[a-z0-9-]{3,64}"}
+"""What botocore takes; one command may look for the same name among both kinds."""
 
 
 class Tagging:
@@ -36,7 +37,7 @@ class Tagging:
         if is_arn and name.split(":")[2:4] != [service, scope.region]:
             return None
         identifier = name.rpartition(":")[2] if is_arn and scope.kind == "cluster" else name.lower()
-        if not is_arn and not _IDENTIFIER.fullmatch(identifier):
+        if not is_arn and not re.fullmatch(_IDENTIFIERS[scope.kind], identifier):
             return None
         try:
             fields = (
@@ -91,14 +92,15 @@ class Tagging:
         client = functools.partial(
             self._sessions.client, "redshift-serverless", region=scope.region, role_arn=scope.role_arn
         )
+        read = functools.partial(described.workgroups, region=scope.region, caller_account=lambda: None)
         if name.startswith("arn:"):
             with translate_errors("redshift-serverless:ListWorkgroups", f"workgroups in {scope.region}", identity):
-                pages = list(client().get_paginator("list_workgroups").paginate())
+                pages = client().get_paginator("list_workgroups").paginate()
+                found = [each for page in pages for each in read(page)]
         else:
             with translate_errors("redshift-serverless:GetWorkgroup", f"workgroup {name} in {scope.region}", identity):
                 answer = client().get_workgroup(workgroupName=name)
-                pages = [{"workgroups": [member(answer, "workgroup", dict)]}]
-        found = [each for page in pages for each in described.workgroups(page, scope.region, lambda: None)]
+                found = read({"workgroups": [member(answer, "workgroup", dict)]})
         wanted = (each for each in found if name in (each["arn"], each["identifier"]) and not each["unknown"])
         fields = next(wanted, None)
         if fields is None:

@@ -147,6 +147,7 @@ def test_an_error_of_how_a_role_is_assumed_says_what_to_do(code: str, message: s
         (exceptions.ProfileNotFound(profile="p"), "Misconfigured", "profile_name"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "TimedOut", "VPC endpoint, proxy, security groups"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "Unreachable", "DNS"),
+        (exceptions.PaginationError(message="The same next token"), "EndlessPaging", "repeats answers"),
         (
             exceptions.MissingDependencyException(msg='pip install "botocore[crt]"'),
             "Misconfigured",
