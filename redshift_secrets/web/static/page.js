@@ -32,6 +32,16 @@ document.addEventListener('htmx:beforeSend', ({ detail: { elt, xhr } }) => {
   xhr.addEventListener('load', show)
 })
 
+document.addEventListener('htmx:afterSettle', ({ detail: { requestConfig } }) => {
+  if (requestConfig.elt.isConnected || document.activeElement !== document.body) return
+  const left = document.querySelector('.scroll') || document.getElementById('q')
+  left.focus() // what had the focus is there no more, such as Next on the last page
+})
+
+document.addEventListener('htmx:sendError', () => {
+  document.getElementById('message').textContent = 'This API server does not answer. Try again.'
+})
+
 document.addEventListener('htmx:responseError', ({ detail: { xhr } }) => {
   if (xhr.status === 401) top.location.reload() // the session has ended
 })

@@ -152,6 +152,24 @@ def test_the_keyboard_alone(browser: Browser) -> None:
         expect(frame.get_by_role("button", name="Test", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
         expect(frame.locator(".steps .good")).to_be_visible()
+        expect(frame.get_by_role("button", name="Test", exact=True)).to_be_focused()
+        refresh = frame.get_by_role("button", name="Refresh")
+        refresh.focus()
+        page.keyboard.press("Enter")
+        expect(frame.locator(".details")).to_have_count(0)
+        expect(refresh).to_be_focused()
+        frame.get_by_role("link", name="Show all connections").focus()
+        page.keyboard.press("Enter")
+        expect(frame.locator("button.conn")).not_to_have_count(1)
+        expect(frame.get_by_role("region", name="Connections")).to_be_focused()  # the link has gone
+
+
+def test_an_api_server_that_does_not_answer_is_said(browser: Browser) -> None:
+    with browser.table() as (page, frame):
+        page.route("**/refresh", lambda route: route.abort())
+        frame.get_by_role("button", name="Refresh").click()
+        expect(frame.locator("#message")).to_have_text("This API server does not answer. Try again.")
+    browser.errors.clear()  # the request itself is one
 
 
 def test_who_may_not_see_connections_is_told_so(browser: Browser) -> None:
