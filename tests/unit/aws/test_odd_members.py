@@ -133,3 +133,20 @@ def test_in_xml_a_time_that_is_none_is_missing(site: Site, odd: str) -> None:
     found, now = site.list("cluster")
     assert (found, now.arn) == (first, whole.arn)
     assert now.created_at == float("inf")
+
+
+@pytest.mark.parametrize("odd", ["<{0}>None</{0}>", "<{0}/>", "<{0}>  </{0}>", "<{0}>1e400</{0}>", "<{0} />"])
+def test_so_is_a_number(site: Site, odd: str) -> None:
+    def body(port: str, more: str = "") -> bytes:
+        endpoint = f"<Endpoint><Address>x</Address>{port}</Endpoint>{more}"
+        return CLUSTERS.format(CLUSTER.format("c1", body_of_the_first) + CLUSTER.format("c2", endpoint)).encode()
+
+    body_of_the_first = "<Endpoint><Address>x</Address><Port>5439</Port></Endpoint>"
+    site.bodies["DescribeClusters"] = body("<Port>5439</Port>")
+    first, whole = site.list("cluster")
+    assert (whole.host, whole.port) == ("x", 5439)
+    site.bodies["DescribeClusters"] = body("<Port>5439</Port>", odd.format("NumberOfNodes"))
+    assert site.list("cluster") == [first, whole]
+    site.bodies["DescribeClusters"] = body(odd.format("Port"))
+    found, now = site.list("cluster")
+    assert (found, now.host) == (first, None)
