@@ -175,14 +175,26 @@ def _of_connection(caught: exceptions.BotoCoreError, exchange: Exchange | None) 
 
 
 def _check_network(chain: list[BaseException], endpoint: str) -> str:
+    no_name = any(isinstance(each, socket.gaierror) for each in chain)
+    return f"{about_modes(endpoint)}{_CHECK_NETWORK}" if no_name else _CHECK_NETWORK
+
+
+def about_modes(endpoint: str) -> str:
+    """Return what to do where DNS does not know an endpoint of FIPS or dual-stack mode, with a space behind it; nothing for any other one."""
     modes = [option for part, option in _MODES.items() if part in endpoint]
-    if not modes or not any(isinstance(each, socket.gaierror) for each in chain):
-        return _CHECK_NETWORK
+    if not modes:
+        return ""
     # https://aws.amazon.com/compliance/fips/
     return (
         f"Not every service has such an endpoint in every region: unset {' or '.join(modes)}, or name another endpoint of this service in the"
-        f" AWS configuration. {_CHECK_NETWORK}"
+        " AWS configuration. "
     )
+
+
+def unresolved(error: OSError) -> str:
+    """Return what is wrong where a name could not be looked up, as the begin of a sentence that ends with the name."""
+    # Of a name that there is not, a resolver says so.
+    return "DNS gives no answer for" if error.errno == socket.EAI_AGAIN else "DNS does not know"
 
 
 def _not_sent(chain: list[BaseException]) -> Explained | None:
@@ -202,12 +214,9 @@ def _not_sent(chain: list[BaseException]) -> Explained | None:
 
 def _network_reason(caught: Exception) -> str:
     chain = exception_chain(caught)
-    unresolved = next((each for each in chain if isinstance(each, socket.gaierror)), None)
-    if unresolved is not None:
-        # Of a name that there is not, a resolver says so.
-        return (
-            "DNS gives no answer for its name" if unresolved.errno == socket.EAI_AGAIN else "DNS does not know its name"
-        )
+    no_name = next((each for each in chain if isinstance(each, socket.gaierror)), None)
+    if no_name is not None:
+        return f"{unresolved(no_name)} its name"
     said = [each.strerror for each in chain if isinstance(each, OSError) and each.strerror]
     if said:
         return one_line(said[-1], 100)

@@ -18,7 +18,7 @@ from redshift_secrets.aws.client import AwsClient
 from redshift_secrets.aws.credential_errors import CREDENTIAL_SOURCES
 from redshift_secrets.aws.errors import member, translate_errors
 from redshift_secrets.aws.exchanges import proxy_for
-from redshift_secrets.aws.network_errors import without_login
+from redshift_secrets.aws.network_errors import about_modes, unresolved, without_login
 from redshift_secrets.errors import AwsError, RedshiftSecretsError
 from redshift_secrets.model import MintRequest
 from redshift_secrets.settings import Settings
@@ -129,11 +129,9 @@ class ProbingClient(AwsClient):
             try:
                 with translate_errors(operation, resource, self._settings.default_identity):
                     addresses = _addresses(url)
-            except OSError:
-                reason, advice = (
-                    f"DNS does not know {urlsplit(url).hostname}.",
-                    "Check the region and the DNS of this network.",
-                )
+            except OSError as error:
+                reason = f"{unresolved(error)} {urlsplit(url).hostname}."
+                advice = f"{about_modes(url)}Check the region and the DNS of this network."
                 identity = self._settings.default_identity
                 return found(error=AwsError(operation, resource, identity, "Unreachable", reason, advice, True))
             found = functools.partial(found, addresses=addresses, dns_seconds=self._monotonic() - start)

@@ -153,7 +153,6 @@ def test_a_key_that_is_missing(pair: str, tmp_path: Path, configured: Callable[[
     [
         ("services = flat\n[services flat]\nredshift = http://127.0.0.1:9", "cannot be read (AttributeError)."),
         ("services = nowhere", 'the "nowhere" services configuration does not exist.'),
-        ("account_id_endpoint_mode = x", "The configured value 'x' for 'account_id_endpoint_mode' is invalid."),
     ],
 )
 def test_an_option_that_no_client_can_be_made_with_is_not_told_as_missing_credentials(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -100,3 +102,20 @@ def test_an_endpoint_that_is_none_is_told_as_that(
         client.reach("redshift", "eu-west-1")
     assert caught.value.code == "Misconfigured"
     assert "pass" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "begin"), [(socket.EAI_NONAME, "DNS does not know"), (socket.EAI_AGAIN, "DNS gives no answer for")]
+)
+def test_a_name_that_is_not_resolved(
+    client: ProbingClient, number: int, begin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unresolved(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "x")
+
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+    error = client.reach("redshift", "eu-west-1").error
+    assert error is not None
+    assert error.reason == f"{begin} redshift-fips.eu-west-1.amazonaws.com."
+    assert "unset use_fips_endpoint" in error.advice

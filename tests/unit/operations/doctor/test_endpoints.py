@@ -85,6 +85,12 @@ def test_dns_that_does_not_know_a_name():
     assert message.endswith("Check the region, and the DNS of this network.")
 
 
+def test_dns_that_does_not_know_an_endpoint_of_fips_mode():
+    fips = {"url": "https://redshift-fips.eu-west-1.amazonaws.com", "code": "Unreachable", "addresses": ()}
+    _, (_, message) = said(reached("sts"), silent(reason="DNS does not know it.", **fips))
+    assert "unset use_fips_endpoint, or name another endpoint" in message
+
+
 @pytest.mark.parametrize("needs_sts", [False, True])
 def test_what_lookups_can_do_without_is_a_warning(needs_sts):
     _, tagging, sts = said(reached(), silent("resourcegroupstaggingapi"), silent("sts"), needs_sts=needs_sts)
