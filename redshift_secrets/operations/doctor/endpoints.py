@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 from redshift_secrets.operations.doctor.verdicts import Verdict, names, verdict
 
 if TYPE_CHECKING:
-    from redshift_secrets.aws.network_errors import about_modes
-from redshift_secrets.aws.probing import Reached
+    from redshift_secrets.aws.probing import Reached
 
 _VPC_ENDPOINTS = {
     "redshift": "redshift",
@@ -88,6 +87,8 @@ def _failure(same: Sequence[Reached], needs_sts: bool) -> Verdict:
 def _missing(same: Sequence[Reached]) -> str:
     first = same[0]
     if not first.addresses and first.proxy is None:
+        from redshift_secrets.aws.network_errors import about_modes  # with boto3, which the client has loaded
+
         return f"{about_modes(first.url)}Check the region, and the DNS of this network."
     vpc_endpoints = ", ".join(dict.fromkeys(map(_vpc_endpoint, same)))
     if first.addresses and all(_is_private(each) for each in first.addresses):
