@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
@@ -57,6 +58,13 @@ def allowed(user: Any, right: Right, rows: Sequence[Row]) -> list[Row]:
             details = ConnectionDetails(conn_id=conn_id, **of_team)
             answers[conn_id, team] = manager.is_authorized_connection(method=right, details=details, user=user)
     return [row for row in rows if answers[row.conn_id, row.team]]
+
+
+def public_host() -> str:
+    """Return host and port of the address that browsers use, by `[api] base_url`; empty where that is not set."""
+    conf = configuration.conf()
+    url = conf.get("api", "base_url", fallback="") if conf is not None else ""
+    return urlsplit(url or "").netloc.lower()
 
 
 def _team_names() -> dict[str | None, str]:

@@ -12,14 +12,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from time import time
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from redshift_secrets.airflow.web import SignedIn, allowed, may
+from redshift_secrets.airflow.web import SignedIn, allowed, may, public_host
 from redshift_secrets.errors import RedshiftSecretsError, known_error, one_line
 from redshift_secrets.operations.connect import Attempt
 from redshift_secrets.operations.overview import Claim, details
@@ -91,14 +91,15 @@ class _Page:
     async def index(self, request: Request, user: SignedIn) -> Response:
         return await self._answer(partial(_index, user, View.of(request.query_params)))
 
-    async def static(self, name: str, user: SignedIn) -> Response:
+    async def static(self, request: Request, name: str, user: SignedIn) -> Response:
         if name not in _STATIC:
             raise HTTPException(404)
-        return FileResponse(
-            _FOLDER / "static" / name,
-            media_type=_STATIC[name],
-            headers={**_HEADERS, "Cache-Control": "private, no-cache"},
-        )
+        path, headers = _FOLDER / "static" / name, {**_HEADERS, "Cache-Control": "private, no-cache"}
+        found = FileResponse(path, media_type=_STATIC[name], headers=headers, stat_result=path.stat())
+        etag = found.headers["ETag"]
+        if request.headers.get("If-None-Match", "").removeprefix("W/") == etag:
+            return Response(status_code=304, headers={**headers, "ETag": etag})
+        return found
 
     async def table(self, request: Request, user: SignedIn) -> Response:
         return await self._answer(partial(self._table, user, View.of(request.query_params)))
@@ -282,9 +283,18 @@ def _not_tested(status: int, text: str) -> Response:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse what another site has a browser send: that cannot set a header, and the browser says where it comes from."""
-    if request.headers.get(HEADER) is None or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        raise HTTPException(403, f"A POST needs the header {HEADER} and has to come from the page itself.")
+    """Refuse what another site has a browser send: that cannot set a header, and the browser says where it comes from. One that is
+    connected without TLS does so with the host of the site alone, which a proxy may have replaced in `Host`."""
+    site, origin = (request.headers.get(name) for name in ("Sec-Fetch-Site", "Origin"))
+    if site is None and origin is not None:
+        hosts = {request.headers.get("Host", "").lower(), public_host()} - {""}  # as that of "null" is
+        site = "same-origin" if urlsplit(origin).netloc.lower() in hosts else "cross-site"
+    if request.headers.get(HEADER) is None or site not in (None, "same-origin"):
+        raise HTTPException(
+            403,
+            f"A POST needs the header {HEADER} and has to come from the page itself. Behind a proxy, set [api] base_url to the"
+            " address that browsers use.",
+        )
 
 
 async def _form(request: Request) -> dict[str, str]:

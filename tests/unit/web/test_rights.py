@@ -12,6 +12,7 @@ from tests.support.airflow_site import airflow_version
 from tests.support.fakes import cluster
 from tests.unit.web.conftest import SAME_ORIGIN, claims
 
+HEADER = "X-Redshift-Connections"
 knows_teams = pytest.mark.skipif(airflow_version() < (3, 2), reason="teams came with Airflow 3.2")
 
 LEDGER = {"airflow:conn-id": "ledger", "airflow:team": "finance"}
@@ -146,12 +147,36 @@ def test_who_may_only_read_neither_tests_nor_flushes(page, monkeypatch):
         {"Sec-Fetch-Site": "same-origin"},
         {**SAME_ORIGIN, "Sec-Fetch-Site": "cross-site"},
         {**SAME_ORIGIN, "Sec-Fetch-Site": "same-site"},  # another port of this host
+        # Without TLS a browser says only this.
+        {HEADER: "1", "Origin": "http://elsewhere.example"},
+        {HEADER: "1", "Origin": "http://testserver:8080"},
+        {HEADER: "1", "Origin": "http://testserver.elsewhere.example"},
+        {HEADER: "1", "Origin": "null"},
     ],
 )
 @pytest.mark.parametrize("path", ["/refresh", "/flush", "/test"])
 def test_a_post_has_to_come_from_the_page(page, path, headers):
     assert page.post(path, headers, **CLAIM).status_code == 403
     assert not page.aws.calls
+
+
+def test_the_page_itself_may_post_also_behind_a_proxy(page, monkeypatch):
+    assert page.post("/refresh", {HEADER: "1"}).status_code == 200
+    assert page.post("/refresh", {HEADER: "1", "Origin": "http://TestServer"}).status_code == 200
+    proxied = {HEADER: "1", "Origin": "http://airflow.corp.example"}
+    assert page.post("/refresh", proxied).status_code == 403
+    assert page.post("/refresh", {**proxied, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://Airflow.corp.example/team/")
+    assert page.post("/refresh", proxied).status_code == 200
+
+
+def test_a_file_that_a_browser_has_is_not_sent_again(page):
+    first = page.get("/static/page.css")
+    headers = {"If-None-Match": first.headers["ETag"]}
+    again = page.client.get("/static/page.css", headers=headers)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert page.client.get("/static/page.js", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/refresh", "/flush", "/test"])
