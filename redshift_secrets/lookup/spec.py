@@ -298,6 +298,13 @@ def _session_tag_problems(chosen: dict[str, _Chosen], warehouse: Warehouse, sett
             f" assumed role alone, and no role is configured for account {warehouse.account}. Set role_arn to a role there"
             f" whose trust policy allows sts:TagSession,{instead} or remove it"
         ]
+    # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    others = len(settings.assume_role_kwargs.get("Tags", ())) if warehouse.role_arn is None else 0
+    if named and others + len(named) > values.MOST_TAGS:
+        return [
+            f"{' and '.join(choice.source for choice in named)} cannot be honoured: with {others} Tags in assume_role_kwargs there would be"
+            f" more than the {values.MOST_TAGS} session tags that AWS allows. Name fewer there"
+        ]
     return [
         f"{choice.source} has {length} characters as a session tag, and AWS allows {values.LONGEST_TAG_VALUE}: name fewer"
         for choice in named

@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 _SESSION_TAGS = ("redshiftdbuser", "redshiftdbgroups", "redshiftdbroles")
 """In lower case, since the case of a session tag's key does not count."""
-_MOST_TAGS = 50
 _NOT_HERE = {
     "RoleArn": "the setting role_arn names the role",
     "RoleSessionName": "this backend names its sessions for the host, so that CloudTrail tells them apart",
@@ -69,7 +68,7 @@ def _different(keys: list[str]) -> list[str]:
 
 
 def _tags(raw: object) -> list[dict[str, str]]:
-    tags = _objects(_MOST_TAGS, "Key", "Value")(raw)
+    tags = _objects(values.MOST_TAGS, "Key", "Value")(raw)
     for tag in tags:
         if tag["Key"].lower() in _SESSION_TAGS:
             raise ValueError(
@@ -85,7 +84,7 @@ def _tags(raw: object) -> list[dict[str, str]]:
 
 
 def _transitive_keys(raw: object) -> list[str]:
-    return _different(_at_most(_MOST_TAGS, list(values.listed(values.tag_key)(raw))))
+    return _different(_at_most(values.MOST_TAGS, list(values.listed(values.tag_key)(raw))))
 
 
 def _source_identity(raw: object) -> str:

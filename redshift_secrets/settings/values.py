@@ -220,6 +220,8 @@ db_role = _named(
     " no colon, which separates roles there (grant a role such as sys:monitor to one without a colon)",
 )
 
+MOST_TAGS = 50
+"""On a resource, or of a session."""
 LONGEST_TAG_VALUE = 256
 """Characters: https://docs.aws.amazon.com/STS/latest/APIReference/API_Tag.html"""
 

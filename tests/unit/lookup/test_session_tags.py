@@ -92,6 +92,23 @@ def test_groups_that_do_not_fit_into_a_session_tag_are_refused_and_elsewhere_are
     assert build({"auth": "iam"}, {"db_groups": groups}).errors == ()
 
 
+def test_more_session_tags_than_aws_allows_are_refused_where_there_would_be_as_many():
+    def settings(number):
+        others = [{"Key": f"k{each}", "Value": "v"} for each in range(number)]
+        return {"role_arn": ROLE, "assume_role_kwargs": {"Tags": others}}
+
+    tags = {"db-user": "etl", "db-roles": "a"}
+    assert build(tags, settings(48), "workgroup").errors == ()
+    error = only_error(build(tags, settings(49), "workgroup"))
+    assert error.startswith(
+        f"tag {P}db-user and tag {P}db-roles cannot be honoured: with 49 Tags in assume_role_kwargs there"
+    )
+    assert build({"db-user": "etl"}, settings(49), "workgroup").errors == ()
+    assert build({}, settings(50), "workgroup").errors == ()
+    other = "arn:aws:iam::210987654321:role/other"  # which the arguments are not for
+    assert build(tags, settings(50), "workgroup", role_arn=other).errors == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "tags", "settings", "expected"),
     [
