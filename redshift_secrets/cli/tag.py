@@ -105,6 +105,7 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
     from redshift_secrets.operations.tag import (
         PartlyWrittenError,
         as_code,
+        check_unchanged,
         find_warehouse,
         plan_with_endpoints,
         warnings_of_claims,
@@ -143,6 +144,7 @@ def change_tags(name: str, conn_ids: list[str], plan: Plan, dry_run: bool, form:
 
     def write_it() -> None:
         nonlocal partly
+        check_unchanged(settings, aws, name, change)
         try:
             write(aws, change)
         except PartlyWrittenError as error:

@@ -274,6 +274,24 @@ def _hcl(text: str) -> str:
     return _quoted(text).replace("${", "$${").replace("%{", "%%{")
 
 
+def check_unchanged(settings: Settings, aws: Tagging, name: str, change: TagChange) -> None:
+    """Raise `TagError` where somebody else has changed the tags of the warehouse since the change was planned, which would be lost; or
+    `AwsError`. AWS has no condition for that in the call itself. `name` is the one that it was found by."""
+    before = change.warehouse
+    now = aws.find(name, Scope(before.kind, before.region, before.role_arn))
+    if now is None or now.arn != before.arn:
+        raise TagError(f"{before} is not there any more; nothing was written")
+    ours, theirs = (
+        {key: value for key, value in each.tags.items() if key.startswith(settings.tag_prefix)}
+        for each in (before, now)
+    )
+    if ours != theirs:
+        changed = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        raise TagError(
+            f"somebody else has changed {', '.join(changed)} of {before} meanwhile; nothing was written. Run it again"
+        )
+
+
 def write(aws: Tagging, change: TagChange) -> None:
     """Write a change: set tags, then remove others, since one that is removed may be what restricts a connection.
 

@@ -20,6 +20,7 @@ from redshift_secrets.operations.tag import (
     TagChange,
     TagError,
     as_code,
+    check_unchanged,
     find_warehouse,
     plan_tags,
     plan_untag,
@@ -311,3 +312,24 @@ def test_a_change_of_which_a_part_was_written_says_which():
         write(aws, change)
     with pytest.raises(AwsError):
         write(aws, plan_untag(SETTINGS, TWO, []))  # of which nothing was
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ({"airflow:conn-id": "analytics", "owner": "another team"}, None),
+        ({"airflow:conn-id": "analytics bi"}, "somebody else has changed airflow:conn-id of cluster prod"),
+        ({"airflow:conn-id": "analytics", "airflow:team": "hr"}, "somebody else has changed airflow:team of cluster prod"),
+        ({}, "somebody else has changed airflow:conn-id of cluster prod"),
+        (None, "is not there any more"),
+    ],
+)  # fmt: skip
+def test_what_somebody_else_has_tagged_meanwhile_is_not_overwritten(now, said):
+    before = cluster(tags={"airflow:conn-id": "analytics", "owner": "us"})
+    change = plan_tags(SETTINGS, before, ["finance"], {})
+    aws = FakeTagging({} if now is None else {CLUSTERS: cluster(tags=now)})
+    if said is None:
+        check_unchanged(SETTINGS, aws, "prod", change)
+        return
+    with pytest.raises(TagError, match=f"{said}.*nothing was written"):
+        check_unchanged(SETTINGS, aws, "prod", change)
