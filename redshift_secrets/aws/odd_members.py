@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, MutableMapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from botocore.utils import parse_timestamp
@@ -19,12 +19,13 @@ _KINDS = {"list": list, "map": dict, "structure": dict}
 
 
 def read_timestamp(value: Any) -> datetime | None:
-    """Return a time on the wire, `None` for what is none: the `timestamp_parser` of botocore's parsers."""
+    """Return a time on the wire, in UTC where it does not say its zone, `None` for what is none: the `timestamp_parser` of botocore's
+    parsers."""
     try:
         found: datetime = parse_timestamp(value)
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
         return None
-    return found
+    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
 
 
 def leave_out_odd_members(response_dict: MutableMapping[str, Any], operation_model: Any, **_: Any) -> None:

@@ -125,6 +125,8 @@ class Sessions:
                 region = self._session(None).get_config_variable("region")
         if not region:
             advice = "Set regions in backend_kwargs, or AWS_DEFAULT_REGION."
+            if "AWS_REGION" in os.environ:  # as in AWS's own containers, and read by its other SDKs
+                advice += " boto3 does not read AWS_REGION."
             raise AwsError(operation, resource, identity, "Misconfigured", "no AWS region is configured.", advice, True)
         return str(region)
 

@@ -10,6 +10,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.aws.odd_members import read_timestamp
 from redshift_secrets.aws.paging import ask_aws
 from redshift_secrets.errors import AwsError
 from redshift_secrets.model import Scope, Warehouse
@@ -150,3 +151,10 @@ def test_so_is_a_number(site: Site, odd: str) -> None:
     site.bodies["DescribeClusters"] = body(odd.format("Port"))
     found, now = site.list("cluster")
     assert (found, now.host) == (first, None)
+
+
+def test_a_time_without_a_zone_is_in_utc() -> None:
+    for written in ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2026-01-01T02:00:00+02:00", 1_767_225_600):
+        found = read_timestamp(written)
+        assert found is not None
+        assert found.timestamp() == 1_767_225_600

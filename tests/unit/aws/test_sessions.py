@@ -328,11 +328,16 @@ class TestCallerIdentity:
         assert regions == [asked_in]
 
 
-def test_the_default_region() -> None:
+@pytest.mark.parametrize("other_sdks", [False, True])
+def test_the_default_region(other_sdks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    if other_sdks:
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
     assert AwsClient(Settings.from_kwargs({"region_name": "eu-west-3"})).default_region() == "eu-west-3"
     with pytest.raises(AwsError, match="no AWS region is configured") as caught:
         AwsClient(Settings.from_kwargs({})).default_region()
     assert caught.value.code == "Misconfigured"
+    assert ("boto3 does not read AWS_REGION" in caught.value.advice) == other_sdks
 
 
 @pytest.mark.usefixtures("keys")
