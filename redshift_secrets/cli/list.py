@@ -53,7 +53,7 @@ def list_command(
         _print_table(rows, output)
     else:
         print_rows(list(map(_columns, rows)), COLUMNS, output)
-    all_of_it = not (conn_ids or account or options.region)
+    all_of_it = not (conn_ids or account is not None or options.region)
     if all_of_it:
         for each in (*found.tag_problems, *import_problems(settings.fallback)):
             note(each, "yellow")
@@ -69,7 +69,7 @@ def list_command(
     note(_summary(found, rows, next(iter(callers), None)), "dim")
     if found.unseen:
         raise typer.Exit(PARTIAL)
-    if (conn_ids or account) and not matching:
+    if (conn_ids or account is not None) and not matching:
         raise typer.Exit(UNKNOWN_CONN_ID)
     wrong = any(row.problems for row in rows)
     if all_of_it:
@@ -100,13 +100,13 @@ def _matching_nothing(found: SiteView, conn_ids: list[str], account: str | None)
             yield f"no tag claims a conn_id {each!r}{values.nearest(each, known)}"
     accounts = sorted({row.account for row in found.rows})
     if account is not None and account not in accounts:
-        yield f"no conn_id is claimed in account {account}; there are some in: {', '.join(accounts) or 'none'}"
+        yield f"no conn_id is claimed in account {account or repr(account)}; there are some in: {', '.join(accounts) or 'none'}"
 
 
 def _filters(conn_ids: list[str], account: str | None) -> str:
     words = [
         *map(repr, conn_ids),
-        f"--account {account}" if account else "",
+        f"--account {account}" if account is not None else "",
         f"--region {options.region}" if options.region else "",
     ]
     return " ".join(filter(None, words))

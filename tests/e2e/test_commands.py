@@ -192,6 +192,7 @@ def test_list_filters(run: Run) -> None:
     assert listed("--problem", "s*", "adhoc") == (1, ["shared", "shared", "sleeping"])
     assert listed("--problem", "adhoc") == (0, [])
     assert listed("--account", "222222222222") == (3, [])
+    assert listed("--account", "") == (3, [])  # of a variable that is not set
     assert listed("--region", "eu-west-1", "adhoc") == (0, ["adhoc"])
     assert listed("--region", "eu-west-3") == (0, [])
     assert listed("x*") == (3, [])
