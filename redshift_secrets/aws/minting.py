@@ -61,7 +61,7 @@ def _admin_secret(client: Client, request: MintRequest, now: float) -> Minted:
         secret = json.loads(response["SecretString"])
         user, password = member(secret, "username", str), member(secret, "password", str)
         return user, password, now + request.duration, request_id(response)
-    except (KeyError, TypeError, ValueError, OddAnswerError):
+    except (KeyError, TypeError, ValueError, RecursionError, OddAnswerError):
         raise AwsError(
             "secretsmanager:GetSecretValue", str(request.admin_secret_arn), "the calling identity", "UnreadableSecret",
             "the admin secret is not a JSON object with username and password.", "Let Redshift manage the secret.",

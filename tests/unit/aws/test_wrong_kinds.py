@@ -9,8 +9,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from redshift_secrets.aws.client import AwsClient
+from redshift_secrets.errors import AwsError
 from redshift_secrets.model import MintRequest
 from tests.support.fakes import EPOCH
 from tests.unit.aws.test_missing_fields import FULL, SETTINGS, answers, check_the_others, listed, paths
@@ -78,3 +80,27 @@ def test_a_time_without_a_zone_is_in_utc(answers: dict[str, Any]) -> None:
     answers["get_cluster_credentials_with_iam"]["Expiration"] = _without_zone(EPOCH + 900)
     request = MintRequest.of(listed("cluster").specs["c1"][0])
     assert AwsClient(SETTINGS, clock=lambda: EPOCH).mint(request).expires_at == EPOCH + 900
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hunter2",
+        '["hunter2"]',
+        '{"username": "admin", "password": 123}',
+        '{"username": "", "password": "hunter2"}',
+        '{"password": "hunter2"}',
+        "[" * 100_000,
+        None,
+    ],
+    ids=lambda secret: str(secret)[:20],
+)
+def test_an_admin_secret_of_another_form_is_told_as_that_and_not_quoted(
+    answers: dict[str, Any], secret: str | None
+) -> None:
+    answers["get_secret_value"] = {"SecretBinary": b"hunter2"} if secret is None else {"SecretString": secret}
+    request = replace(MintRequest.of(listed("cluster").specs["s1"][0]), auth="secret", admin_secret_arn="arn:x")
+    with pytest.raises(AwsError, match="the admin secret is not a JSON object with username and password") as caught:
+        AwsClient(SETTINGS).mint(request)
+    assert caught.value.code == "UnreadableSecret"
+    assert "hunter2" not in str(caught.value)
