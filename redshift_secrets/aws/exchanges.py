@@ -152,8 +152,7 @@ class Exchanges:
 
 def _origin(url: str) -> str:
     parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return one_line(f"{parts.scheme}://{parts.hostname}{port}", 300)
+    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 300)
 
 
 def proxy_for(session: Any, url: str) -> str | None:

@@ -19,6 +19,7 @@ from botocore import exceptions
 
 from redshift_secrets.aws import errors as aws_errors
 from redshift_secrets.aws.errors import translate_errors
+from redshift_secrets.aws.exchanges import _origin
 from redshift_secrets.errors import AwsError, ExhaustedError, UnexpectedError, exhausted_error, known_error
 from redshift_secrets.local.certificates import CertificateAuthority
 from tests.unit.aws.failing import failure, set_keys
@@ -233,3 +234,15 @@ def test_other_errors_are_not_that() -> None:
     for error in (ValueError("can't start new thread"), OSError(errno.ENOENT, "no"), RuntimeError("x")):
         assert exhausted_error(error) is None
         assert isinstance(known_error(error), UnexpectedError)
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://[2001:db8::1]:8443/x", "https://[2001:db8::1]:8443"),
+        ("https://me:pass-word@aws.invalid/?x=y", "https://aws.invalid"),
+        ("http://aws.invalid:9", "http://aws.invalid:9"),
+    ],
+)
+def test_an_endpoint_is_named_as_it_is_written_without_login_and_path(url: str, named: str) -> None:
+    assert _origin(url) == named
