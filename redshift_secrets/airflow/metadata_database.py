@@ -59,8 +59,12 @@ def _rows(conn_ids: Iterable[str] | None, passwords: bool) -> list[Mapping[str, 
     statement = select(*(table.c[name] for name in names), stored)
     if conn_ids is not None:
         statement = statement.where(table.c.conn_id.in_(list(conn_ids)))
-    with importlib.import_module("airflow.utils.session").create_session() as session:
-        return [dict(row) for row in session.execute(statement).mappings()]
+    # Not by the session itself: where the database does not answer, Airflow finds that in use as it closes all sessions at the end.
+    with (
+        importlib.import_module("airflow.utils.session").create_session() as session,
+        session.get_bind().connect() as connection,
+    ):
+        return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def _connection(row: Mapping[str, Any], passwords: bool) -> StoredConnection:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -89,3 +91,24 @@ def test_a_database_that_does_not_answer_is_one_sentence_without_its_password(mo
 def test_where_the_database_is_without_its_password(monkeypatch, url, shown):
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url)
     assert metadata_database.database() == shown
+
+
+def test_a_session_that_airflow_closes_at_the_end_is_not_in_use(monkeypatch: pytest.MonkeyPatch):
+    """Airflow's own would be, while the database does not answer, and Python would print the error of that."""
+    from airflow.models import Connection
+    from airflow.utils import session
+    from sqlalchemy import create_engine, insert
+    from sqlalchemy.pool import StaticPool
+
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Connection.__table__.create(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(Connection.__table__).values(conn_id="analytics", conn_type="redshift"))
+
+    @contextlib.contextmanager
+    def create_session():
+        yield SimpleNamespace(get_bind=lambda: engine)
+
+    monkeypatch.setattr(session, "create_session", create_session)
+    assert [each.conn_id for each in metadata_database.database_connections()] == ["analytics"]
+    assert [each.conn_id for each in metadata_database.database_connections(["bi"])] == []
