@@ -207,7 +207,7 @@ class _Page:
         conn_id = form.get("conn_id")
         try:
             if not may(user, "PUT") or not self._may_flush(user, conn_id):
-                return _html("message.html", 403, text=_NOT_ALLOWED)
+                return _html("message.html", 403, text=_NOT_ALLOWED if conn_id is not None else _NOT_ALL)
             flushed = self._site.flush(user, conn_id)
         except NotConfiguredError:
             return _html("message.html", 200, text=_NOT_CONFIGURED)
@@ -254,6 +254,7 @@ class _Page:
 
 
 _NOT_ALLOWED = "You may not do this: it needs the right to edit this connection, and there has to be one."
+_NOT_ALL = "You may not do this: it needs the right to edit the connections of every team."
 _NOT_CONFIGURED = (
     "The configuration of this API server does not name redshift-secrets as its secrets backend. Set [secrets] backend ="
     " redshift_secrets.RedshiftSecretsBackend and backend_kwargs in its airflow.cfg, and restart it."
