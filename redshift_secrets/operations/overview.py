@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -84,7 +84,7 @@ class Details(Struct, frozen=True):
 def overview(settings: Settings, broker: Broker, snapshot: Snapshot) -> Overview:
     """Return what tags claim, by what is known of the catalog. Asks nobody."""
     claims = [
-        _claim(settings, broker, spec, specs, snapshot)
+        make_claim(settings, broker, spec, specs, snapshot)
         for _, specs in sorted(snapshot.specs.items())
         for spec in specs
     ]  # fmt: skip
@@ -99,17 +99,31 @@ def overview(settings: Settings, broker: Broker, snapshot: Snapshot) -> Overview
     )
 
 
-def without_hidden(readable: Sequence[Claim], claims: Sequence[Claim]) -> list[Claim]:
-    """Return what somebody may read of all claims without those warnings that name a conn_id of the same warehouse that they may not
-    read: a tag that has no effect is reported with each connection of its warehouse."""
+def without_hidden(
+    readable: Sequence[Claim], claims: Sequence[Claim], rebuilt: Callable[[Claim, Sequence[ConnectionSpec]], Claim]
+) -> list[Claim]:
+    """Return what somebody may read of all claims as if there were no others. A conflict with one of these is none for who may not
+    have it, so a claim of the same conn_id is `rebuilt` with the specs that are left. And a tag that has no effect is reported with each
+    connection of its warehouse: the warnings that name another one's conn_id go."""
     seen = {(each.row.arn, each.conn_id) for each in readable}
     hidden: dict[str, list[str]] = {}
     for each in claims:
         if (each.row.arn, each.conn_id) not in seen:
-            hidden.setdefault(each.row.arn, []).append(re.escape(each.conn_id))
+            hidden.setdefault(each.row.arn, []).append(each.conn_id)
+    if not hidden:
+        return list(readable)
+    elsewhere = {conn_id for conn_ids in hidden.values() for conn_id in conn_ids}
+    rivals: dict[str, list[ConnectionSpec]] = {}
+    for each in readable:
+        if each.conn_id in elsewhere:
+            rivals.setdefault(each.conn_id, []).append(each.spec)
     # In a warning a conn_id is a part of a key or in quotes.
-    patterns = {arn: re.compile(f"[/'](?:{'|'.join(names)})(?![\\w./-]|:\\S)") for arn, names in hidden.items()}
-    return [_without(each, patterns[each.row.arn]) if each.row.arn in patterns else each for each in readable]
+    patterns = {
+        arn: re.compile(f"[/'](?:{'|'.join(map(re.escape, conn_ids))})(?![\\w./-]|:\\S)")
+        for arn, conn_ids in hidden.items()
+    }
+    found = (rebuilt(each, rivals[each.conn_id]) if each.conn_id in rivals else each for each in readable)
+    return [_without(each, patterns[each.row.arn]) if each.row.arn in patterns else each for each in found]
 
 
 def _without(claim: Claim, hidden: re.Pattern[str]) -> Claim:
@@ -138,9 +152,10 @@ def details(settings: Settings, claim: Claim, *, with_tags: bool = True) -> Deta
     return Details(field_views(spec), code)
 
 
-def _claim(
+def make_claim(
     settings: Settings, broker: Broker, spec: ConnectionSpec, specs: Sequence[ConnectionSpec], snapshot: Snapshot
 ) -> Claim:
+    """Return one of the claims of a conn_id, `specs`, with what is wrong with it."""
     row = view_connection(broker, spec, specs, fields=False)
     problems = []
     for text in row.problems:

@@ -14,11 +14,11 @@ from redshift_secrets.airflow.web import allowed
 from redshift_secrets.backend import RedshiftSecretsBackend
 from redshift_secrets.lookup.broker import Broker
 from redshift_secrets.lookup.inventory import Snapshot
-from redshift_secrets.model import TaskContext
+from redshift_secrets.model import ConnectionSpec, TaskContext
 from redshift_secrets.operations import caches
 from redshift_secrets.operations.connect import Attempt, Step, connect
 from redshift_secrets.operations.inspect import CredentialView
-from redshift_secrets.operations.overview import Claim, Overview, credentials, overview, without_hidden
+from redshift_secrets.operations.overview import Claim, Overview, credentials, make_claim, overview, without_hidden
 from redshift_secrets.operations.site import site_audit, site_broker
 from redshift_secrets.server_side import ServerSideBackend
 from redshift_secrets.settings import Settings
@@ -91,10 +91,16 @@ class Site:
         known = self._readable.get(user_id)
         if known is None or known[0] is not of or now >= known[1]:
             kept = {each: rights for each, rights in self._readable.items() if rights[0] is of and now < rights[1]}
-            readable = without_hidden(allowed(user, "GET", of.claims), of.claims)
+            readable = without_hidden(allowed(user, "GET", of.claims), of.claims, self._rebuilt)
             known = of, now + _RIGHTS_KEPT_SECONDS, readable
             self._readable = {**kept, user_id: known}
         return known[2]
+
+    def _rebuilt(self, claim: Claim, specs: Sequence[ConnectionSpec]) -> Claim:
+        """The claim as it is among these alone."""
+        if self._kept is None:
+            return claim
+        return make_claim(self.settings, self._broker(), claim.spec, specs, self._kept[0])
 
     def credentials(self, claims: Sequence[Claim]) -> list[CredentialView | None]:
         """Return for each claim the credential that some tier has."""

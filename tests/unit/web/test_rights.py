@@ -72,6 +72,22 @@ def test_each_row_is_asked_for_with_the_team_of_its_tag(page, monkeypatch):
 
 @pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
 @knows_teams
+def test_a_conflict_with_another_teams_claim_is_none_for_others(make_page):
+    theirs = cluster("fin", {**LEDGER, "airflow:conn-id": "analytics"})
+    page = make_page(cluster("prod"), theirs)
+    analytics = {"conn_id": "analytics", "warehouse": cluster("prod").arn, "open": "1"}
+    page.sign_in("OP", "marketing")
+    for answer in (page.get("/table"), page.get("/connection", **analytics)):
+        assert "analytics" in answer.text
+        assert "cluster fin" not in answer.text
+        assert "claimed by" not in answer.text
+    page.sign_in("OP", "finance")
+    for answer in (page.get("/table"), page.get("/connection", **analytics)):
+        assert "also claimed by cluster fin" in answer.text
+
+
+@pytest.mark.attempt("look at the page in Airflow, or test a connection there, without the right to it")
+@knows_teams
 def test_no_answer_tells_a_conn_id_of_another_team_from_none(make_page):
     both = {"airflow:conn-id": "shared", "airflow:team": "marketing"}
     page = make_page(cluster("fin", {**LEDGER, "airflow:conn-id": "ledger shared"}), cluster("ads", both))
