@@ -16,7 +16,7 @@ from tests.e2e.conftest import LIST
 from tests.e2e.processes import BOUND, Process, all_at_once, fleet, host, look_up
 from tests.support.airflow_parts import Refusal
 
-TASK_SECONDS = 2
+TASK_SECONDS = 4
 PAGE_SIZE, PAGES = 20, 9
 WORKGROUPS = 16
 LIST_TAGS = "redshift-serverless:ListTagsForResource"
@@ -33,8 +33,8 @@ WAREHOUSES = {
 
 CASES = [
     # Which warehouse is looked up, the operation that is slow, how slow it is, and how many calls the listing takes.
-    pytest.param("cluster-5", LIST, 0.5, PAGES, id="many pages"),
-    pytest.param("workgroup-5", LIST_TAGS, 0.3, WORKGROUPS, id="the tags of one workgroup after another"),
+    pytest.param("cluster-5", LIST, 1.0, PAGES, id="many pages"),
+    pytest.param("workgroup-5", LIST_TAGS, 0.6, WORKGROUPS, id="the tags of one workgroup after another"),
 ]
 
 
