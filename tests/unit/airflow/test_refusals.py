@@ -234,7 +234,7 @@ class TestAWorkerThatAsksTheServer:
 
     @pytest.mark.parametrize("conn_id", ["data/analytics", "data/", "/", "a~1b", "~0", "~", "a~01/b", "a//b", "../a"])
     def test_a_conn_id_of_any_characters_arrives_as_one_segment_of_the_url(self, worker, supervisor, aws, conn_id):
-        with pytest.raises(AirflowSecretsBackendAccessDenied, match="no (warehouse claims|tag can claim) it") as refused:
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match=r"claims? it") as refused:
             backend_of(aws, managed_conn_ids=".*").get_connection(conn_id)
         supervisor.backend = backend_of(aws, CoreConnection, managed_conn_ids=".*")
         with pytest.raises(AirflowSecretsBackendAccessDenied) as explained:
