@@ -319,9 +319,8 @@ class Refresher:
                 self._running.pop(item.name, None)
                 if result is None:
                     self._elsewhere[item.name] = self.monotonic() + _ELSEWHERE_SECONDS, len(item.name)
-                elif self._entries is not memory:
-                    pass  # a store was flushed since, and this may be of before
-                elif asked or item.kept or isinstance(result, Failure):
+                elif self._entries is memory and (asked or item.kept or isinstance(result, Failure)):
+                    # Where a store was flushed since, memory is another one, and this may be of before.
                     self._keep(item.name, result, size)
                 if isinstance(result, Entry):
                     self._made_at[item.name] = result.made_at, len(item.name)

@@ -184,10 +184,7 @@ class Broker:
             or self._refresher.monotonic() >= answer.valid_until_monotonic
         ):
             return None
-        if self._refresher.forget_if_flushed():
-            self._forget()
-            return None
-        return answer
+        return None if self._forget_if_flushed() else answer
 
     def answered_by(self, lookup: Lookup, made_at: float, began_at: float) -> str:
         """Return the tier that has answered a lookup, which began at a time, with what was made at another time: `process`, `host`,
@@ -208,8 +205,7 @@ class Broker:
         the same `lookup`."""
         with _failing_closed(lookup):
             if lookup.memory is None:
-                if self._refresher.forget_if_flushed():
-                    self._forget()
+                self._forget_if_flushed()
                 lookup.memory = self._answers
             try:
                 answer = self._answer(conn_id, team_name, task, lookup)
@@ -244,8 +240,7 @@ class Broker:
 
     def _begin(self) -> Lookup:
         """Return a lookup that begins now, with nothing of before a flush."""
-        if self._refresher.forget_if_flushed():
-            self._forget()
+        self._forget_if_flushed()
         return self.lookup()
 
     def _wait(self, must: MustWait, lookup: Lookup, max_waiting: int | None) -> None:
@@ -300,9 +295,13 @@ class Broker:
                 self._answers_size -= self._answers.pop(next(iter(self._answers))).size
             self._answers[key] = answer
 
-    def _forget(self) -> None:
-        with self._answers_changed:
-            self._answers, self._answers_size = {}, 0
+    def _forget_if_flushed(self) -> bool:
+        """Forget what this process remembers if a store was flushed, and return whether it was."""
+        flushed = self._refresher.forget_if_flushed()
+        if flushed:
+            with self._answers_changed:
+                self._answers, self._answers_size = {}, 0
+        return flushed
 
     def _count(self, outcome: str, tier: str, credential: Credential | None = None) -> None:
         """Count a lookup, which changes no answer whatever becomes of it."""

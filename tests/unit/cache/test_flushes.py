@@ -11,6 +11,15 @@ from tests.support.fakes import denied
 from tests.support.memory_store import tier
 
 
+def begun(processes):
+    """What these processes know of flushes, once each has looked for the first time."""
+    processes = list(processes)
+    for each in processes:
+        each.happened()
+        each.note()
+    return processes
+
+
 def flush_before_write(store, then=lambda: None):
     """Have a store flushed right before the next entry of `k` is put there."""
     replace = store.replace
@@ -156,10 +165,7 @@ class TestFleet:
                 lambda: None,
                 lambda group=None: "it is read-only",
             )
-        processes = [flushes(host, fleet) for _ in range(3)]
-        for each in processes:
-            each.happened()
-            each.note()
+        processes = begun(flushes(host, fleet) for _ in range(3))
         for _ in range(2):
             flush(fleet)
             simulation.pass_(5)
@@ -172,10 +178,7 @@ class TestFleet:
             assert [each.happened() for each in processes] == [False] * 3
 
     def test_each_flush_is_noticed_on_each_host(self, flushes, simulation, host, other_host, fleet):
-        hosts = [flushes(store, fleet) for store in (host, other_host)]
-        for each in hosts:
-            each.happened()
-            each.note()
+        hosts = begun(flushes(store, fleet) for store in (host, other_host))
         for _ in range(3):
             flush(fleet)
             simulation.pass_(5)
